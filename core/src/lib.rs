@@ -1,0 +1,2 @@
+//! Long-lived container workspaces, embedded in the host's own process.
+#![forbid(unsafe_code)]
