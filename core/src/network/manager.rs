@@ -3,6 +3,7 @@
 use super::cni::{Chain, INTERFACE};
 use super::conflist::PluginList;
 use super::guest::{self, GuestFiles};
+use super::lock::{FirstOfHost, Lock};
 use super::netns;
 use super::plugin::Failure;
 use super::ports;
@@ -114,6 +115,12 @@ impl NetworkManager {
         }
         let list = PluginList::choose(&self.0.config)?;
         list.check(&self.0.config.plugin_dirs, ports)?;
+        let deadline = Instant::now() + self.0.limit;
+        // Held until the intent, which tells others of the ports, is written.
+        let claim = match ports {
+            [] => None,
+            _ => Some(Lock::wait(&self.0.data_root.join("locks").join("network"), deadline).await?),
+        };
         self.refuse_taken_ports(container, ports)?;
         self.clear(&kept, container, netns).await?;
         let mut record = Record {
@@ -125,12 +132,21 @@ impl NetworkManager {
             partial: None,
         };
         record.save(&path)?;
-        let deadline = Instant::now() + self.0.limit;
+        drop(claim);
+        let kind = kind_of(&record);
         let mut attempt = 0;
         loop {
+            let turn = match FirstOfHost::wait(&kind, deadline).await {
+                Ok(turn) => turn,
+                Err(error) => {
+                    Record::remove(&path)?;
+                    return Err(error);
+                }
+            };
             let left = deadline.saturating_duration_since(Instant::now());
             let failure = match self.add(&mut record, &path, netns, left).await {
                 Ok(result) => {
+                    turn.connected();
                     record.result = Some(result);
                     break;
                 }
@@ -366,6 +382,16 @@ impl NetworkManager {
         check_identifier("container", container)?;
         Ok(self.0.data_root.join("network").join(format!("{container}.json")))
     }
+}
+
+/// What a connection shares with others of the host: what its plugins make once for all.
+fn kind_of(record: &Record) -> String {
+    let mut digest = Sha256::new();
+    for plugin in &record.list.plugins {
+        digest.update(Value::Object(plugin.clone()).to_string());
+    }
+    digest.update([u8::from(record.ports.is_empty())]);
+    digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Whether iptables, of either kind, found no chain to delete from.
