@@ -13,6 +13,7 @@ mod names;
 mod network;
 mod operation;
 mod registry;
+mod spec;
 mod store;
 pub mod types;
 
