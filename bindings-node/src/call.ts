@@ -1,5 +1,5 @@
 import { DunnageError, fromNative, invalidArgument } from './error.js';
-import type { Event } from './generated.js';
+import type { Event } from './types.js';
 import { native, type NativeCall, type NativeEngine } from './native.js';
 import { Operation } from './operation.js';
 

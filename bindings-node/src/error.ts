@@ -1,4 +1,4 @@
-import { ERROR_NUMBERS, type ErrorCode } from './generated.js';
+import { ERROR_NUMBERS, type ErrorCode } from './types.js';
 
 /** The error of the native half, as its message carries it. */
 interface WireError {

@@ -1,5 +1,5 @@
 import { type CallOptions, Noun, bytes, encode, run } from './call.js';
-import type { ExecOptions, ExecResult, RunOptions } from './generated.js';
+import type { ExecOptions, ExecResult, RunOptions } from './types.js';
 import { Process } from './process.js';
 
 /** A command that has run, with its output. */

@@ -1,6 +1,6 @@
 import { AsyncResource } from 'node:async_hooks';
 import { DunnageError } from './error.js';
-import type { Event } from './generated.js';
+import type { Event } from './types.js';
 import type { NativeCall } from './native.js';
 
 /** What an operation does. */

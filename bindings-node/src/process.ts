@@ -1,7 +1,7 @@
 import { constants } from 'node:os';
 import { Readable, Writable } from 'node:stream';
 import { fromNative, invalidArgument } from './error.js';
-import type { ExitStatus } from './generated.js';
+import type { ExitStatus } from './types.js';
 import type { NativeProcess } from './native.js';
 
 /** Bytes of output that a stream holds for a reader that does not keep up. */

@@ -1,6 +1,6 @@
 import { Readable, Writable } from 'node:stream';
 import { fromNative } from './error.js';
-import type { WriteResult } from './generated.js';
+import type { WriteResult } from './types.js';
 import type { NativeFileReader, NativeFileWriter } from './native.js';
 
 type Done = (error?: Error | null) => void;
