@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid, fchmod, fchown, fstat, linkat, open, openat, renameat,
-    statat, unlinkat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid, fchmod, fchown, fstat, linkat, open, openat,
+    renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
 use tonic::Status;
@@ -60,7 +60,8 @@ impl Replacement {
             let may = rustix::fs::accessat(&dir, &name, rustix::fs::Access::WRITE_OK, AtFlags::EACCESS);
             may.at("write", &path)?;
         }
-        let (file, temp) = unnamed(&dir).map_or_else(|| hidden(&dir, &name, &path), |file| Ok((file, None)))?;
+        let (file, temp) =
+            unnamed(&dir).map_or_else(|| hidden(&dir, &name, &path), |file| Ok((file, None)))?;
         Ok(Self { file, dir, temp, name, path, mode })
     }
 

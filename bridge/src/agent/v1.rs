@@ -27,8 +27,8 @@ use crate::v1::exec_request::Frame as In;
 use crate::v1::exec_response::Frame as Out;
 use crate::v1::exec_start::Program as Asked;
 use crate::v1::{
-    ExecExited, ExecRequest, ExecResponse, ExecStart, ExecStarted, InfoRequest, InfoResponse, ListProblem, ListRequest,
-    ListResponse, StatRequest, StatResponse, StdinMode,
+    ExecExited, ExecRequest, ExecResponse, ExecStart, ExecStarted, InfoRequest, InfoResponse, ListProblem,
+    ListRequest, ListResponse, StatRequest, StatResponse, StdinMode,
 };
 
 /// Entries of one message of a listing.
@@ -54,7 +54,10 @@ impl Bridge for V1 {
 
     type ExecStream = Output<ExecResponse>;
 
-    async fn exec(&self, request: Request<Streaming<ExecRequest>>) -> Result<Response<Self::ExecStream>, Status> {
+    async fn exec(
+        &self,
+        request: Request<Streaming<ExecRequest>>,
+    ) -> Result<Response<Self::ExecStream>, Status> {
         let mut frames = request.into_inner();
         let Some(ExecRequest { frame: Some(In::Start(start)) }) = frames.message().await? else {
             return Err(Status::invalid_argument("the first frame must be start"));
@@ -137,7 +140,9 @@ fn input(frame: Result<ExecRequest, Status>) -> Result<Input, Status> {
     match frame?.frame {
         Some(In::Stdin(data)) => Ok(Input::Stdin(data)),
         Some(In::StdinEof(_)) => Ok(Input::End),
-        Some(In::Resize(size)) => Ok(Size::checked(size.cols, size.rows).map_or(Input::Ignored, Input::Resize)),
+        Some(In::Resize(size)) => {
+            Ok(Size::checked(size.cols, size.rows).map_or(Input::Ignored, Input::Resize))
+        }
         Some(In::Signal(signal)) => {
             Ok(Signal::from_named_raw(signal.number).map_or(Input::Ignored, Input::Signal))
         }
