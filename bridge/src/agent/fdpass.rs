@@ -17,6 +17,7 @@ use rustix::net::{
     sendmsg,
 };
 use tokio::io::Interest;
+use tokio::net::UnixStream;
 use tokio::time::sleep;
 use tonic::Status;
 
@@ -49,8 +50,10 @@ pub(crate) fn serve(agent: Arc<Agent>, socket: OwnedFd, peers: Peers) -> io::Res
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             let accept = |fd: &OwnedFd| Ok(accept_with(fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?);
             let connection = match socket.async_io(Interest::READABLE, accept).await {
-                Ok(connection) if peers.allow(&connection) => connection,
-                Ok(_) => continue,
+                Ok(connection) => match checked(connection, &peers) {
+                    Ok(Some(connection)) => connection,
+                    Ok(None) | Err(_) => continue,
+                },
                 Err(_) => {
                     sleep(ACCEPT_PAUSE).await;
                     continue;
@@ -64,6 +67,13 @@ pub(crate) fn serve(agent: Arc<Agent>, socket: OwnedFd, peers: Peers) -> io::Res
             });
         }
     })
+}
+
+/// The connection again, if its other end may use it.
+fn checked(connection: OwnedFd, peers: &Peers) -> io::Result<Option<OwnedFd>> {
+    let stream = UnixStream::from_std(connection.into())?;
+    let allowed = peers.allow(&stream);
+    Ok(allowed.then_some(stream.into_std()?.into()))
 }
 
 /// Answers requests until the other end closes.

@@ -77,6 +77,19 @@ pub struct DirList {
     pub path: String,
     /// What is in it.
     pub entries: Vec<DirEntry>,
+    /// What could not be looked at; the rest is listed all the same. At most 1000.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub problems: Vec<DirProblem>,
+}
+
+/// A place that a listing could not look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct DirProblem {
+    /// Its path, absolute inside the workspace.
+    pub path: String,
+    /// Why, such as `permission denied`.
+    pub message: String,
 }
 
 /// Which bytes to read.

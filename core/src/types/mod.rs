@@ -15,7 +15,7 @@ pub use engine::{BackendHealth, Health, ListOptions, WorkspaceList, WorkspaceSum
 pub use event::{Event, EventType, LayerProgress, LayerState};
 pub use exec::{ExecOptions, ExecResult, ExitStatus, RunOptions};
 pub use fs::{
-    DirEntry, DirList, DownloadOptions, DownloadResult, EntryKind, ListDirOptions, MkdirOptions, ReadOptions,
+    DirEntry, DirList, DirProblem, DownloadOptions, DownloadResult, EntryKind, ListDirOptions, MkdirOptions, ReadOptions,
     ReadTextOptions, RemoveOptions, RenameOptions, StatOptions, TextFile, UploadOptions, WriteOptions,
     WriteResult,
 };
