@@ -145,7 +145,9 @@ async fn every_status_reaches_its_own_command_and_orphans_are_reaped() {
         let mut client = client.clone();
         runs.spawn(async move {
             // Each leaves an orphan that exits a little later.
-            let done = run(&mut client, command(&format!("(sleep 0.0{} &) >/dev/null 2>&1; exit {n}", n % 10))).await;
+            let done =
+                run(&mut client, command(&format!("(sleep 0.0{} &) >/dev/null 2>&1; exit {n}", n % 10)))
+                    .await;
             assert_eq!(done.code, Some(n));
         });
     }
@@ -168,7 +170,8 @@ async fn a_dropped_stream_ends_its_command() {
     let mut client = agent.client().await;
     let sleep = unique_sleep();
     let text = format!("sleep {sleep} & (trap '' TERM; sleep {sleep}) & echo up; wait");
-    let mut exec = Exec::start(&mut client, ExecInput { timeout_seconds: -1, ..command(&text) }).await.unwrap();
+    let mut exec =
+        Exec::start(&mut client, ExecInput { timeout_seconds: -1, ..command(&text) }).await.unwrap();
     exec.until("up").await;
     assert!(processes(&sleep) > 0);
     drop(exec);
@@ -190,7 +193,8 @@ async fn a_dropped_terminal_ends_its_session_with_all_jobs() {
     let sleep = unique_sleep();
     let mut exec = Exec::start(&mut client, terminal("/bin/bash")).await.unwrap();
     // Job control puts it in a group of its own; it also ignores the hangup.
-    exec.send(stdin(format!("set -m; (trap '' HUP TERM; sleep {sleep}) & sleep {sleep} & echo u''p\n"))).await;
+    exec.send(stdin(format!("set -m; (trap '' HUP TERM; sleep {sleep}) & sleep {sleep} & echo u''p\n")))
+        .await;
     exec.until("up").await;
     assert!(processes(&sleep) > 0);
     drop(exec);
@@ -212,8 +216,13 @@ async fn terminals_have_a_size_a_type_and_an_exit_code() {
     assert!(out.starts_with("24 80\r\nxterm-256color\r\n/dev/pts/"), "{out:?}");
     assert_eq!(done.code, Some(4));
 
-    let sized = ExecInput { resize: resize(132, 50).resize, ..terminal("stty size; trap 'stty size; exit' WINCH; \
-         echo ready; while :; do sleep 0.05; done") };
+    let sized = ExecInput {
+        resize: resize(132, 50).resize,
+        ..terminal(
+            "stty size; trap 'stty size; exit' WINCH; \
+         echo ready; while :; do sleep 0.05; done",
+        )
+    };
     let mut exec = Exec::start(&mut client, sized).await.unwrap();
     assert!(exec.until("ready").await.starts_with("50 132"));
     exec.send(resize(0, 10)).await;

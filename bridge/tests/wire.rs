@@ -26,13 +26,8 @@ fn files() {
     );
     golden(&pb::WriteFileResponse {}, &[]);
     golden(&pb::ListDirRequest { path: "d".into(), recursive: true }, &[0x0a, 1, b'd', 0x10, 1]);
-    let entry = pb::FileEntry {
-        path: "f".into(),
-        is_dir: true,
-        size: 5,
-        mode: "-".into(),
-        mod_time: "T".into(),
-    };
+    let entry =
+        pb::FileEntry { path: "f".into(), is_dir: true, size: 5, mode: "-".into(), mod_time: "T".into() };
     let bytes = [0x0a, 1, b'f', 0x10, 1, 0x18, 5, 0x22, 1, b'-', 0x2a, 1, b'T'];
     golden(&entry, &bytes);
     let mut wrapped = vec![0x0a, 13];
@@ -52,10 +47,7 @@ fn files() {
 fn streams() {
     golden(&pb::ReadRawRequest { path: "r".into() }, &[0x0a, 1, b'r']);
     golden(&pb::DataChunk { data: vec![9].into() }, &[0x0a, 1, 9]);
-    golden(
-        &pb::WriteRawChunk { path: "w".into(), data: vec![8].into() },
-        &[0x0a, 1, b'w', 0x12, 1, 8],
-    );
+    golden(&pb::WriteRawChunk { path: "w".into(), data: vec![8].into() }, &[0x0a, 1, b'w', 0x12, 1, 8]);
     golden(&pb::WriteRawResponse { bytes_written: 1 << 32 }, &[0x08, 0x80, 0x80, 0x80, 0x80, 0x10]);
 }
 
@@ -93,9 +85,6 @@ fn commands() {
 
 #[test]
 fn the_service_has_its_old_name() {
-    assert_eq!(
-        pb::container_service_server::SERVICE_NAME,
-        "bridgepb.ContainerService"
-    );
+    assert_eq!(pb::container_service_server::SERVICE_NAME, "bridgepb.ContainerService");
     assert_eq!(dunnage_bridge::v1::bridge_server::SERVICE_NAME, "dunnage.bridge.v1.Bridge");
 }

@@ -117,7 +117,8 @@ impl Agent {
 
     /// Sends a signal to the agent itself.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([&format!("-{name}"), &self.pid.to_string()]).status().unwrap();
+        let status =
+            Command::new("kill").args([&format!("-{name}"), &self.pid.to_string()]).status().unwrap();
         assert!(status.success());
     }
 

@@ -48,7 +48,8 @@ impl BridgeClient {
         let mut list = DirList { path: path.clone(), entries: Vec::new(), problems: Vec::new() };
         match listing {
             Listing::Whole(entries) => {
-                let named = entries.iter().filter_map(|entry| Some((entry, path::join_entry(&path, &entry.path)?)));
+                let named =
+                    entries.iter().filter_map(|entry| Some((entry, path::join_entry(&path, &entry.path)?)));
                 list.entries = named.map(|(entry, path)| convert::from_old(entry, path)).collect();
             }
             Listing::Batches(batches) => self.gather(&connection, batches, &mut list).await?,
@@ -68,7 +69,8 @@ impl BridgeClient {
                 let message = "the directory has over a million entries; list its parts";
                 return Err(self.at(Error::resource_exhausted(message)));
             }
-            let named = batch.entries.iter().filter_map(|info| Some((info, entry_path(&list.path, &info.path)?)));
+            let named =
+                batch.entries.iter().filter_map(|info| Some((info, entry_path(&list.path, &info.path)?)));
             let entries: Vec<DirEntry> = named.map(|(info, path)| convert::from_v1(info, path)).collect();
             list.entries.extend(entries);
             let room = MAX_PROBLEMS.saturating_sub(list.problems.len());
