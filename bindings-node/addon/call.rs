@@ -1,7 +1,7 @@
 use dunnage::CallOptions;
 use dunnage::types::Event;
-use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::Status;
+use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -60,11 +60,12 @@ impl NativeCall {
 fn deliver(on_event: &OnEvent, event: &Event) {
     let Ok(text) = serde_json::to_string(event) else { return };
     let (taken, wait) = sync_channel(1);
-    let status = on_event.call_with_return_value(text, ThreadsafeFunctionCallMode::NonBlocking, move |_, _| {
-        // Nobody waits any more when the environment was being torn down.
-        let _ = taken.send(());
-        Ok(())
-    });
+    let status =
+        on_event.call_with_return_value(text, ThreadsafeFunctionCallMode::NonBlocking, move |_, _| {
+            // Nobody waits any more when the environment was being torn down.
+            let _ = taken.send(());
+            Ok(())
+        });
     if status != Status::Ok {
         return;
     }

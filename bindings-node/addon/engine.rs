@@ -194,5 +194,6 @@ pub(crate) fn buffer(bytes: Bytes) -> Buffer {
 
 /// A result as JSON text.
 pub(crate) fn json(value: &impl serde::Serialize) -> dunnage::Result<String> {
-    serde_json::to_string(value).map_err(|e| dunnage::Error::unexpected("cannot write the result").caused_by(e))
+    serde_json::to_string(value)
+        .map_err(|e| dunnage::Error::unexpected("cannot write the result").caused_by(e))
 }

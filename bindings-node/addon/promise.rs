@@ -20,7 +20,8 @@ fn runtime() -> Result<&'static Runtime> {
         .get_or_init(|| Builder::new_multi_thread().enable_all().thread_name("dunnage").build())
         .as_ref()
         .map_err(|e| {
-            Error::new(dunnage::ErrorKind::of_io(e), "cannot start the runtime's threads").caused_by(e.to_string())
+            Error::new(dunnage::ErrorKind::of_io(e), "cannot start the runtime's threads")
+                .caused_by(e.to_string())
         })
 }
 

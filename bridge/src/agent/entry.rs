@@ -51,7 +51,9 @@ pub(crate) fn full(name: &OsStr, stat: &Stat, link_target: Option<&OsStr>) -> v1
 
 fn mtime_ns(stat: &Stat) -> i64 {
     let seconds = i64::try_from(stat.st_mtime).unwrap_or_default();
-    seconds.saturating_mul(1_000_000_000).saturating_add(i64::try_from(stat.st_mtime_nsec).unwrap_or_default())
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(i64::try_from(stat.st_mtime_nsec).unwrap_or_default())
 }
 
 /// A mode in letters: the kind and special bits in front, then the permission bits. The letters are those existing

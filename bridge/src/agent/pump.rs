@@ -10,8 +10,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use super::session::Event;
 use super::channel::Channel;
+use super::session::Event;
 
 /// Most bytes of one piece of output.
 const PIECE: usize = 64 << 10;

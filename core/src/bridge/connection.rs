@@ -7,6 +7,7 @@ use dunnage_bridge::bridgepb::container_service_client::ContainerServiceClient;
 use dunnage_bridge::v1::InfoRequest;
 use dunnage_bridge::v1::bridge_client::BridgeClient as V1Client;
 use dunnage_bridge::{FD_SOCKET_NAME, MAX_MESSAGE_SIZE, features};
+use std::sync::Arc;
 use tokio::sync::Mutex;
 use tonic::Code;
 
@@ -43,7 +44,7 @@ pub(super) struct Connection {
     first: Lane,
     control: Mutex<Vec<Lane>>,
     bulk: Mutex<Vec<Lane>>,
-    fd: Option<FdPool>,
+    fd: Option<Arc<FdPool>>,
 }
 
 impl Connection {
@@ -53,7 +54,7 @@ impl Connection {
         let agent = probe(&first, target).await?;
         let fd = match target {
             BridgeTarget::Socket(path) if agent.descriptors => {
-                Some(FdPool::new(path.with_file_name(FD_SOCKET_NAME)))
+                Some(Arc::new(FdPool::new(path.with_file_name(FD_SOCKET_NAME))))
             }
             _ => None,
         };
@@ -72,8 +73,8 @@ impl Connection {
     }
 
     /// The descriptor socket, when the agent has one that has not failed.
-    pub(super) fn fd(&self) -> Option<&FdPool> {
-        self.fd.as_ref().filter(|fd| fd.is_usable())
+    pub(super) fn fd(&self) -> Option<Arc<FdPool>> {
+        self.fd.as_ref().filter(|fd| fd.is_usable()).cloned()
     }
 
     /// A lane with room for one more call. Opens another when all are full.

@@ -31,8 +31,10 @@ pub(super) fn fault(status: &Status) -> Fault {
 /// The error for a failed call.
 pub(super) fn error(status: &Status) -> Error {
     if fault(status) != Fault::Answered {
-        return Error::unavailable("the connection to the agent broke; see whether the workspace runs, then repeat")
-            .caused_by(Reason(clean(status.message())));
+        return Error::unavailable(
+            "the connection to the agent broke; see whether the workspace runs, then repeat",
+        )
+        .caused_by(Reason(clean(status.message())));
     }
     let kind = match status.code() {
         Code::NotFound => ErrorKind::NotFound,

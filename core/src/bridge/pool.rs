@@ -59,6 +59,14 @@ impl BridgePool {
             slot.forget_any();
         }
     }
+
+    /// Drops every connection.
+    pub(crate) fn close(&self) {
+        let slots = std::mem::take(&mut *self.slots.lock().unwrap_or_else(PoisonError::into_inner));
+        for slot in slots.into_values() {
+            slot.forget_any();
+        }
+    }
 }
 
 /// The place of one workspace's connection.
@@ -103,8 +111,10 @@ impl Slot {
         let limit = self.limits.connect;
         let opened = match tokio::time::timeout(limit, Connection::open(&self.target)).await {
             Ok(opened) => opened,
-            Err(_) => Err(Error::unavailable(format!("the agent did not answer within {} ms", limit.as_millis()))
-                .with("address", &self.target)),
+            Err(_) => {
+                Err(Error::unavailable(format!("the agent did not answer within {} ms", limit.as_millis()))
+                    .with("address", &self.target))
+            }
         };
         match opened {
             Ok(connection) => {

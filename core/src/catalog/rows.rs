@@ -1,8 +1,9 @@
 use super::spec::{Bytes, OperationSpec};
 use crate::types::{
     CreateOptions, DeleteOptions, DirList, DownloadOptions, ExecOptions, ExecResult, ExitStatus, ImageName,
-    InfoOptions, ListDirOptions, ListOptions, MkdirOptions, PullOptions, ReadOptions, ReadTextOptions, RemoveOptions,
-    RenameOptions, RunOptions, StartOptions, StatOptions, StopOptions, UploadOptions, WriteOptions, WriteResult,
+    InfoOptions, ListDirOptions, ListOptions, MkdirOptions, OpenReadOptions, PullOptions, ReadOptions,
+    ReadTextOptions, RemoveOptions, RenameOptions, RunOptions, StartOptions, StatOptions, StopOptions,
+    UploadOptions, WriteOptions, WriteResult,
 };
 use std::sync::LazyLock;
 
@@ -132,7 +133,7 @@ pub(super) static ROWS: LazyLock<Vec<OperationSpec>> = LazyLock::new(|| {
             &["path"],
             "Replaces a file by these bytes, at once or not at all.",
         ),
-        OperationSpec::bytes::<ReadOptions, ()>(
+        OperationSpec::bytes::<OpenReadOptions, ()>(
             "fs.open_read",
             Bytes::Stream,
             &["path"],

@@ -32,7 +32,9 @@ pub enum Bytes {
 }
 
 type Handler = Box<
-    dyn for<'a> Fn(&'a Engine, Option<Workspace>, &'a str, CallOptions) -> BoxFuture<'a, Result<String>> + Send + Sync,
+    dyn for<'a> Fn(&'a Engine, Option<Workspace>, &'a str, CallOptions) -> BoxFuture<'a, Result<String>>
+        + Send
+        + Sync,
 >;
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
@@ -184,7 +186,8 @@ impl OperationSpec {
         call: CallOptions,
     ) -> Result<String> {
         let handler = self.handler.as_ref().ok_or_else(|| {
-            Error::invalid_argument("this operation moves bytes: call its own function").with("operation", self.name)
+            Error::invalid_argument("this operation moves bytes: call its own function")
+                .with("operation", self.name)
         })?;
         let workspace = workspace.map(|id| engine.workspace(id)).transpose()?;
         handler(engine, workspace, options, call).await

@@ -26,7 +26,7 @@ impl Exec {
     /// # Cancel safety
     /// Dropping the future kills the command's process group.
     pub async fn run(&self, options: RunOptions, input: impl Into<Bytes>) -> Result<Output> {
-        let run = async |client: crate::bridge::BridgeClient| client.run(options, input.into()).await;
+        let run = async |client: crate::bridge::BridgeClient| client.run(&options, input.into()).await;
         self.workspace.with_bridge(run).await.map_err(|e| e.in_operation("exec.run"))
     }
 
@@ -38,7 +38,7 @@ impl Exec {
     /// # Cancel safety
     /// Dropping the future, or the [`Process`], kills the command's process group.
     pub async fn spawn(&self, options: ExecOptions) -> Result<Process> {
-        let spawn = async |client: crate::bridge::BridgeClient| client.spawn(options).await;
+        let spawn = async |client: crate::bridge::BridgeClient| client.spawn(&options).await;
         self.workspace.with_bridge(spawn).await.map_err(|e| e.in_operation("exec.spawn"))
     }
 }

@@ -1,12 +1,13 @@
 use super::Workspace;
+use crate::ErrorKind;
 use crate::bridge::{BridgeClient, FileReader, FileWriter};
 use crate::error::{Error, Result};
 use crate::lifecycle;
 use crate::types::{
-    DirEntry, DirList, DownloadOptions, DownloadResult, ListDirOptions, MkdirOptions, ReadOptions, ReadTextOptions,
-    RemoveOptions, RenameOptions, StatOptions, TextFile, UploadOptions, WriteOptions, WriteResult,
+    DirEntry, DirList, DownloadOptions, DownloadResult, ListDirOptions, MkdirOptions, OpenReadOptions,
+    ReadOptions, ReadTextOptions, RemoveOptions, RenameOptions, StatOptions, TextFile, UploadOptions,
+    WriteOptions, WriteResult,
 };
-use crate::ErrorKind;
 use bytes::Bytes;
 use std::future::Future;
 
@@ -27,7 +28,7 @@ macro_rules! forward {
             $(
                 $(#[$doc])*
                 pub async fn $name(&self, options: $options $(, $bytes: impl Into<$bytes_type>)?) -> Result<$result> {
-                    let call = async |client: BridgeClient| client.$name(options $(, $bytes.into())?).await;
+                    let call = async |client: BridgeClient| client.$name(&options $(, $bytes.into())?).await;
                     self.workspace.with_bridge(call).await.map_err(|e| e.in_operation($operation))
                 }
             )*
@@ -72,16 +73,6 @@ forward! {
     /// # Errors
     /// NOT_FOUND; FAILED_PRECONDITION when it is no regular file; RESOURCE_EXHAUSTED when the host's disk is full.
     download("fs.download", DownloadOptions) -> DownloadResult;
-    /// Opens a file for reading piece by piece.
-    ///
-    /// # Errors
-    /// As for `read`.
-    open_read("fs.open_read", ReadOptions) -> FileReader;
-    /// Opens a file for writing piece by piece: it takes the old one's place when finished.
-    ///
-    /// # Errors
-    /// As for `write`.
-    open_write("fs.open_write", WriteOptions) -> FileWriter;
     /// Makes a directory and its missing parents. One that is there is no error.
     ///
     /// # Errors
@@ -102,6 +93,24 @@ forward! {
 impl Fs {
     pub(crate) fn new(workspace: Workspace) -> Self {
         Self { workspace }
+    }
+
+    /// Opens a file for reading piece by piece.
+    ///
+    /// # Errors
+    /// NOT_FOUND; FAILED_PRECONDITION when it is no regular file; PERMISSION_DENIED.
+    pub async fn open_read(&self, options: OpenReadOptions) -> Result<FileReader> {
+        let call = async |client: BridgeClient| client.open_read(&options.path).await;
+        self.workspace.with_bridge(call).await.map_err(|e| e.in_operation("fs.open_read"))
+    }
+
+    /// Opens a file for writing piece by piece: it takes the old one's place when finished.
+    ///
+    /// # Errors
+    /// As for [`Fs::write`].
+    pub async fn open_write(&self, options: WriteOptions) -> Result<FileWriter> {
+        let call = async |client: BridgeClient| client.open_write(&options.path).await;
+        self.workspace.with_bridge(call).await.map_err(|e| e.in_operation("fs.open_write"))
     }
 }
 

@@ -70,7 +70,8 @@ impl Images {
     /// UNAVAILABLE when the backend does not answer.
     pub async fn list(&self) -> Result<ImageList> {
         self.engine.inner.runner.check_open().map_err(|e| e.in_operation("image.list"))?;
-        let mut images = self.engine.inner.backend.images().await.map_err(|e| e.in_operation("image.list"))?;
+        let mut images =
+            self.engine.inner.backend.images().await.map_err(|e| e.in_operation("image.list"))?;
         images.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(ImageList { images })
     }

@@ -79,9 +79,11 @@ async fn own_netns(inner: &EngineInner, container: &Container, path: &Path) -> R
     if path.exists() {
         return Ok(path.to_owned());
     }
-    Err(Error::failed_precondition("the container's network namespace is gone: delete the workspace and create it anew")
-        .with("container", &container.id)
-        .with("netns", path.display()))
+    Err(Error::failed_precondition(
+        "the container's network namespace is gone: delete the workspace and create it anew",
+    )
+    .with("container", &container.id)
+    .with("netns", path.display()))
 }
 
 /// Waits until the agent answers, or its process ends.
@@ -144,9 +146,11 @@ pub(super) async fn halt(
         inner.backend.kill_task(container, SIGKILL, true).await?;
         let limit = Duration::from_millis(inner.config.time_limits.kill_ms);
         let exit = tokio::time::timeout(limit, wait).await.map_err(|_| {
-            Error::timeout("the workspace's processes outlast SIGKILL: look for processes in uninterruptible sleep")
-                .with("workspace", id)
-                .with("pid", task.pid)
+            Error::timeout(
+                "the workspace's processes outlast SIGKILL: look for processes in uninterruptible sleep",
+            )
+            .with("workspace", id)
+            .with("pid", task.pid)
         })?;
         ended = Some(gone(exit)?);
     }

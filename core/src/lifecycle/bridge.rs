@@ -17,9 +17,9 @@ pub(crate) async fn bridge(inner: &EngineInner, id: &WorkspaceId) -> Result<Brid
     if socket.symlink_metadata().is_ok() {
         return Ok(inner.bridges.client(id.as_str(), BridgeTarget::Socket(socket)));
     }
-    let found = resolve(inner, id).await?.ok_or_else(|| {
-        Error::not_found("there is no such workspace: create it").with("workspace", id)
-    })?;
+    let found = resolve(inner, id)
+        .await?
+        .ok_or_else(|| Error::not_found("there is no such workspace: create it").with("workspace", id))?;
     let target = target(inner, &found.container)?;
     Ok(inner.bridges.client(id.as_str(), target))
 }

@@ -7,8 +7,8 @@ use super::recover::recover;
 use super::resolve::{Found, resolve};
 use super::start::start_existing;
 use crate::backend::{
-    Container, GuestMount, NetworkNamespace, NewContainer, NewSnapshot, PullRequest, PullTracker, ResolvedUser,
-    UnpackedImage,
+    Container, GuestMount, NetworkNamespace, NewContainer, NewSnapshot, PullRequest, PullTracker,
+    ResolvedUser, UnpackedImage,
 };
 use crate::config::Config;
 use crate::engine::EngineInner;
@@ -53,7 +53,10 @@ pub(crate) async fn create(
     finish(inner, id, &found, true, options.start, phases, began, context).await
 }
 
-#[expect(clippy::too_many_arguments, reason = "the one place where all that a creation found out comes together")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the one place where all that a creation found out comes together"
+)]
 async fn finish(
     inner: &EngineInner,
     id: &WorkspaceId,
@@ -93,7 +96,8 @@ pub(super) async fn build(
 ) -> Result<Found> {
     let image = choose_image(inner, id, &options).await?;
     let name = image.to_string();
-    let snapshotter = options.snapshotter.clone().unwrap_or_else(|| inner.config.containerd.snapshotter.clone());
+    let snapshotter =
+        options.snapshotter.clone().unwrap_or_else(|| inner.config.containerd.snapshotter.clone());
     let request = PullRequest {
         image,
         policy: options.pull_policy,
@@ -158,7 +162,9 @@ async fn make(
     };
     let netns = async {
         match network {
-            NetworkMode::Cni => inner.network.namespace(&intent.container_id).await.map(NetworkNamespace::Path),
+            NetworkMode::Cni => {
+                inner.network.namespace(&intent.container_id).await.map(NetworkNamespace::Path)
+            }
             NetworkMode::Host => Ok(NetworkNamespace::Host),
             NetworkMode::None => Ok(NetworkNamespace::Private),
         }
@@ -225,7 +231,9 @@ pub(super) fn remove_dirs(config: &Config, id: &WorkspaceId) -> Result<()> {
     for dir in [config.run_dir(id), config.etc_dir(id)] {
         match std::fs::remove_dir_all(&dir) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io(e, "cannot remove the workspace's directory").with("path", dir.display()));
+                return Err(
+                    Error::io(e, "cannot remove the workspace's directory").with("path", dir.display())
+                );
             }
             _ => {}
         }
@@ -275,8 +283,10 @@ fn check_agent(config: &Config) -> Result<()> {
     if agent.is_file() {
         return Ok(());
     }
-    Err(Error::failed_precondition("the agent is missing on this host: set runtime_dir to the directory that holds `bridge`")
-        .with("path", agent.display()))
+    Err(Error::failed_precondition(
+        "the agent is missing on this host: set runtime_dir to the directory that holds `bridge`",
+    )
+    .with("path", agent.display()))
 }
 
 /// The labels of everything that is a workspace's.
@@ -290,8 +300,10 @@ fn make_run_dir(dir: &Path, user: &ResolvedUser) -> Result<()> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(|e| Error::io(e, "cannot make the socket directory").with("path", dir.display()))?;
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
-    rustix::fs::chown(dir, Some(uid), Some(gid))
-        .map_err(|e| Error::io(e.into(), "cannot give the socket directory to the image's user").with("path", dir.display()))
+    rustix::fs::chown(dir, Some(uid), Some(gid)).map_err(|e| {
+        Error::io(e.into(), "cannot give the socket directory to the image's user")
+            .with("path", dir.display())
+    })
 }
 
 fn environment(config: &Config, image: &UnpackedImage, options: &CreateOptions) -> Vec<String> {
@@ -310,7 +322,8 @@ fn environment(config: &Config, image: &UnpackedImage, options: &CreateOptions) 
 }
 
 fn mounts(config: &Config, run_dir: PathBuf, resolv_conf: PathBuf, hosts: PathBuf) -> Vec<GuestMount> {
-    let read_only = |source: PathBuf, target: &str| GuestMount { source, target: target.into(), read_only: true };
+    let read_only =
+        |source: PathBuf, target: &str| GuestMount { source, target: target.into(), read_only: true };
     let mut mounts = vec![
         GuestMount {
             source: config.runtime_dir.clone(),

@@ -20,7 +20,12 @@ pub(super) fn missing(id: &WorkspaceId) -> Error {
 }
 
 /// A workspace as hosts see it.
-pub(super) fn describe(inner: &EngineInner, id: &WorkspaceId, found: &Found, task: Option<&Task>) -> WorkspaceInfo {
+pub(super) fn describe(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    found: &Found,
+    task: Option<&Task>,
+) -> WorkspaceInfo {
     let container = &found.container;
     let status = status(task);
     let running = status == WorkspaceStatus::Running;

@@ -1,6 +1,6 @@
 use crate::config::Config;
-use crate::names::{WorkspaceId, check_identifier};
 use crate::error::{Error, Result};
+use crate::names::{WorkspaceId, check_identifier};
 use std::path::PathBuf;
 
 /// Where a workspace's things are on the host, and what they are called.

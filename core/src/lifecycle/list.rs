@@ -17,13 +17,14 @@ pub(crate) async fn list(inner: &EngineInner, options: &ListOptions) -> Result<W
         has_label: Some(names.id_label.clone()),
         ..ContainerFilter::default()
     })
-    .chain(names.legacy_prefixes.iter().map(|prefix| ContainerFilter {
-        id_prefix: Some(prefix.clone()),
-        ..ContainerFilter::default()
-    }));
-    let containers = futures::future::try_join_all(
-        filters.map(async |filter| inner.backend.containers(&filter).await),
+    .chain(
+        names
+            .legacy_prefixes
+            .iter()
+            .map(|prefix| ContainerFilter { id_prefix: Some(prefix.clone()), ..ContainerFilter::default() }),
     );
+    let containers =
+        futures::future::try_join_all(filters.map(async |filter| inner.backend.containers(&filter).await));
     let (containers, tasks) = tokio::try_join!(containers, inner.backend.tasks())?;
     let tasks: HashMap<_, _> = tasks.into_iter().map(|task| (task.container.clone(), task)).collect();
 
@@ -35,7 +36,8 @@ pub(crate) async fn list(inner: &EngineInner, options: &ListOptions) -> Result<W
             newest.insert(id, container);
         }
     }
-    let mut page = newest.into_iter().filter(|(id, _)| options.after.as_deref().is_none_or(|after| id.as_str() > after));
+    let mut page =
+        newest.into_iter().filter(|(id, _)| options.after.as_deref().is_none_or(|after| id.as_str() > after));
     let limit = if options.limit == 0 { usize::MAX } else { options.limit as usize };
     let workspaces: Vec<WorkspaceSummary> = page
         .by_ref()

@@ -31,7 +31,8 @@ pub(super) fn check(options: &CreateOptions, config: &Config) -> Result<()> {
     }
     for (name, value) in &options.env {
         if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
-            return Err(bad("env", "a name is not empty and has no equals sign or NUL").with("name", format!("{name:?}")));
+            return Err(bad("env", "a name is not empty and has no equals sign or NUL")
+                .with("name", format!("{name:?}")));
         }
         if name.len() + value.len() + 2 > MAX_ENV {
             return Err(bad("env", "a variable has at most 128 KiB").with("name", name));
@@ -53,7 +54,8 @@ pub(super) fn check(options: &CreateOptions, config: &Config) -> Result<()> {
             && !name.starts_with('-')
             && !name.ends_with('-');
         if !ok {
-            return Err(bad("hostname", "use 1 to 63 letters, digits and inner dashes").with("hostname", format!("{name:?}")));
+            return Err(bad("hostname", "use 1 to 63 letters, digits and inner dashes")
+                .with("hostname", format!("{name:?}")));
         }
     }
     if !options.ports.is_empty() && options.network.unwrap_or(config.network.mode) != NetworkMode::Cni {

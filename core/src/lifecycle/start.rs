@@ -98,7 +98,9 @@ pub(super) async fn start_existing(
             return Ok(false);
         }
         Some(TaskStatus::Paused) => {
-            return Err(Error::failed_precondition("the workspace is paused: resume it first").with("workspace", id));
+            return Err(
+                Error::failed_precondition("the workspace is paused: resume it first").with("workspace", id)
+            );
         }
         None => {}
         // Ended, or made by a process that was gone before it could start it: nothing of it runs.

@@ -24,8 +24,12 @@ pub(super) struct Chain<'a> {
 }
 
 impl Chain<'_> {
-    /// Connects, and returns the answer of the last plugin.
-    pub(super) async fn add(&self, limit: Duration) -> Result<Value, Failure> {
+    /// Connects. Each plugin's answer is kept by `keep` before the next one runs, and the last one returned.
+    pub(super) async fn add(
+        &self,
+        limit: Duration,
+        mut keep: impl FnMut(&Value) -> Result<(), Error>,
+    ) -> Result<Value, Failure> {
         let deadline = Instant::now() + limit;
         let mut previous: Option<Value> = None;
         for plugin in &self.list.plugins {
@@ -34,6 +38,7 @@ impl Chain<'_> {
                 let error = Error::unavailable("the CNI plugin printed no result");
                 Failure::lasting(error.with("plugin", kind(plugin).unwrap_or_default()).caused_by(e))
             })?;
+            keep(&result).map_err(Failure::lasting)?;
             previous = Some(result);
         }
         previous.ok_or_else(|| {
@@ -48,7 +53,10 @@ impl Chain<'_> {
         }
         let deadline = Instant::now() + limit;
         for plugin in &self.list.plugins {
-            self.run(Verb::Check, plugin, Some(result), deadline).await?;
+            match self.run(Verb::Check, plugin, Some(result), deadline).await {
+                Err(failure) if is_false_alarm(plugin, result, &failure) => {}
+                done => done.map(drop)?,
+            }
         }
         Ok(())
     }
@@ -120,6 +128,14 @@ impl Chain<'_> {
         }
         Value::Object(input)
     }
+}
+
+/// portmap looks for rules of IPv6 even where the container has no such address, after it found those of IPv4 in
+/// order (seen with version 1.1.1).
+fn is_false_alarm(plugin: &Map<String, Value>, result: &Value, failure: &Failure) -> bool {
+    let ips = result.get("ips").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let six = ips.iter().any(|ip| ip.get("address").and_then(Value::as_str).is_some_and(|a| a.contains(':')));
+    !six && kind(plugin) == Some("portmap") && failure.error.message().contains("could not check ipv6 dnat")
 }
 
 fn mapping(port: &PortMapping) -> Value {

@@ -3,6 +3,7 @@
 use super::cni::{Chain, INTERFACE};
 use super::conflist::PluginList;
 use super::guest::{self, GuestFiles};
+use super::lock::{FirstOfHost, Lock};
 use super::netns;
 use super::plugin::Failure;
 use super::ports;
@@ -11,6 +12,7 @@ use crate::config::{NetworkConfig, TimeLimits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::check_identifier;
 use crate::types::{NetworkInfo, PortMapping};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -113,6 +115,12 @@ impl NetworkManager {
         }
         let list = PluginList::choose(&self.0.config)?;
         list.check(&self.0.config.plugin_dirs, ports)?;
+        let deadline = Instant::now() + self.0.limit;
+        // Held until the intent, which tells others of the ports, is written.
+        let claim = match ports {
+            [] => None,
+            _ => Some(Lock::wait(&self.0.data_root.join("locks").join("network"), deadline).await?),
+        };
         self.refuse_taken_ports(container, ports)?;
         self.clear(&kept, container, netns).await?;
         let mut record = Record {
@@ -121,15 +129,24 @@ impl NetworkManager {
             list,
             ports: ports.to_vec(),
             result: None,
+            partial: None,
         };
         record.save(&path)?;
-        let chain = self.chain(&record, netns);
-        let deadline = Instant::now() + self.0.limit;
+        drop(claim);
+        let kind = kind_of(&record);
         let mut attempt = 0;
         loop {
+            let turn = match FirstOfHost::wait(&kind, deadline).await {
+                Ok(turn) => turn,
+                Err(error) => {
+                    Record::remove(&path)?;
+                    return Err(error);
+                }
+            };
             let left = deadline.saturating_duration_since(Instant::now());
-            let failure = match chain.add(left).await {
+            let failure = match self.add(&mut record, &path, netns, left).await {
                 Ok(result) => {
+                    turn.connected();
                     record.result = Some(result);
                     break;
                 }
@@ -137,11 +154,12 @@ impl NetworkManager {
             };
             // Whatever part of it was made is taken down, whether it is tried again or not. If that fails too, the
             // intent stays and the next attach or detach does it.
-            if let Err(left_over) = self.del(&chain, None).await {
+            if let Err(left_over) = self.take_down(&record, netns).await {
                 return Err(failure.error.with("cleanup", left_over.message_with_cause()));
             }
+            record.partial = None;
             attempt += 1;
-            let pause = FIRST_PAUSE * 2u32.pow(attempt - 1);
+            let pause = pause(attempt);
             if !failure.transient || attempt >= ATTEMPTS || Instant::now() + pause >= deadline {
                 Record::remove(&path)?;
                 return Err(failure.error.with("attempts", attempt));
@@ -150,7 +168,7 @@ impl NetworkManager {
         }
         if let Err(error) = record.save(&path) {
             // Without a record nobody would ever take it down.
-            self.del(&self.chain(&record, netns), record.result.as_ref()).await?;
+            self.take_down(&record, netns).await?;
             Record::remove(&path)?;
             return Err(error);
         }
@@ -234,42 +252,80 @@ impl NetworkManager {
         guest::write(dir, hostname, info, &self.0.config.nameservers, &guest::SOURCES)
     }
 
-    /// Takes down what a record tells of, in the namespace at `netns`, which exists.
+    /// Runs ADD once and keeps what each plugin answers in the record.
+    async fn add(
+        &self,
+        record: &mut Record,
+        path: &Path,
+        netns: &Path,
+        limit: Duration,
+    ) -> Result<Value, Failure> {
+        let mut kept = record.clone();
+        let last = record.list.plugins.len();
+        let mut answers = 0;
+        let done = self
+            .chain(record, netns)
+            .add(limit, |answer| {
+                kept.partial = Some(answer.clone());
+                answers += 1;
+                // The last answer is written as the result.
+                if answers < last { kept.save(path) } else { Ok(()) }
+            })
+            .await;
+        record.partial = kept.partial;
+        done
+    }
+
+    /// Takes down what a file tells of, in the namespace at `netns`, which exists.
     async fn clear(&self, kept: &Kept, container: &str, netns: &Path) -> Result<()> {
         match kept {
             Kept::Nothing => Ok(()),
-            Kept::Record(record) => {
-                let addresses = record.addresses();
-                if !addresses.is_empty()
-                    && let Err(error) = netns::stand_in(netns, INTERFACE, addresses).await
-                {
-                    tracing::warn!(container, %error, "masquerading rules of a lost interface may stay");
-                }
-                self.del(&self.chain(record, netns), record.result.as_ref()).await
-            }
-            // Only the names are known; they are enough for addresses and published ports.
+            Kept::Record(record) => self.take_down(record, netns).await,
+            // Only the names are known; with what the interface tells they are enough.
             Kept::Unreadable => {
-                let list = PluginList::choose(&self.0.config)?;
-                let id = self.cni_id(container);
-                let dirs = &self.0.config.plugin_dirs;
-                let chain = Chain { list: &list, dirs, id: &id, netns, ports: &[] };
-                self.del(&chain, None).await
+                let record = Record {
+                    container: container.to_owned(),
+                    cni_id: self.cni_id(container),
+                    list: PluginList::choose(&self.0.config)?,
+                    ports: Vec::new(),
+                    result: None,
+                    partial: None,
+                };
+                self.take_down(&record, netns).await
             }
         }
     }
 
-    /// Runs DEL, again after passing faults.
-    async fn del(&self, chain: &Chain<'_>, result: Option<&serde_json::Value>) -> Result<()> {
+    /// Runs DEL until every plugin is content. DEL of what is not there does nothing, so it may be run again after any
+    /// fault that may pass.
+    async fn take_down(&self, record: &Record, netns: &Path) -> Result<()> {
+        let mut addresses = record.addresses();
+        if addresses.is_empty() {
+            addresses = netns::interface(netns, INTERFACE).await?.addresses;
+        }
         let mut attempt = 0;
         loop {
-            let Err(Failure { error, transient }) = chain.del(result, self.0.limit).await else {
+            // A plugin that failed half-way has deleted the interface, and with it what the next run goes by.
+            if !addresses.is_empty()
+                && let Err(error) = netns::stand_in(netns, INTERFACE, addresses.clone()).await
+            {
+                tracing::warn!(container = record.container, %error, "rules of a lost interface may stay");
+            }
+            let done = self.chain(record, netns).del(record.newest(), self.0.limit).await;
+            let Err(Failure { error, transient }) = done else {
                 return Ok(());
             };
             attempt += 1;
-            if !transient || attempt >= ATTEMPTS {
+            // The bridge plugin was broken off before it made its chain, and does not expect that. All else of it is
+            // down by then, and without the interface it looks for no chain.
+            let no_chain = error.kind() == ErrorKind::Unavailable && says_no_chain(error.message());
+            if no_chain {
+                addresses.clear();
+            }
+            if !(transient || no_chain) || attempt >= ATTEMPTS {
                 return Err(error.with("attempts", attempt));
             }
-            tokio::time::sleep(FIRST_PAUSE * 2u32.pow(attempt - 1)).await;
+            tokio::time::sleep(pause(attempt)).await;
         }
     }
 
@@ -328,8 +384,31 @@ impl NetworkManager {
     }
 }
 
+/// What a connection shares with others of the host: what its plugins make once for all.
+fn kind_of(record: &Record) -> String {
+    let mut digest = Sha256::new();
+    for plugin in &record.list.plugins {
+        digest.update(Value::Object(plugin.clone()).to_string());
+    }
+    digest.update([u8::from(record.ports.is_empty())]);
+    digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether iptables, of either kind, found no chain to delete from.
+fn says_no_chain(message: &str) -> bool {
+    let deletes = message.contains(" -D ") && message.contains("tables");
+    // nf_tables and legacy word it differently.
+    let missing = message.contains("' does not exist") || message.contains("Couldn't load target");
+    deletes && missing
+}
+
+/// The pause before the attempt after this one.
+fn pause(attempt: u32) -> Duration {
+    FIRST_PAUSE * 2u32.pow(attempt.saturating_sub(1).min(10))
+}
+
 /// Whether the namespace has the recorded interface, up and with its addresses.
 async fn alive(record: &Record, netns: &Path) -> Result<bool> {
     let found = netns::interface(netns, INTERFACE).await?;
-    Ok(found.up && record.addresses().iter().all(|(address, _)| found.addresses.contains(address)))
+    Ok(found.up && record.addresses().iter().all(|address| found.addresses.contains(address)))
 }

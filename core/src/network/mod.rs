@@ -11,6 +11,7 @@ mod atomic;
 mod cni;
 mod conflist;
 mod guest;
+mod lock;
 mod manager;
 mod netlink;
 mod netns;

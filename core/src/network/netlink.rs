@@ -1,5 +1,6 @@
 //! The few rtnetlink requests that namespaces need. They act on the calling thread's network namespace.
 
+use rustix::io::retry_on_intr;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with};
 use std::io;
@@ -143,7 +144,7 @@ impl Netlink {
         // A dump comes in pieces of at most 32 KiB: netlink_dump in net/netlink/af_netlink.c.
         let mut buffer = vec![0u8; 64 * 1024];
         loop {
-            let (received, _) = recv(&self.0, &mut buffer[..], RecvFlags::empty())?;
+            let (received, _) = retry_on_intr(|| recv(&self.0, &mut buffer[..], RecvFlags::empty()))?;
             let mut rest = buffer.get(..received).unwrap_or_default();
             while rest.len() >= HEADER {
                 let length = u32_at(rest, 0).unwrap_or(0) as usize;

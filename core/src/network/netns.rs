@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use nix::mount::{MntFlags, MsFlags};
 use nix::sched::CloneFlags;
 use rustix::fs::{FlockOperation, flock, statfs};
+use rustix::io::retry_on_intr;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::net::IpAddr;
@@ -20,7 +21,8 @@ const NSFS_MAGIC: u64 = 0x6e73_6673;
 pub(super) struct Interface {
     pub(super) present: bool,
     pub(super) up: bool,
-    pub(super) addresses: Vec<IpAddr>,
+    /// Its addresses with their prefix lengths, without those that the kernel gives by itself.
+    pub(super) addresses: Vec<(IpAddr, u8)>,
 }
 
 /// Whether a live network namespace is pinned at `path`.
@@ -51,7 +53,7 @@ pub(super) async fn pin(path: &Path) -> Result<()> {
             .map_err(|e| fault(e, "cannot make the directory of network namespaces"))?;
         let lock =
             File::open(dir).map_err(|e| fault(e, "cannot open the directory of network namespaces"))?;
-        flock(&lock, FlockOperation::LockExclusive)
+        retry_on_intr(|| flock(&lock, FlockOperation::LockExclusive))
             .map_err(|e| fault(e.into(), "cannot lock the directory of network namespaces"))?;
         if is_pinned(&path) {
             return Ok(());
@@ -108,7 +110,8 @@ pub(super) async fn interface(path: &Path, name: &str) -> Result<Interface> {
         let Some(link) = netlink.link(&name)? else {
             return Ok(Interface::default());
         };
-        let addresses = netlink.addresses(link.index)?.into_iter().map(|(address, _)| address).collect();
+        let mut addresses = netlink.addresses(link.index)?;
+        addresses.retain(|(address, _)| !matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()));
         Ok(Interface { present: true, up: link.up, addresses })
     })
     .await
@@ -132,6 +135,23 @@ pub(super) async fn stand_in(path: &Path, name: &str, addresses: Vec<(IpAddr, u8
         Ok(())
     })
     .await
+}
+
+/// The lock of a directory for a moment's work, given up when dropped.
+struct DirLock<'a>(&'a File);
+
+impl<'a> DirLock<'a> {
+    fn of(dir: &'a File) -> io::Result<Self> {
+        retry_on_intr(|| flock(dir, FlockOperation::LockExclusive))?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for DirLock<'_> {
+    fn drop(&mut self) {
+        // Closing is not enough: a fork of the host's program may keep a copy.
+        let _ = flock(self.0, FlockOperation::Unlock);
+    }
 }
 
 /// Runs `work` inside the namespace at `path`.

@@ -172,6 +172,9 @@ fn classify(code: u64, message: &str) -> (ErrorKind, bool) {
             "text file busy",
             "interrupted system call",
             "dump was interrupted",
+            // Another program made a chain between this one's look and its making.
+            "chain_user_add failed",
+            "chain already exists",
         ])
     {
         return (ErrorKind::Unavailable, true);

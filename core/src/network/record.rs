@@ -23,6 +23,9 @@ pub(super) struct Record {
     pub(super) ports: Vec<PortMapping>,
     /// The answer of the last plugin; none while they run.
     pub(super) result: Option<Value>,
+    /// While they run, the answer of the last one that is through: what the next one made is found by it.
+    #[serde(default)]
+    pub(super) partial: Option<Value>,
 }
 
 /// What the file of a record holds.
@@ -70,7 +73,15 @@ impl Record {
 
     /// The attachment as it is shown; none while it is being made.
     pub(super) fn info(&self) -> Option<NetworkInfo> {
-        let result = self.result.as_ref()?;
+        self.result.as_ref().map(|result| self.shown(result))
+    }
+
+    /// The answer that tells most: the last one, be it of the whole list or not.
+    pub(super) fn newest(&self) -> Option<&Value> {
+        self.result.as_ref().or(self.partial.as_ref())
+    }
+
+    fn shown(&self, result: &Value) -> NetworkInfo {
         let mut info = NetworkInfo {
             mode: NetworkMode::Cni,
             network: self.list.name.clone(),
@@ -85,12 +96,12 @@ impl Record {
                 info.gateways.push(gateway.to_owned());
             }
         }
-        Some(info)
+        info
     }
 
-    /// The addresses inside, with prefix lengths.
+    /// The addresses inside, with prefix lengths, as far as they are known.
     pub(super) fn addresses(&self) -> Vec<(IpAddr, u8)> {
-        let info = self.info().unwrap_or_default();
+        let info = self.newest().map(|result| self.shown(result)).unwrap_or_default();
         let parsed = info.addresses.iter().filter_map(|text| {
             let (address, prefix) = text.split_once('/')?;
             Some((address.parse().ok()?, prefix.parse().ok()?))
@@ -123,6 +134,7 @@ mod tests {
             list: serde_json::from_value(list).unwrap(),
             ports: vec![PortMapping::tcp(1, 2)],
             result,
+            partial: None,
         }
     }
 

@@ -85,8 +85,9 @@ impl WorkspaceLocks {
     fn open(&self, id: &WorkspaceId) -> Result<OwnedFd> {
         let path = self.dir.join(id.as_str());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600))
-            .map_err(|e| Error::io(e.into(), "cannot open the workspace's lock file").with("path", path.display()))
+        rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).map_err(|e| {
+            Error::io(e.into(), "cannot open the workspace's lock file").with("path", path.display())
+        })
     }
 
     fn queue(&self, id: &WorkspaceId) -> Arc<AsyncMutex<()>> {
@@ -103,9 +104,11 @@ impl WorkspaceLocks {
     }
 
     fn busy(&self, id: &WorkspaceId) -> Error {
-        Error::timeout("another operation on this workspace took too long: repeat later, or raise time_limits.lock_ms")
-            .with("workspace", id)
-            .with("limit_ms", self.limit.as_millis())
+        Error::timeout(
+            "another operation on this workspace took too long: repeat later, or raise time_limits.lock_ms",
+        )
+        .with("workspace", id)
+        .with("limit_ms", self.limit.as_millis())
     }
 }
 

@@ -41,10 +41,9 @@ impl Runner {
                 } else if cancel.is_cancelled() {
                     Err(cancelled())
                 } else {
-                    AssertUnwindSafe(body(context.clone()))
-                        .catch_unwind()
-                        .await
-                        .unwrap_or_else(|_| Err(Error::unexpected("the operation panicked; please report it")))
+                    AssertUnwindSafe(body(context.clone())).catch_unwind().await.unwrap_or_else(|_| {
+                        Err(Error::unexpected("the operation panicked; please report it"))
+                    })
                 };
                 let result = result.map_err(|e| e.in_operation(name));
                 let event = match &result {
@@ -54,7 +53,11 @@ impl Runner {
                     }
                     Err(error) => {
                         let cancelled = error.kind() == ErrorKind::Cancelled;
-                        status.set(if cancelled { OperationStatus::Cancelled } else { OperationStatus::Failed });
+                        status.set(if cancelled {
+                            OperationStatus::Cancelled
+                        } else {
+                            OperationStatus::Failed
+                        });
                         let mut event = Event::new(EventType::Error);
                         event.message = Some(error.message_with_cause());
                         event.code = Some(error.kind().as_str().to_owned());

@@ -35,10 +35,13 @@ const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/b
 
 pub(super) fn process(container: &NewContainer) -> Result<Process> {
     let user = &container.user;
-    let mut oci_user = UserBuilder::default().uid(user.uid).gid(user.gid);
-    if !user.additional_gids.is_empty() {
-        oci_user = oci_user.additional_gids(user.additional_gids.clone());
+    // The primary group belongs to the list too: without it, a program that drops the group keeps none of its rights
+    // and a denied group is evaded (CVE-2023-25173).
+    let mut groups = user.additional_gids.clone();
+    if !groups.contains(&user.gid) {
+        groups.insert(0, user.gid);
     }
+    let oci_user = UserBuilder::default().uid(user.uid).gid(user.gid).additional_gids(groups);
     let set: Capabilities = CAPABILITIES.into_iter().collect();
     // No inheritable and no ambient set: a user other than root has none of these.
     let capabilities = LinuxCapabilitiesBuilder::default()

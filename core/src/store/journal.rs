@@ -23,8 +23,10 @@ impl OperationKind {
         match text {
             "create" => Ok(Self::Create),
             "delete" => Ok(Self::Delete),
-            _ => Err(Error::unsupported("the journal holds an operation of a newer version: upgrade this host")
-                .with("kind", text)),
+            _ => Err(Error::unsupported(
+                "the journal holds an operation of a newer version: upgrade this host",
+            )
+            .with("kind", text)),
         }
     }
 }

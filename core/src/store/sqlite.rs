@@ -4,7 +4,8 @@ use crate::names::WorkspaceId;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
 };
 use sqlx::{Row, query};
 use std::path::{Path, PathBuf};
@@ -77,14 +78,22 @@ fn convert(error: sqlx::Error, path: &Path) -> Error {
         _ => None,
     };
     let (kind, message) = match (&error, code) {
-        (_, Some(11 | 26)) => (ErrorKind::DataCorrupt, "the database is damaged: move it away to have it rebuilt"),
+        (_, Some(11 | 26)) => {
+            (ErrorKind::DataCorrupt, "the database is damaged: move it away to have it rebuilt")
+        }
         (_, Some(13)) => (ErrorKind::ResourceExhausted, "the disk of the database is full: free some space"),
-        (_, Some(3 | 8 | 14 | 23)) => (ErrorKind::PermissionDenied, "the database cannot be opened for writing"),
+        (_, Some(3 | 8 | 14 | 23)) => {
+            (ErrorKind::PermissionDenied, "the database cannot be opened for writing")
+        }
         (_, Some(5 | 6)) | (sqlx::Error::PoolTimedOut, _) => {
             (ErrorKind::Unavailable, "the database is busy: repeat later")
         }
-        (_, Some(10)) => (ErrorKind::ResourceExhausted, "the database's disk failed: check its space and health"),
-        (sqlx::Error::PoolClosed, _) => (ErrorKind::FailedPrecondition, "the engine is closed: open a new one"),
+        (_, Some(10)) => {
+            (ErrorKind::ResourceExhausted, "the database's disk failed: check its space and health")
+        }
+        (sqlx::Error::PoolClosed, _) => {
+            (ErrorKind::FailedPrecondition, "the engine is closed: open a new one")
+        }
         _ => (ErrorKind::Unexpected, "the database failed"),
     };
     Error::new(kind, message).with("path", path.display()).caused_by(error)
@@ -354,7 +363,8 @@ mod tests {
     async fn a_file_that_is_no_database_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("dunnage.db");
-        std::fs::write(&path, "no database at all, but long enough to have a header of its own".repeat(20)).unwrap();
+        std::fs::write(&path, "no database at all, but long enough to have a header of its own".repeat(20))
+            .unwrap();
         let error = SqliteStore::open(&path).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::DataCorrupt, "{error}");
         assert!(error.to_string().contains("dunnage.db"));

@@ -294,7 +294,7 @@ impl Backend for FakeBackend {
 
     async fn containers(&self, filter: &ContainerFilter) -> Result<Vec<Container>> {
         self.call("containers", "", |state| {
-            Ok(state.containers.values().filter(|c| state::passes(c, filter)).cloned().collect())
+            Ok(state.containers.values().filter(|c| filter.passes(c)).cloned().collect())
         })
         .await
     }

@@ -1,8 +1,7 @@
 //! What the fake backend holds, and the rules of a real one.
 
 use crate::backend::{
-    Container, ContainerFilter, NewContainer, NewSnapshot, ResolvedUser, Task, TaskExit, TaskStatus,
-    UnpackedImage,
+    Container, NewContainer, NewSnapshot, ResolvedUser, Task, TaskExit, TaskStatus, UnpackedImage,
 };
 use crate::error::{Error, Result};
 use crate::types::ImageInfo;
@@ -80,13 +79,6 @@ impl FakeImage {
             working_dir: self.working_dir.clone(),
         }
     }
-}
-
-/// Whether a filter lets a container through.
-pub(super) fn passes(container: &Container, filter: &ContainerFilter) -> bool {
-    filter.labels.iter().all(|(key, value)| container.labels.get(key) == Some(value))
-        && filter.has_label.as_ref().is_none_or(|key| container.labels.contains_key(key))
-        && filter.id_prefix.as_ref().is_none_or(|prefix| container.id.starts_with(prefix))
 }
 
 impl State {

@@ -148,6 +148,45 @@ fn twenty_at_once_get_twenty_addresses_and_leave_nothing() {
 }
 
 #[test]
+fn the_first_ones_of_a_host_may_come_all_at_once() {
+    on_own_host(|host| async move {
+        let manager = host.manager();
+        let made = futures::future::join_all((0..8).map(|n: u16| {
+            let manager = manager.clone();
+            async move {
+                let name = format!("c{n}");
+                let netns = manager.namespace(&name).await.unwrap();
+                manager.attach(&name, &netns, &[PortMapping::tcp(8000 + n, 80)]).await.unwrap()
+            }
+        }))
+        .await;
+        assert_eq!(made.len(), 8);
+        let rules = host.rules();
+        for jump in ["-A PREROUTING", "-A OUTPUT", "-j CNI-HOSTPORT-MASQ", "-j CNI-FORWARD", "-j CNI-ADMIN"] {
+            assert_eq!(rules.matches(jump).count(), 1, "{jump} in {rules}");
+        }
+        for n in 0..8 {
+            manager.detach(&format!("c{n}")).await.unwrap();
+        }
+        assert_eq!((host.veths(), host.given_away()), (0, 0));
+    });
+}
+
+#[test]
+fn one_of_two_that_want_a_port_at_once_gets_it() {
+    on_own_host(|host| async move {
+        let manager = host.manager();
+        let ports = [PortMapping::tcp(8080, 80)];
+        let (one, two) = (manager.namespace("one").await.unwrap(), manager.namespace("two").await.unwrap());
+        let (first, second) =
+            tokio::join!(manager.attach("one", &one, &ports), manager.attach("two", &two, &ports));
+        assert_ne!(first.is_ok(), second.is_ok(), "{first:?} {second:?}");
+        manager.detach("one").await.unwrap();
+        manager.detach("two").await.unwrap();
+    });
+}
+
+#[test]
 fn two_data_roots_on_one_bridge_keep_apart() {
     on_own_host(|host| async move {
         let (one, other) = (host.manager_of("root"), host.manager_of("other"));
@@ -190,5 +229,35 @@ fn older_configurations_work() {
         let error = host.manager().check(&[PortMapping::tcp(1, 1)]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
         host.manager().check(&[]).unwrap();
+    });
+}
+
+/// Prints what a connection takes here beside the plugins themselves; fails only when that is absurd.
+#[test]
+fn the_cost_beside_the_plugins_is_small() {
+    on_own_host(|host| async move {
+        let manager = host.manager();
+        let ports = [PortMapping::tcp(8080, 80)];
+        let (mut namespaces, mut attachments, mut again) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..10 {
+            let started = std::time::Instant::now();
+            let netns = manager.namespace("one").await.unwrap();
+            namespaces.push(started.elapsed());
+            let started = std::time::Instant::now();
+            manager.attach("one", &netns, &ports).await.unwrap();
+            attachments.push(started.elapsed());
+            let started = std::time::Instant::now();
+            manager.attach("one", &netns, &ports).await.unwrap();
+            again.push(started.elapsed());
+            manager.detach("one").await.unwrap();
+        }
+        for list in [&mut namespaces, &mut attachments, &mut again] {
+            list.sort_unstable();
+        }
+        eprintln!(
+            "medians: namespace {:?}, attach {:?}, attach again {:?}",
+            namespaces[5], attachments[5], again[5]
+        );
+        assert!(again[5] < Duration::from_millis(50), "{again:?}");
     });
 }
