@@ -65,10 +65,11 @@ impl Containerd {
         leaks.netns = teardown::pinned_namespaces().len() as u64;
         leaks.links = fs::read_dir(format!("/sys/class/net/{}/brif", self.network().bridge))
             .map_or(0, |entries| entries.count() as u64);
-        leaks.addresses = fs::read_dir(self.dir().join("ipam").join(&self.network().name)).map_or(0, |entries| {
-            let named = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-            named.filter(|name| name.parse::<std::net::IpAddr>().is_ok()).count() as u64
-        });
+        leaks.addresses =
+            fs::read_dir(self.dir().join("ipam").join(&self.network().name)).map_or(0, |entries| {
+                let named = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+                named.filter(|name| name.parse::<std::net::IpAddr>().is_ok()).count() as u64
+            });
         leaks.firewall_rules = teardown::firewall_rules(self.network());
         Ok(leaks)
     }
@@ -82,7 +83,13 @@ impl Containerd {
             return Err(Error::new(format!("ctr {}: {}", arguments.join(" "), said.trim())));
         }
         let text = String::from_utf8_lossy(&output.stdout);
-        Ok(text.lines().skip(headers).map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
+        Ok(text
+            .lines()
+            .skip(headers)
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .map(str::to_owned)
+            .collect())
     }
 }
 

@@ -13,7 +13,12 @@ fn served() -> (Registry, String, String, u64) {
     let image = fixtures::image("uncompressed").unwrap();
     registry.add_as(&image, "some/image", "1").unwrap();
     let layer = image.layers().unwrap().pop().unwrap();
-    (registry, format!("/v2/some/image/blobs/{}", layer.digest), "/v2/some/image/manifests/1".into(), layer.size)
+    (
+        registry,
+        format!("/v2/some/image/blobs/{}", layer.digest),
+        "/v2/some/image/manifests/1".into(),
+        layer.size,
+    )
 }
 
 fn proxy(registry: &Registry, faults: &str) -> FaultProxy {
@@ -127,7 +132,9 @@ fn a_token_is_needed_and_its_scope_counts() {
     };
     let me = ["Authorization: Basic bWU6c2VjcmV0"];
     assert_eq!(ask("repository:some/image:pull", &["Authorization: Basic bWU6d3Jvbmc="]).0, 401);
-    let with = |token: Option<String>| get(&proxy.host(), &blob, &[&format!("Authorization: Bearer {}", token.unwrap())]).status;
+    let with = |token: Option<String>| {
+        get(&proxy.host(), &blob, &[&format!("Authorization: Bearer {}", token.unwrap())]).status
+    };
     assert_eq!(with(ask("repository:some/image:pull", &[]).1), 401);
     assert_eq!(with(ask("repository:other/image:pull", &me).1), 401);
     assert_eq!(with(ask("repository:some/image:pull", &me).1), 200);

@@ -27,13 +27,19 @@ impl Rig {
     fn pull(&self, name: &str) -> Result<String, String> {
         let reference = self.registry.add(&fixtures::image(name).unwrap()).unwrap();
         let output = self.ctr(&["image", "pull", "--plain-http", &reference]);
-        if output.status.success() { Ok(reference) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+        if output.status.success() {
+            Ok(reference)
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
     }
 
     fn run(&self, reference: &str, command: &[&str]) -> (bool, String) {
-        let id = format!("c{:?}", std::time::Instant::now()).replace(|c: char| !c.is_ascii_alphanumeric(), "");
+        let id =
+            format!("c{:?}", std::time::Instant::now()).replace(|c: char| !c.is_ascii_alphanumeric(), "");
         let output = self.ctr(&[&["run", "--rm", reference, &id[id.len() - 20..]], command].concat());
-        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let text =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         (output.status.success(), text)
     }
 }
@@ -41,9 +47,17 @@ impl Rig {
 #[test]
 fn images_of_every_shape_run() {
     let rig = Rig::start();
-    for name in
-        ["busybox", "zstd", "schema2", "schema2-list", "multi", "uncompressed", "multi-member", "no-tar-end", "hostile"]
-    {
+    for name in [
+        "busybox",
+        "zstd",
+        "schema2",
+        "schema2-list",
+        "multi",
+        "uncompressed",
+        "multi-member",
+        "no-tar-end",
+        "hostile",
+    ] {
         let image = rig.pull(name).unwrap_or_else(|error| panic!("{name}: {error}"));
         let (ok, said) = rig.run(&image, &["sh", "-c", "test ! -e /data && cat /etc/hostname"]);
         assert!(ok && said == "fixture\n", "{name}: {said}");
@@ -68,7 +82,8 @@ fn broken_images_are_refused() {
 fn the_debian_base_works() {
     let rig = Rig::start();
     let image = rig.pull("base").unwrap();
-    let (ok, said) = rig.run(&image, &["bash", "-c", ". /etc/os-release; echo $ID; awk 'BEGIN{print 6*7}'; id -un app"]);
+    let (ok, said) =
+        rig.run(&image, &["bash", "-c", ". /etc/os-release; echo $ID; awk 'BEGIN{print 6*7}'; id -un app"]);
     assert!(ok && said == "debian\n42\napp\n", "{said}");
 }
 
@@ -101,6 +116,7 @@ fn a_marked_copy_is_another_image_on_the_same_layers() {
 fn a_sparse_layer_keeps_its_length() {
     let rig = Rig::start();
     let image = rig.pull("sparse").unwrap();
-    let (_, said) = rig.run(&image, &["sh", "-c", "stat -c %s /srv/sparse; head -c5 /srv/sparse; tail -c4 /srv/sparse"]);
+    let (_, said) =
+        rig.run(&image, &["sh", "-c", "stat -c %s /srv/sparse; head -c5 /srv/sparse; tail -c4 /srv/sparse"]);
     assert_eq!(said, format!("{}\nfirstlast", (1u64 << 30) + (256 << 20)));
 }

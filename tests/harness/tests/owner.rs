@@ -50,7 +50,16 @@ fn start() -> Busy {
     let conf_dir = PathBuf::from(field("cni_conf_dir"));
     let conf = std::fs::read_dir(conf_dir).unwrap().next().unwrap().unwrap().path();
     add_to_network(&std::fs::read_to_string(conf).unwrap(), &netns);
-    run(ctr().args(["run", "-d", "--with-ns", &format!("network:{}", netns.display()), image, "busy", "sleep", "600"]));
+    run(ctr().args([
+        "run",
+        "-d",
+        "--with-ns",
+        &format!("network:{}", netns.display()),
+        image,
+        "busy",
+        "sleep",
+        "600",
+    ]));
     let rules = Command::new("iptables-save").output().unwrap();
     assert!(String::from_utf8_lossy(&rules.stdout).contains(&field("cni_network")));
     Busy { child, dir: field("dir").into(), bridge, namespace, netns }
@@ -63,7 +72,12 @@ fn add_to_network(list: &str, netns: &Path) {
     conf["cniVersion"] = list["cniVersion"].clone();
     conf["name"] = list["name"].clone();
     let mut child = Command::new("/usr/lib/cni/bridge")
-        .envs([("CNI_COMMAND", "ADD"), ("CNI_CONTAINERID", "busy"), ("CNI_IFNAME", "eth0"), ("CNI_PATH", "/usr/lib/cni")])
+        .envs([
+            ("CNI_COMMAND", "ADD"),
+            ("CNI_CONTAINERID", "busy"),
+            ("CNI_IFNAME", "eth0"),
+            ("CNI_PATH", "/usr/lib/cni"),
+        ])
         .env("CNI_NETNS", netns)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

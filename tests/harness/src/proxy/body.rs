@@ -84,7 +84,12 @@ pub(super) fn pipe(upstream: Incoming, plan: Plan, counters: Arc<Counters>) -> P
     Piped(receiver)
 }
 
-async fn pump(mut upstream: Incoming, plan: &Plan, sender: &mpsc::Sender<io::Result<Bytes>>, counters: &Counters) {
+async fn pump(
+    mut upstream: Incoming,
+    plan: &Plan,
+    sender: &mpsc::Sender<io::Result<Bytes>>,
+    counters: &Counters,
+) {
     let mut sent: u64 = 0;
     while let Some(frame) = upstream.frame().await {
         let mut data = match frame.map(Frame::into_data) {

@@ -82,8 +82,18 @@ impl Counters {
 
     pub(super) fn reset(&self) {
         for counter in [
-            &self.requests, &self.pings, &self.manifests, &self.blobs, &self.heads, &self.ranges, &self.tokens,
-            &self.unauthorized, &self.redirected, &self.leaked_credentials, &self.faults, &self.blob_bytes,
+            &self.requests,
+            &self.pings,
+            &self.manifests,
+            &self.blobs,
+            &self.heads,
+            &self.ranges,
+            &self.tokens,
+            &self.unauthorized,
+            &self.redirected,
+            &self.leaked_credentials,
+            &self.faults,
+            &self.blob_bytes,
             &self.most_blobs_at_once,
         ] {
             counter.store(0, Ordering::Relaxed);

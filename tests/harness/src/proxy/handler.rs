@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION, RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION, RANGE, RETRY_AFTER,
+    WWW_AUTHENTICATE,
 };
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::BoxBody;
@@ -217,7 +218,9 @@ impl Handler {
                 let text = json!({ "token": name, "access_token": name, "expires_in": lifetime }).to_string();
                 answer(StatusCode::OK, &[(CONTENT_TYPE, "application/json")], &text)
             }
-            Ok(Grant::Refused) => answer(StatusCode::UNAUTHORIZED, &[], r#"{"details":"wrong user or password"}"#),
+            Ok(Grant::Refused) => {
+                answer(StatusCode::UNAUTHORIZED, &[], r#"{"details":"wrong user or password"}"#)
+            }
             Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, &[], &error.to_string()),
         }
     }
@@ -228,11 +231,20 @@ impl Handler {
             way.push_str(&format!(",scope=\"repository:{repository}:pull\""));
         }
         let text = error_body("UNAUTHORIZED", "authentication required");
-        answer(StatusCode::UNAUTHORIZED, &[(WWW_AUTHENTICATE, &way), (CONTENT_TYPE, "application/json")], &text)
+        answer(
+            StatusCode::UNAUTHORIZED,
+            &[(WWW_AUTHENTICATE, &way), (CONTENT_TYPE, "application/json")],
+            &text,
+        )
     }
 
     /// Sends the request on and the answer back, with the faults that concern bodies.
-    async fn forward(&self, mut request: Request<Incoming>, behaviour: &Behaviour, target: &Target<'_>) -> Answer {
+    async fn forward(
+        &self,
+        mut request: Request<Incoming>,
+        behaviour: &Behaviour,
+        target: &Target<'_>,
+    ) -> Answer {
         if behaviour.has(|fault| *fault == Fault::NoRange) {
             request.headers_mut().remove(RANGE);
         }

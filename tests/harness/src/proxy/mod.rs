@@ -57,7 +57,8 @@ impl FaultProxy {
         let behaviour = Arc::new(RwLock::new(Arc::new(Behaviour::new(faults))));
         let counters = Arc::new(Counters::default());
         let (stop, mut stopped) = oneshot::channel();
-        let handler = Handler::new(upstream, address, store_address, Arc::clone(&behaviour), Arc::clone(&counters));
+        let handler =
+            Handler::new(upstream, address, store_address, Arc::clone(&behaviour), Arc::clone(&counters));
         let handler = Arc::new(handler);
         let thread = thread::Builder::new()
             .name("fault-proxy".to_owned())

@@ -66,9 +66,13 @@ impl Tokens {
 
     /// Whether an Authorization header allows pulling from `repository`, or just knocking when that is empty.
     pub(super) fn allows(&self, authorization: Option<&str>, repository: &str) -> bool {
-        let Some(name) = authorization.and_then(|header| header.strip_prefix("Bearer ")) else { return false };
+        let Some(name) = authorization.and_then(|header| header.strip_prefix("Bearer ")) else {
+            return false;
+        };
         let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(token) = given.get(name.trim()).filter(|token| token.expires > Instant::now()) else { return false };
+        let Some(token) = given.get(name.trim()).filter(|token| token.expires > Instant::now()) else {
+            return false;
+        };
         repository.is_empty() || token.scopes.iter().any(|scope| covers(scope, repository))
     }
 }
@@ -131,7 +135,10 @@ mod tests {
         let tokens = Tokens::new(Some("u".into()), Some("p".into()), 60);
         let stranger = token(&tokens, "scope=repository:a:pull", None);
         assert!(!tokens.allows(Some(&stranger), "a"));
-        assert!(matches!(tokens.grant("scope=repository:a:pull", Some("Basic dTp4")).unwrap(), Grant::Refused));
+        assert!(matches!(
+            tokens.grant("scope=repository:a:pull", Some("Basic dTp4")).unwrap(),
+            Grant::Refused
+        ));
         let friend = token(&tokens, "scope=repository:a:pull", Some("Basic dTpw"));
         assert!(tokens.allows(Some(&friend), "a"));
     }

@@ -55,5 +55,6 @@ fn remove_tree(dir: &Path) -> Result<()> {
         }
         thread::sleep(Duration::from_millis(50));
     }
-    last.context(format_args!("cannot remove {}", dir.display())).map_err(|error| Error::new(error.to_string()))
+    last.context(format_args!("cannot remove {}", dir.display()))
+        .map_err(|error| Error::new(error.to_string()))
 }

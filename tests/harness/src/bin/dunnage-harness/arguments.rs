@@ -75,7 +75,10 @@ fn serve_options(mut arguments: impl Iterator<Item = String>) -> Result<ServeOpt
             None => (argument, None),
         };
         let mut value = || {
-            inline.take().or_else(|| arguments.next()).ok_or_else(|| Error::new(format!("{name} needs a value")))
+            inline
+                .take()
+                .or_else(|| arguments.next())
+                .ok_or_else(|| Error::new(format!("{name} needs a value")))
         };
         match name.as_str() {
             "--containerd" => {
@@ -92,7 +95,9 @@ fn serve_options(mut arguments: impl Iterator<Item = String>) -> Result<ServeOpt
                     .ok_or_else(|| Error::new("--fault wants NAME=FAULT, such as slow=throttle:100000"))?;
                 options.faults.push((fault.to_owned(), Fault::parse_all(list)?));
             }
-            other => return Err(Error::new(format!("serve has no option {other}: see dunnage-harness help"))),
+            other => {
+                return Err(Error::new(format!("serve has no option {other}: see dunnage-harness help")));
+            }
         }
     }
     // Images and faults are of no use without a registry.

@@ -28,7 +28,12 @@ enum Command {
 pub(crate) fn answer(served: &mut Served, line: &str) -> (Value, bool) {
     let command = match serde_json::from_str::<Command>(line) {
         Ok(command) => command,
-        Err(error) => return (json!({ "ok": false, "error": format!("cannot understand the command: {error}") }), false),
+        Err(error) => {
+            return (
+                json!({ "ok": false, "error": format!("cannot understand the command: {error}") }),
+                false,
+            );
+        }
     };
     let last = matches!(command, Command::Stop);
     match obey(served, command) {
@@ -42,8 +47,12 @@ pub(crate) fn answer(served: &mut Served, line: &str) -> (Value, bool) {
 
 fn obey(served: &mut Served, command: Command) -> Result<Value> {
     match command {
-        Command::Leaks => serde_json::to_value(containerd(served)?.leaks()?).context("cannot encode the counts"),
-        Command::Counts { name } => serde_json::to_value(proxy(served, &name)?.counts()).context("cannot encode the counts"),
+        Command::Leaks => {
+            serde_json::to_value(containerd(served)?.leaks()?).context("cannot encode the counts")
+        }
+        Command::Counts { name } => {
+            serde_json::to_value(proxy(served, &name)?.counts()).context("cannot encode the counts")
+        }
         Command::ResetCounts { name } => {
             proxy(served, &name)?.reset_counts();
             Ok(json!({}))

@@ -5,8 +5,8 @@ use std::io::BufRead;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dunnage_harness::{
-    Auth, Containerd, ContainerdOptions, Context, Error, Fault, FaultProxy, PLUGIN_DIR, Registry, RegistryOptions, Result,
-    fixtures, shut_down,
+    Auth, Containerd, ContainerdOptions, Context, Error, Fault, FaultProxy, PLUGIN_DIR, Registry,
+    RegistryOptions, Result, fixtures, shut_down,
 };
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
@@ -60,7 +60,8 @@ fn start(options: &ServeOptions) -> Result<(Served, Value)> {
         .transpose()?;
     let registry = options.registry.then(|| Registry::start(RegistryOptions::default())).transpose()?;
     let auth = Auth::Htpasswd { user: USER.to_owned(), password: PASSWORD.to_owned() };
-    let auth_registry = options.auth_registry.then(|| Registry::start(RegistryOptions { auth })).transpose()?;
+    let auth_registry =
+        options.auth_registry.then(|| Registry::start(RegistryOptions { auth })).transpose()?;
     let mut served = Served { containerd, registry, auth_registry, faults: BTreeMap::new() };
 
     let mut images = BTreeMap::new();
@@ -118,7 +119,8 @@ impl Served {
             proxy.set_faults(faults);
             return Ok(proxy.host());
         }
-        let registry = self.registry.as_ref().ok_or_else(|| Error::new("faults need a registry: add --registry"))?;
+        let registry =
+            self.registry.as_ref().ok_or_else(|| Error::new("faults need a registry: add --registry"))?;
         let proxy = FaultProxy::start(registry.address(), faults)?;
         let host = proxy.host();
         self.faults.insert(name.to_owned(), proxy);
