@@ -1,4 +1,5 @@
 //! Faults do what they are told, and no more.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Fixture images are what they say, as containerd sees them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::process::{Command, Output};
 

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 /// One answer, as far as it came.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
     /// Whether the body is as long as the header said.
-    pub complete: bool,
+    pub(crate) complete: bool,
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (key, value) = line.split_once(':')?;
             key.eq_ignore_ascii_case(name).then(|| value.trim())
@@ -24,7 +24,7 @@ impl Answer {
 }
 
 /// GETs `path` of `host` with more header lines; a body that stops for a second counts as ended.
-pub fn get(host: &str, path: &str, headers: &[&str]) -> Answer {
+pub(crate) fn get(host: &str, path: &str, headers: &[&str]) -> Answer {
     let mut stream = TcpStream::connect(host).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     let more: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
