@@ -16,6 +16,7 @@ mod registry;
 mod store;
 pub mod types;
 
+pub use bridge::{FileReader, FileWriter, Output, Process, StreamKind};
 pub use config::Config;
 pub use error::{Error, ErrorKind, Result};
 pub use names::{ImageRef, WorkspaceId};
