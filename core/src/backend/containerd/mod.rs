@@ -38,7 +38,7 @@ impl Containerd {
     ///
     /// # Errors
     /// UNAVAILABLE or PERMISSION_DENIED with every address that was tried.
-    pub(crate) async fn open(config: &Config) -> Result<Self> {
+    pub(crate) async fn connect(config: &Config) -> Result<Self> {
         let limits = config.time_limits.clone();
         let client = match (config.backend, &config.containerd.address) {
             (BackendKind::Containerd, Some(address)) => {
