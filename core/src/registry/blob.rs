@@ -107,7 +107,9 @@ impl BlobStream {
                 let range = response.headers().get(header::CONTENT_RANGE).and_then(|v| v.to_str().ok());
                 let start = range.and_then(range_start);
                 if start.is_some_and(|start| start != self.offset) {
-                    return Err(Failure::last(Error::unavailable("the registry sends another range than asked for")));
+                    return Err(Failure::last(Error::unavailable(
+                        "the registry sends another range than asked for",
+                    )));
                 }
                 0
             }
@@ -123,7 +125,8 @@ impl BlobStream {
             return Ok(None);
         }
         Err(self.explain(
-            Error::data_corrupt("the blob does not have the digest that the manifest names").with("found", found),
+            Error::data_corrupt("the blob does not have the digest that the manifest names")
+                .with("found", found),
         ))
     }
 

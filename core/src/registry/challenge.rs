@@ -105,14 +105,19 @@ mod tests {
 
     #[test]
     fn bearer_goes_before_basic_in_one_or_several_headers() {
-        assert_eq!(of(&[r#"Basic realm="r""#, r#"Bearer realm="https://a""#]), bearer("https://a", None, None));
+        assert_eq!(
+            of(&[r#"Basic realm="r""#, r#"Bearer realm="https://a""#]),
+            bearer("https://a", None, None)
+        );
         assert_eq!(of(&[r#"Basic realm="r", Bearer realm="https://a""#]), bearer("https://a", None, None));
         assert_eq!(of(&["Basic"]), Some(Challenge::Basic));
     }
 
     #[test]
     fn malformed_headers_ask_for_nothing() {
-        for text in ["", "=", "Bearer", r#"Bearer realm="open"#, "Negotiate abc==", ", ,", r#"Bearer realm="a\"#] {
+        for text in
+            ["", "=", "Bearer", r#"Bearer realm="open"#, "Negotiate abc==", ", ,", r#"Bearer realm="a\"#]
+        {
             assert_eq!(of(&[text]), None, "{text}");
         }
     }

@@ -112,10 +112,14 @@ impl DockerConfig {
         let Some(path) = path.or_else(default_path) else { return Ok(None) };
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            Err(e)
+                if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
+            {
                 return Ok(None);
             }
-            Err(e) => return Err(Error::io(e, "cannot read docker's configuration").with("path", path.display())),
+            Err(e) => {
+                return Err(Error::io(e, "cannot read docker's configuration").with("path", path.display()));
+            }
         };
         serde_json::from_str(&text).map(Some).map_err(|e| {
             // The parser's words may quote the file, which holds secrets: only the place is told.
@@ -128,7 +132,8 @@ impl DockerConfig {
 
     async fn find(&self, registry: &str) -> Result<Option<Secret>> {
         let helper = self.cred_helpers.iter().find(|(key, _)| same_registry(key, registry));
-        let helper = helper.map(|(_, name)| name).or(self.creds_store.as_ref()).filter(|name| !name.is_empty());
+        let helper =
+            helper.map(|(_, name)| name).or(self.creds_store.as_ref()).filter(|name| !name.is_empty());
         if let Some(name) = helper {
             let server = if registry == "docker.io" { DOCKER_HUB } else { registry };
             if let Some(secret) = ask_helper(name, server).await? {
@@ -156,8 +161,10 @@ impl Auth {
         }
         let Some(packed) = filled(&self.auth) else { return Ok(None) };
         let fail = || {
-            Error::invalid_argument("docker's configuration holds an `auth` that is no base64 of user:password")
-                .with("registry", registry)
+            Error::invalid_argument(
+                "docker's configuration holds an `auth` that is no base64 of user:password",
+            )
+            .with("registry", registry)
         };
         let plain = STANDARD.decode(packed.trim()).map_err(|_| fail())?;
         let plain = String::from_utf8(plain).map_err(|_| fail())?;
@@ -213,8 +220,10 @@ async fn ask_helper(name: &str, server: &str) -> Result<Option<Secret>> {
             .kill_on_drop(true)
             .spawn()
             .map_err(|e| {
-                Error::failed_precondition("cannot run the credential helper: install it or mend docker's configuration")
-                    .caused_by(e)
+                Error::failed_precondition(
+                    "cannot run the credential helper: install it or mend docker's configuration",
+                )
+                .caused_by(e)
             })?;
         if let Some(mut stdin) = child.stdin.take() {
             // A helper that does not read its input still gives an answer.
@@ -232,7 +241,9 @@ async fn ask_helper(name: &str, server: &str) -> Result<Option<Secret>> {
         if said.contains("credentials not found") {
             return Ok(None);
         }
-        return Err(fail(Error::failed_precondition("the credential helper failed: run it by hand to see why")));
+        return Err(fail(Error::failed_precondition(
+            "the credential helper failed: run it by hand to see why",
+        )));
     }
     let reply: HelperReply = serde_json::from_slice(&output.stdout)
         .map_err(|_| fail(Error::failed_precondition("the credential helper's answer is malformed")))?;
@@ -270,12 +281,15 @@ mod tests {
 
     #[tokio::test]
     async fn the_calls_credential_is_never_for_a_mirror_and_the_configuration_comes_next() {
-        let mut config = RegistryConfig { docker_config: Some("/nonexistent".into()), ..RegistryConfig::default() };
+        let mut config =
+            RegistryConfig { docker_config: Some("/nonexistent".into()), ..RegistryConfig::default() };
         config.credentials.insert("mirror.example".to_owned(), Credential::basic("m", "1"));
         config.credentials.insert("docker.io".to_owned(), Credential::basic("d", "2"));
         let call = Credential::bearer("tok");
         let ask = async |call, host, mirror| find(&config, call, host, "docker.io", mirror).await.unwrap();
-        assert!(ask(Some(&call), "registry-1.docker.io", false).await == Some(Secret::Bearer("tok".to_owned())));
+        assert!(
+            ask(Some(&call), "registry-1.docker.io", false).await == Some(Secret::Bearer("tok".to_owned()))
+        );
         assert!(ask(Some(&call), "mirror.example", true).await == Some(basic("m", "1")));
         assert!(ask(None, "registry-1.docker.io", false).await == Some(basic("d", "2")));
         assert!(ask(Some(&call), "other.example", true).await.is_none());

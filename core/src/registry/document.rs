@@ -35,7 +35,9 @@ impl Descriptor {
     fn check(&self) -> Result<()> {
         Hasher::matching(&self.digest)?;
         if i64::try_from(self.size).is_err() {
-            return Err(Error::data_corrupt("the image names an impossible size").with("digest", &self.digest));
+            return Err(
+                Error::data_corrupt("the image names an impossible size").with("digest", &self.digest)
+            );
         }
         Ok(())
     }
@@ -83,7 +85,8 @@ impl Document {
             ));
         }
         let own = raw.media_type.unwrap_or_default();
-        let served = if matches!(served, "" | "application/json" | "application/octet-stream" | "text/plain") {
+        let served = if matches!(served, "" | "application/json" | "application/octet-stream" | "text/plain")
+        {
             own.as_str()
         } else {
             served
@@ -133,8 +136,10 @@ impl Document {
                         .with("digest", &layer.digest));
                 }
                 if let Some(layer) = layers.iter().find(|l| l.media_type.contains("encrypted")) {
-                    return Err(Error::unsupported("the image has an encrypted layer: decrypt it before pushing")
-                        .with("digest", &layer.digest));
+                    return Err(Error::unsupported(
+                        "the image has an encrypted layer: decrypt it before pushing",
+                    )
+                    .with("digest", &layer.digest));
                 }
                 Ok((Self::Manifest { config, layers }, named.to_owned()))
             }
@@ -144,7 +149,8 @@ impl Document {
 }
 
 fn not_an_image(media_type: &str) -> Error {
-    Error::unsupported("the name points at something that is no container image").with("media_type", media_type)
+    Error::unsupported("the name points at something that is no container image")
+        .with("media_type", media_type)
 }
 
 /// The entry of an index that serves `wanted` best.
@@ -161,16 +167,19 @@ pub(crate) fn choose<'a>(entries: &'a [Descriptor], wanted: &Platform) -> Result
     if let Some(unnamed) = images().find(|entry| entry.platform.is_none()) {
         return Ok(unnamed);
     }
-    let mut offered: Vec<String> = images().filter_map(|e| e.platform.as_ref()).map(Platform::to_string).collect();
+    let mut offered: Vec<String> =
+        images().filter_map(|e| e.platform.as_ref()).map(Platform::to_string).collect();
     offered.dedup();
     Err(wrong_platform(wanted, &offered.join(", ")))
 }
 
 /// The error of an image that does not run here.
 pub(crate) fn wrong_platform(wanted: &Platform, offered: &str) -> Error {
-    Error::failed_precondition("the image is not made for this platform: choose another image or set `platform`")
-        .with("platform", wanted)
-        .with("offered", if offered.is_empty() { "none" } else { offered })
+    Error::failed_precondition(
+        "the image is not made for this platform: choose another image or set `platform`",
+    )
+    .with("platform", wanted)
+    .with("offered", if offered.is_empty() { "none" } else { offered })
 }
 
 /// The parts of an image's configuration that are used.
@@ -300,7 +309,11 @@ mod tests {
                 ErrorKind::DataCorrupt,
             ),
         ] {
-            assert_eq!(Document::parse(text.as_bytes(), served).err().map(|e| e.kind()), Some(kind), "{text}");
+            assert_eq!(
+                Document::parse(text.as_bytes(), served).err().map(|e| e.kind()),
+                Some(kind),
+                "{text}"
+            );
         }
     }
 

@@ -24,10 +24,8 @@ impl Hasher {
                 Err(Error::unsupported("the image uses a digest algorithm other than sha256 and sha512")
                     .with("digest", format!("{expected:?}")))
             }
-            _ => {
-                Err(Error::data_corrupt("the image names a malformed digest")
-                    .with("digest", format!("{expected:?}")))
-            }
+            _ => Err(Error::data_corrupt("the image names a malformed digest")
+                .with("digest", format!("{expected:?}"))),
         }
     }
 

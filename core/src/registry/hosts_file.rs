@@ -73,7 +73,8 @@ pub(super) fn endpoints(directory: &Path, registry: &str) -> Result<Vec<Endpoint
                 return parse(&text, registry, &directory.join(&folder))
                     .map_err(|error| error.with("path", path.display()));
             }
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {}
+            Err(e)
+                if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {}
             Err(e) => {
                 return Err(Error::io(e, "cannot read the hosts file").with("path", path.display()));
             }
@@ -121,7 +122,8 @@ fn parse(text: &str, registry: &str, folder: &Path) -> Result<Vec<Endpoint>> {
 
 fn endpoint(url: &str, host: &Host, registry: &str, folder: &Path) -> Result<Endpoint> {
     let fail = |why: &str| {
-        Error::invalid_argument(format!("malformed host in the hosts file: {why}")).with("host", format!("{url:?}"))
+        Error::invalid_argument(format!("malformed host in the hosts file: {why}"))
+            .with("host", format!("{url:?}"))
     };
     let full = if url.contains("://") { url.to_owned() } else { format!("https://{url}") };
     let parsed = reqwest::Url::parse(&full).map_err(|e| fail("it is no URL").caused_by(e))?;
@@ -140,7 +142,8 @@ fn endpoint(url: &str, host: &Host, registry: &str, folder: &Path) -> Result<End
         &authority(&parsed),
         &path,
         registry,
-        capabilities(&host.capabilities).map_err(|unknown| fail(&format!("unknown capability {unknown:?}")))?,
+        capabilities(&host.capabilities)
+            .map_err(|unknown| fail(&format!("unknown capability {unknown:?}")))?,
         headers(host)?,
         tls(host, folder),
     ))
@@ -173,7 +176,9 @@ fn capabilities(names: &[String]) -> Result<Capabilities, String> {
 fn headers(host: &Host) -> Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     for (name, values) in &host.header {
-        let fail = || Error::invalid_argument("malformed header in the hosts file").with("header", format!("{name:?}"));
+        let fail = || {
+            Error::invalid_argument("malformed header in the hosts file").with("header", format!("{name:?}"))
+        };
         let key = HeaderName::try_from(name.as_str()).map_err(|_| fail())?;
         for value in values.values() {
             let mut value = HeaderValue::try_from(value).map_err(|_| fail())?;
@@ -241,7 +246,10 @@ mod tests {
         assert_eq!(found[1].headers["x-tenant"], "t");
         assert!(found[2].tls.skip_verify);
         assert_eq!(found[2].tls.ca, [PathBuf::from("/etc/x/ca.pem"), PathBuf::from("/abs/ca.pem")]);
-        assert_eq!(found[2].tls.client, [(PathBuf::from("/etc/x/c.pem"), Some(PathBuf::from("/etc/x/k.pem")))]);
+        assert_eq!(
+            found[2].tls.client,
+            [(PathBuf::from("/etc/x/c.pem"), Some(PathBuf::from("/etc/x/k.pem")))]
+        );
         assert!(found[0].is_mirror && !found[3].is_mirror);
     }
 

@@ -77,8 +77,10 @@ impl Repository {
         let by_digest = self.image.digest().is_some();
         let ask = Ask { method: Method::HEAD, path: &path, accept: Some(ACCEPT), from: 0, by_digest };
         let response = self.ask(&ask).await?;
-        let length = response.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
-        let known = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST].contains(&media_type(&response).as_str());
+        let length =
+            response.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+        let known =
+            [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST].contains(&media_type(&response).as_str());
         match (announced(&response), length) {
             (Some(digest), Some(length)) if known && self.image.digest().is_none_or(|d| d == digest) => {
                 Ok((digest, media_type(&response), length))

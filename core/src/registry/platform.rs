@@ -40,7 +40,8 @@ impl Platform {
     pub(crate) fn parse(text: Option<&str>) -> Result<Self> {
         let Some(text) = text else { return Ok(Self::host()) };
         let word = |part: &str| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+            !part.is_empty()
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
         };
         let parts: Vec<&str> = text.split('/').collect();
         if !(2..=3).contains(&parts.len()) || !parts.iter().all(|part| word(part)) {
@@ -119,11 +120,7 @@ mod tests {
 
     fn platform(text: &str) -> Platform {
         let mut parts = text.split('/').map(str::to_owned);
-        Platform {
-            os: parts.next().unwrap(),
-            architecture: parts.next().unwrap(),
-            variant: parts.next(),
-        }
+        Platform { os: parts.next().unwrap(), architecture: parts.next().unwrap(), variant: parts.next() }
     }
 
     #[test]

@@ -47,7 +47,11 @@ impl Repository {
                     Err(failure) => failure,
                 };
                 let Some(pause) = backoff.pause(failure.again) else {
-                    tracing::debug!(host = endpoint.host, error = failure.error.message(), "a registry host failed");
+                    tracing::debug!(
+                        host = endpoint.host,
+                        error = failure.error.message(),
+                        "a registry host failed"
+                    );
                     last = Some(failure.error.with("host", &endpoint.host));
                     break;
                 };
@@ -114,9 +118,9 @@ impl Repository {
                 return Ok(response);
             }
             let target = response.headers().get(header::LOCATION).and_then(|l| l.to_str().ok());
-            let next = target.and_then(|target| url.join(target).ok()).filter(|next| {
-                next.scheme() == "https" || next.scheme() == "http" && !encrypted
-            });
+            let next = target
+                .and_then(|target| url.join(target).ok())
+                .filter(|next| next.scheme() == "https" || next.scheme() == "http" && !encrypted);
             url = next.ok_or_else(|| {
                 Failure::last(Error::unavailable("the registry redirects to an address that cannot be used"))
             })?;
@@ -174,7 +178,8 @@ fn broken(error: reqwest::Error) -> Failure {
     }
     if error.is_connect() {
         return Failure {
-            error: Error::unavailable("the registry cannot be reached: check its name and the network").caused_by(error),
+            error: Error::unavailable("the registry cannot be reached: check its name and the network")
+                .caused_by(error),
             again: Again::Seldom,
         };
     }
@@ -200,15 +205,15 @@ pub(super) fn refused(response: &Response) -> Failure {
     let asked = asked.and_then(|value| retry_after(value, SystemTime::now()));
     let again = asked.map_or(Again::Often, Again::After);
     let (error, again) = match status {
-        StatusCode::NOT_FOUND => {
-            (Error::not_found("the registry does not have this image"), Again::Never)
-        }
-        StatusCode::FORBIDDEN => {
-            (Error::permission_denied("the registry does not let these credentials read the image"), Again::Never)
-        }
-        StatusCode::TOO_MANY_REQUESTS => {
-            (Error::unavailable("the registry turns requests away, it gets too many: try later or log in"), again)
-        }
+        StatusCode::NOT_FOUND => (Error::not_found("the registry does not have this image"), Again::Never),
+        StatusCode::FORBIDDEN => (
+            Error::permission_denied("the registry does not let these credentials read the image"),
+            Again::Never,
+        ),
+        StatusCode::TOO_MANY_REQUESTS => (
+            Error::unavailable("the registry turns requests away, it gets too many: try later or log in"),
+            again,
+        ),
         StatusCode::REQUEST_TIMEOUT => (Error::unavailable("the registry gave up waiting"), again),
         _ if status.is_server_error() && code != 501 => {
             (Error::unavailable("the registry fails just now: try later"), again)

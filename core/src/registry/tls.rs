@@ -60,7 +60,9 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
     let found = found.map_err(|e| malformed(path, e))?;
     if found.is_empty() {
-        return Err(Error::invalid_argument("the file holds no certificate in PEM form").with("path", path.display()));
+        return Err(
+            Error::invalid_argument("the file holds no certificate in PEM form").with("path", path.display())
+        );
     }
     Ok(found)
 }

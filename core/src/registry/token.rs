@@ -45,13 +45,14 @@ impl Repository {
         }
         let config = &self.shared.config;
         let call = self.credential.as_ref();
-        let secret =
-            credentials::find(config, call, &endpoint.host, &endpoint.registry, endpoint.is_mirror)
-                .await
-                .map_err(Failure::last)?;
+        let secret = credentials::find(config, call, &endpoint.host, &endpoint.registry, endpoint.is_mirror)
+            .await
+            .map_err(Failure::last)?;
         let value = match (challenge, secret) {
             (_, Some(Secret::Bearer(token))) => format!("Bearer {token}"),
-            (Challenge::Basic, Some(Secret::Basic { username, password })) => Secret::basic(&username, &password),
+            (Challenge::Basic, Some(Secret::Basic { username, password })) => {
+                Secret::basic(&username, &password)
+            }
             (Challenge::Basic, Some(Secret::Refresh(_))) => {
                 return Err(Failure::last(Error::unauthenticated(
                     "the registry wants a user name and a password, but only a token is configured",
@@ -67,7 +68,10 @@ impl Repository {
         if refused == Some(value.as_str()) {
             return Err(Failure::last(refused_credentials()));
         }
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).insert(endpoint.base.clone(), value.clone());
+        self.tokens
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(endpoint.base.clone(), value.clone());
         Ok(value)
     }
 
@@ -91,10 +95,12 @@ impl Repository {
         let anonymous = secret.is_none();
         let request = match secret {
             Some(Secret::Refresh(token)) => {
-                let mut form = vec![("grant_type", "refresh_token"), ("client_id", "dunnage"), ("scope", scope)];
+                let mut form =
+                    vec![("grant_type", "refresh_token"), ("client_id", "dunnage"), ("scope", scope)];
                 form.push(("refresh_token", &token));
                 form.extend(service.map(|service| ("service", service)));
-                let body = Url::parse_with_params("form:", form).map_err(|_| fail("its parameters are malformed"))?;
+                let body = Url::parse_with_params("form:", form)
+                    .map_err(|_| fail("its parameters are malformed"))?;
                 client
                     .request(Method::POST, url)
                     .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
@@ -109,9 +115,10 @@ impl Repository {
                 }
                 let request = client.request(Method::GET, url);
                 match secret {
-                    Some(Secret::Basic { username, password }) => {
-                        request.header(header::AUTHORIZATION, request::sensitive(&Secret::basic(&username, &password))?)
-                    }
+                    Some(Secret::Basic { username, password }) => request.header(
+                        header::AUTHORIZATION,
+                        request::sensitive(&Secret::basic(&username, &password))?,
+                    ),
                     _ => request,
                 }
             }
@@ -137,7 +144,9 @@ async fn read(mut response: Response, limit: std::time::Duration) -> Result<Vec<
     let mut body = Vec::new();
     while let Some(chunk) = request::within(limit, response.chunk()).await? {
         if body.len() + chunk.len() > LONGEST_REPLY {
-            return Err(Failure::last(Error::unavailable("the registry's token service answers without end")));
+            return Err(Failure::last(Error::unavailable(
+                "the registry's token service answers without end",
+            )));
         }
         body.extend_from_slice(&chunk);
     }
@@ -145,7 +154,9 @@ async fn read(mut response: Response, limit: std::time::Duration) -> Result<Vec<
 }
 
 fn no_credentials() -> Error {
-    Error::unauthenticated("the registry wants credentials for this image, or does not have it: configure credentials")
+    Error::unauthenticated(
+        "the registry wants credentials for this image, or does not have it: configure credentials",
+    )
 }
 
 pub(super) fn refused_credentials() -> Error {

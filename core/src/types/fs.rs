@@ -77,6 +77,19 @@ pub struct DirList {
     pub path: String,
     /// What is in it.
     pub entries: Vec<DirEntry>,
+    /// What could not be looked at; the rest is listed all the same. At most 1000.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub problems: Vec<DirProblem>,
+}
+
+/// A place that a listing could not look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct DirProblem {
+    /// Its path, absolute inside the workspace.
+    pub path: String,
+    /// Why, such as `permission denied`.
+    pub message: String,
 }
 
 /// Which bytes to read.
@@ -91,6 +104,17 @@ pub struct ReadOptions {
 }
 
 setters!(ReadOptions { path: String; max_bytes: u64 => Some; });
+
+/// Which file to read piece by piece.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct OpenReadOptions {
+    /// The file; a relative path is under the data directory.
+    pub path: String,
+}
+
+setters!(OpenReadOptions { path: String; });
 
 /// Which lines to read.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -45,7 +45,8 @@ impl Apt {
         let age = fs::metadata(&stamp)
             .and_then(|meta| meta.modified())
             .map(|time| SystemTime::now().duration_since(time).unwrap_or_default());
-        if age.is_ok_and(|age| age < STALE) && fs::read_to_string(&stamp).is_ok_and(|suites| suites == wanted) {
+        if age.is_ok_and(|age| age < STALE) && fs::read_to_string(&stamp).is_ok_and(|suites| suites == wanted)
+        {
             return Ok(());
         }
         self.get(&["update", "-qq"])?;

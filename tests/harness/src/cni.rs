@@ -45,7 +45,8 @@ impl Network {
         // First the description: from here on the network can be removed again, whatever happens.
         let described = serde_json::to_vec(&network).context("cannot describe the network")?;
         fs::write(dir.join(NETWORK_FILE), described).context("cannot describe the network")?;
-        let list = serde_json::to_vec_pretty(&network.conflist(dir)).context("cannot write the plugin list")?;
+        let list =
+            serde_json::to_vec_pretty(&network.conflist(dir)).context("cannot write the plugin list")?;
         fs::write(conf.join(format!("10-{}.conflist", network.name)), list)
             .context("cannot write the plugin list")?;
         Ok(network)
@@ -81,7 +82,8 @@ impl Network {
     pub(crate) fn contains(&self, word: &str) -> bool {
         let Some((net, _)) = self.subnet.rsplit_once('.') else { return false };
         let address = word.split('/').next().unwrap_or(word);
-        address.parse::<Ipv4Addr>().is_ok() && address.strip_prefix(net).is_some_and(|rest| rest.starts_with('.'))
+        address.parse::<Ipv4Addr>().is_ok()
+            && address.strip_prefix(net).is_some_and(|rest| rest.starts_with('.'))
     }
 }
 

@@ -58,7 +58,8 @@ fn fetch(cache: &Path, suite: &str, wanted: &str, dir: &Path) -> Result<()> {
 
 /// What `containerd --version` calls itself, without a leading `v`.
 pub(crate) fn version_of(program: &Path) -> Result<String> {
-    let output = Command::new(program).arg("--version").output().context("the fetched containerd does not run")?;
+    let output =
+        Command::new(program).arg("--version").output().context("the fetched containerd does not run")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let word = text.split_whitespace().nth(2).unwrap_or_default();
     Ok(word.trim_start_matches('v').to_owned())

@@ -58,7 +58,12 @@ impl Home {
     }
 
     /// Starts a daemon under the warden.
-    pub(crate) fn spawn(&'static self, argv: Vec<String>, env: BTreeMap<String, String>, dir: &Path) -> Result<Daemon> {
+    pub(crate) fn spawn(
+        &'static self,
+        argv: Vec<String>,
+        env: BTreeMap<String, String>,
+        dir: &Path,
+    ) -> Result<Daemon> {
         let name = argv.first().cloned().unwrap_or_default();
         let log = dir.join("log");
         let pid = self.warden.spawn(argv, env, dir, &log)?;

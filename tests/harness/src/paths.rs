@@ -70,7 +70,9 @@ pub(crate) fn base_dir() -> Result<PathBuf> {
 pub(crate) fn random_hex(bytes: usize) -> Result<String> {
     use std::io::Read;
     let mut raw = vec![0u8; bytes];
-    fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut raw)).context("cannot read /dev/urandom")?;
+    fs::File::open("/dev/urandom")
+        .and_then(|mut f| f.read_exact(&mut raw))
+        .context("cannot read /dev/urandom")?;
     Ok(hex(&raw))
 }
 

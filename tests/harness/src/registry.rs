@@ -141,9 +141,11 @@ impl Drop for Registry {
 
 fn launch(home: &'static Home, dir: &Path, auth: &Auth) -> Result<(SocketAddr, Daemon)> {
     // The registry cannot say which port it took, so one is picked, freed and hoped for.
-    let address = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).context("no port is free")?;
+    let address =
+        TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).context("no port is free")?;
     let config = dir.join("config.yml");
-    fs::write(&config, configuration(dir, address, auth)?).context("cannot write the registry's configuration")?;
+    fs::write(&config, configuration(dir, address, auth)?)
+        .context("cannot write the registry's configuration")?;
     let argv = ["docker-registry".to_owned(), "serve".to_owned(), config.to_string_lossy().into_owned()];
     // Without this a Go program asks the system's collector for traces.
     let env = BTreeMap::from([("OTEL_TRACES_EXPORTER".to_owned(), "none".to_owned())]);

@@ -7,10 +7,18 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::error::{Context, Error, Result};
-use crate::fixtures::{Descriptor, Entry, Family, Image, Layer, LayerWriter, Layout, Packing, Variant, hex_of};
+use crate::fixtures::{
+    Descriptor, Entry, Family, Image, Layer, LayerWriter, Layout, Packing, Variant, hex_of,
+};
 
 /// Puts `image`, changed as `variant` says, under `repository:tag`.
-pub(crate) fn add(storage: &Path, image: &Image, variant: &Variant, repository: &str, tag: &str) -> Result<()> {
+pub(crate) fn add(
+    storage: &Path,
+    image: &Image,
+    variant: &Variant,
+    repository: &str,
+    tag: &str,
+) -> Result<()> {
     let names = repository.split('/').chain([tag]);
     if names.into_iter().any(|name| name.is_empty() || name.starts_with('.')) {
         return Err(Error::new(format!("{repository}:{tag} is no name for a registry")));
@@ -77,9 +85,13 @@ impl Target<'_> {
                 self.add_layer(&image.served_blob(&blob.digest)?, &blob.digest)?;
             }
             document["config"] = json!(config);
-            push(&mut document, "/layers", json!({
-                "mediaType": family.layer(layer.packing), "digest": layer.digest, "size": layer.size,
-            }))?;
+            push(
+                &mut document,
+                "/layers",
+                json!({
+                    "mediaType": family.layer(layer.packing), "digest": layer.digest, "size": layer.size,
+                }),
+            )?;
             scratch.put_json(&root.media_type, &document)?
         } else {
             let made: Vec<Descriptor> = children

@@ -19,7 +19,15 @@ fn tour(version: Version) {
     let namespace = containerd.namespace();
 
     run(containerd.ctr(&namespace).args(["image", "pull", "--plain-http", &image]));
-    let said = run(containerd.ctr(&namespace).args(["run", "--rm", &image, "one", "sh", "-c", "id -u; cat /etc/hostname"]));
+    let said = run(containerd.ctr(&namespace).args([
+        "run",
+        "--rm",
+        &image,
+        "one",
+        "sh",
+        "-c",
+        "id -u; cat /etc/hostname",
+    ]));
     assert_eq!(said, "0\nfixture\n");
 
     run(containerd.ctr(&namespace).args(["run", "-d", &image, "two", "sleep", "600"]));

@@ -259,6 +259,15 @@ impl Client {
         }
     }
 
+    /// Waits for work of several messages, such as a stream, as long as for one call.
+    ///
+    /// # Errors
+    /// TIMEOUT, else the work's own.
+    pub(crate) async fn bounded<T>(&self, doing: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let limit = self.inner.call_limit;
+        tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(self.too_slow(doing, limit)))
+    }
+
     /// The error of a status that came while `doing`.
     pub(crate) fn failed(&self, doing: &str, status: Status) -> Error {
         convert::status(status, doing, &self.inner.address)
@@ -276,12 +285,16 @@ impl Client {
         match outcome {
             Ok(Ok(reply)) => Ok(reply.into_inner()),
             Ok(Err(status)) => Err(self.failed(doing, status)),
-            Err(_) => Err(Error::timeout(format!(
-                "cannot {doing}: containerd did not answer within {} ms; raise time_limits.backend_ms or look at the daemon",
-                limit.as_millis()
-            ))
-            .with("address", &self.inner.address)),
+            Err(_) => Err(self.too_slow(doing, limit)),
         }
+    }
+
+    fn too_slow(&self, doing: &str, limit: Duration) -> Error {
+        Error::timeout(format!(
+            "cannot {doing}: containerd did not answer within {} ms; raise time_limits.backend_ms or look at the daemon",
+            limit.as_millis()
+        ))
+        .with("address", &self.inner.address)
     }
 }
 

@@ -39,7 +39,11 @@ pub(crate) async fn size(client: &Client, digest: &str) -> Result<Option<u64>> {
 ///
 /// # Errors
 /// NOT_FOUND when it is not here, else as [`Client::call`].
-pub(crate) async fn add_labels(client: &Client, digest: &str, labels: &HashMap<String, String>) -> Result<()> {
+pub(crate) async fn add_labels(
+    client: &Client,
+    digest: &str,
+    labels: &HashMap<String, String>,
+) -> Result<()> {
     if labels.is_empty() {
         return Ok(());
     }
@@ -47,7 +51,10 @@ pub(crate) async fn add_labels(client: &Client, digest: &str, labels: &HashMap<S
     let info = Info { digest: digest.to_owned(), labels: labels.clone(), ..Info::default() };
     let update_mask = Some(prost_types::FieldMask { paths });
     let request = client.request(UpdateRequest { info: Some(info), update_mask });
-    client.call("label a blob", client.content().update(request)).await.map_err(|e| e.with("blob", digest))?;
+    client
+        .call("label a blob", client.content().update(request))
+        .await
+        .map_err(|e| e.with("blob", digest))?;
     Ok(())
 }
 
@@ -71,7 +78,9 @@ pub(crate) async fn read_small(client: &Client, digest: &str, limit: u64) -> Res
             Err(error) => return Err(error),
         }
         if bytes.len() as u64 > limit {
-            return Err(Error::data_corrupt(format!("the blob is longer than {limit} bytes")).with("blob", digest));
+            return Err(
+                Error::data_corrupt(format!("the blob is longer than {limit} bytes")).with("blob", digest)
+            );
         }
     }
 }
@@ -139,7 +148,13 @@ pub(crate) struct Writer {
 ///
 /// # Errors
 /// As [`Client::call`].
-pub(crate) async fn open(client: &Client, lease: &str, name: &str, digest: &str, size: u64) -> Result<Opened> {
+pub(crate) async fn open(
+    client: &Client,
+    lease: &str,
+    name: &str,
+    digest: &str,
+    size: u64,
+) -> Result<Opened> {
     let (messages, receiver) = mpsc::channel(UNDER_WAY);
     let ask = WriteContentRequest {
         action: WriteAction::Stat as i32,
@@ -154,7 +169,8 @@ pub(crate) async fn open(client: &Client, lease: &str, name: &str, digest: &str,
     let mut service = client.content();
     let begun = async {
         let mut replies = service.write(request).await?.into_inner();
-        let first = replies.message().await?.ok_or_else(|| Status::unavailable("containerd ended the stream"))?;
+        let first =
+            replies.message().await?.ok_or_else(|| Status::unavailable("containerd ended the stream"))?;
         Ok(tonic::Response::new((replies, first)))
     };
     let (replies, first) = match client.call_unbounded("write a blob", begun).await {
@@ -274,7 +290,8 @@ impl Writer {
     fn failed(&self, status: Status) -> Error {
         let text = status.message();
         let wrong = text.contains("unexpected commit digest") || text.contains("unexpected commit size");
-        let wrong = wrong && matches!(status.code(), Code::FailedPrecondition | Code::Unknown | Code::OutOfRange);
+        let wrong =
+            wrong && matches!(status.code(), Code::FailedPrecondition | Code::Unknown | Code::OutOfRange);
         let error = if wrong {
             Error::data_corrupt("the blob does not have the length and digest that the manifest names")
                 .caused_by(status)

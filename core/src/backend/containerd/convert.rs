@@ -1,7 +1,8 @@
 //! The only place where containerd's wire types and statuses become ours, and ours theirs.
 
-use crate::backend::{Task, TaskExit, TaskStatus};
+use crate::backend::{Container, Task, TaskExit, TaskStatus};
 use crate::error::{Error, ErrorKind};
+use crate::spec;
 use containerd_client::types::v1::{Process, Status as ProcessStatus};
 use jiff::Timestamp;
 use prost::Message;
@@ -148,6 +149,22 @@ pub(crate) fn runtime_options(runtime: &str, binary: Option<&std::path::Path>) -
     }
     let options = RuncOptions { no_new_keyring: false, binary_name: binary.to_str()?.to_owned() };
     Some(Any { type_url: RUNC_OPTIONS_URL.to_owned(), value: options.encode_to_vec() })
+}
+
+/// A container's record, with what its specification says of mounts and network.
+pub(crate) fn container(record: containerd_client::services::v1::Container) -> Container {
+    let (mounts, network) = spec::read_back(record.spec.as_ref().map_or(&[], |any| &any.value));
+    Container {
+        id: record.id,
+        image: record.image,
+        snapshotter: record.snapshotter,
+        snapshot_key: record.snapshot_key,
+        labels: record.labels.into_iter().collect(),
+        mounts,
+        network,
+        created_at: timestamp(record.created_at),
+        updated_at: timestamp(record.updated_at),
+    }
 }
 
 /// A task as it is listed or asked for.

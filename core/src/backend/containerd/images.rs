@@ -39,7 +39,11 @@ pub(crate) async fn list(client: &Client) -> Result<Vec<ImageInfo>> {
     };
     let records = client.read("list images", ask).await?.images;
     let host = Platform::host();
-    futures::stream::iter(records).map(|record| info(client, record, &host)).buffered(AT_A_TIME).try_collect().await
+    futures::stream::iter(records)
+        .map(|record| info(client, record, &host))
+        .buffered(AT_A_TIME)
+        .try_collect()
+        .await
 }
 
 /// Removes an image's record. Returns whether there was one. What only it pointed at is collected by containerd.

@@ -37,7 +37,12 @@ impl Lease {
     ///
     /// # Errors
     /// NOT_FOUND when it has gone, else as [`Client::call`].
-    pub(crate) async fn protect_snapshot(&self, client: &Client, snapshotter: &str, name: &str) -> Result<()> {
+    pub(crate) async fn protect_snapshot(
+        &self,
+        client: &Client,
+        snapshotter: &str,
+        name: &str,
+    ) -> Result<()> {
         let resource = Resource { id: name.to_owned(), r#type: format!("snapshots/{snapshotter}") };
         let request = client.request(AddResourceRequest { id: self.id.clone(), resource: Some(resource) });
         client.call("put a snapshot under a lease", client.leases().add_resource(request)).await?;

@@ -18,8 +18,8 @@ use crate::error::{Context, Error, Result};
 use crate::warden::Children;
 
 pub(crate) use mounts::below as mounts_below;
-pub(crate) use network::FILE as NETWORK_FILE;
-pub(crate) use processes::{descendants, kill_descendants_of, owned_by};
+pub(crate) use network::{FILE as NETWORK_FILE, firewall_rules, pinned_namespaces};
+pub(crate) use processes::{kill_descendants_of, owned_by};
 
 /// Kills what runs from `dir`, undoes its traces on the host and removes it.
 ///
@@ -55,5 +55,6 @@ fn remove_tree(dir: &Path) -> Result<()> {
         }
         thread::sleep(Duration::from_millis(50));
     }
-    last.context(format_args!("cannot remove {}", dir.display())).map_err(|error| Error::new(error.to_string()))
+    last.context(format_args!("cannot remove {}", dir.display()))
+        .map_err(|error| Error::new(error.to_string()))
 }

@@ -70,7 +70,8 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     while let Some((&byte, tail)) = rest.split_first() {
         if byte == b'\\'
             && let Some(digits) = tail.get(..3)
-            && let Some(code) = std::str::from_utf8(digits).ok().and_then(|text| u8::from_str_radix(text, 8).ok())
+            && let Some(code) =
+                std::str::from_utf8(digits).ok().and_then(|text| u8::from_str_radix(text, 8).ok())
         {
             out.push(code);
             rest = tail.get(3..).unwrap_or_default();

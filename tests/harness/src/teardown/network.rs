@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
 
 use super::mounts;
 use crate::cni::Network;
@@ -24,12 +27,13 @@ pub(super) fn remove(dir: &Path, children: &Children) {
 }
 
 fn remove_network(network: &Network, children: &Children) {
-    for mount in mounts::all() {
-        let named_like_us = mount.point.file_name().is_some_and(|name| {
-            name.to_string_lossy().contains(&network.token)
-        });
-        if mount.kind == "nsfs" && named_like_us && mounts::detach(&mount.point).is_ok() {
-            let _ = fs::remove_file(&mount.point);
+    // A namespace is ours when its name has our token in it, or when it is wired to our bridge.
+    let wired = wired_to(&network.bridge, children);
+    for point in pinned_namespaces() {
+        let name = point.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let ours = name.contains(&network.token) || wired.contains(&point);
+        if ours && mounts::detach(&point).is_ok() {
+            let _ = fs::remove_file(&point);
         }
     }
     for table in ["nat", "filter"] {
@@ -118,12 +122,37 @@ fn split_words(rule: &str) -> Vec<String> {
     words
 }
 
-/// Network namespaces that are pinned somewhere and carry `token` in their name.
-pub(crate) fn pinned_namespaces(token: &str) -> Vec<PathBuf> {
-    mounts::all()
-        .into_iter()
-        .filter(|mount| mount.kind == "nsfs" && mount.point.to_string_lossy().contains(token))
-        .map(|mount| mount.point)
+/// All network namespaces of this host that are pinned by a mount.
+pub(crate) fn pinned_namespaces() -> Vec<PathBuf> {
+    mounts::all().into_iter().filter(|mount| mount.kind == "nsfs").map(|mount| mount.point).collect()
+}
+
+/// How many firewall rules exist for a network.
+pub(crate) fn firewall_rules(network: &Network) -> u64 {
+    ["nat", "filter"]
+        .iter()
+        .filter_map(|table| Command::new("iptables-save").args(["-t", table]).output().ok())
+        .map(|saved| Plan::of(&String::from_utf8_lossy(&saved.stdout), network).rules.len() as u64)
+        .sum()
+}
+
+/// The named network namespaces that are wired to `bridge`.
+fn wired_to(bridge: &str, children: &Children) -> Vec<PathBuf> {
+    let json = |arguments: &[&str]| -> Vec<Value> {
+        let output = children.run("ip", arguments).map(|output| output.stdout).unwrap_or_default();
+        serde_json::from_slice(&output).unwrap_or_default()
+    };
+    let ids: Vec<_> = json(&["-json", "link", "show", "master", bridge])
+        .iter()
+        .filter_map(|link| link.get("link_netnsid").and_then(Value::as_i64))
+        .collect();
+    if ids.is_empty() {
+        return Vec::new();
+    }
+    json(&["-json", "netns", "list-id"])
+        .iter()
+        .filter(|entry| entry.get("nsid").and_then(Value::as_i64).is_some_and(|id| ids.contains(&id)))
+        .filter_map(|entry| Some(Path::new("/run/netns").join(entry.get("name")?.as_str()?)))
         .collect()
 }
 

@@ -83,7 +83,7 @@ pub(crate) fn owned_by(dir: &Path) -> Vec<i32> {
 }
 
 /// All that descends from `pid`, without itself and without zombies.
-pub(crate) fn descendants(pid: i32) -> Vec<i32> {
+fn descendants(pid: i32) -> Vec<i32> {
     let mut found = with_descendants(&[pid], &all());
     found.retain(|&other| other != pid);
     found
@@ -113,8 +113,8 @@ pub(super) fn kill_owned_by(dir: &Path) -> Result<()> {
     }
 }
 
-/// Kills all that descends from this process but helper commands: nothing else may be running by then.
-pub(crate) fn kill_descendants_of(pid: u32, _children: &crate::warden::Children) {
+/// Kills all that descends from `pid`.
+pub(crate) fn kill_descendants_of(pid: u32) {
     let Ok(pid) = i32::try_from(pid) else { return };
     let deadline = Instant::now() + PATIENCE;
     loop {

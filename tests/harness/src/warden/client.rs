@@ -113,7 +113,11 @@ impl Warden {
             return Ok(());
         }
         let status = pipes.child.wait().context("cannot wait for the warden")?;
-        if status.success() { Ok(()) } else { Err(Error::new(format!("the warden left something behind: {status}"))) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(Error::new(format!("the warden left something behind: {status}")))
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! The warden's own process.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{BufRead, Write};
+use std::io::{BufRead, ErrorKind, Write};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -31,7 +31,7 @@ pub fn run() -> Result<()> {
 
     let base = paths::base_dir()?;
     sweep::remove_ownerless(&base, &children);
-    let home = make_home(&base)?;
+    let home = make_home()?;
     let keeper = Arc::new(Keeper { home, children, done: Mutex::new(false) });
     end_on_signal(Arc::clone(&keeper))?;
 
@@ -63,9 +63,17 @@ struct Home {
     _lock: File,
 }
 
-fn make_home(base: &Path) -> Result<Home> {
-    let path = base.join(paths::random_hex(4)?);
-    DirBuilder::new().mode(0o711).create(&path).context(format_args!("cannot make {}", path.display()))?;
+fn make_home() -> Result<Home> {
+    let mut tries = 0;
+    let path = loop {
+        let path = paths::base_dir()?.join(paths::random_hex(4)?);
+        match DirBuilder::new().mode(0o711).create(&path) {
+            Ok(()) => break path,
+            // Another warden found the base empty and removed it.
+            Err(error) if error.kind() == ErrorKind::NotFound && tries < 100 => tries += 1,
+            Err(error) => return Err(error).context(format_args!("cannot make {}", path.display())),
+        }
+    };
     let lock = File::create(path.join(sweep::LOCK)).context("cannot make the lock")?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive).context("cannot take the lock")?;
     Ok(Home { path, _lock: lock })
@@ -118,8 +126,11 @@ impl Keeper {
                 first = first.and(removed);
             }
         }
-        teardown::kill_descendants_of(std::process::id(), &self.children);
-        teardown::remove(&self.home.path, &self.children).and(first)
+        teardown::kill_descendants_of(std::process::id());
+        let removed = teardown::remove(&self.home.path, &self.children);
+        // Other wardens may live beside us; the last one takes the base away.
+        let _ = self.home.path.parent().map(fs::remove_dir);
+        removed.and(first)
     }
 }
 

@@ -27,14 +27,20 @@ pub(super) fn key(what: &str) -> String {
 
 /// Makes a layer's snapshot on top of its parent, which is there. `name` is its directory's in the scratch area.
 /// One that somebody else made in the meantime is as good.
-pub(super) async fn settle(session: &Session, layer: &Layer, name: &str, mut applied: Option<Applied>) -> Result<()> {
+pub(super) async fn settle(
+    session: &Session,
+    layer: &Layer,
+    name: &str,
+    mut applied: Option<Applied>,
+) -> Result<()> {
     let (client, lease, snapshotter) = (&session.client, session.lease.id(), session.snapshotter.as_str());
     let chain = layer.chain_id.as_str();
     let labels = HashMap::from([(REF_LABEL.to_owned(), chain.to_owned())]);
     for _ in 0..ATTEMPTS {
         let key = key(chain);
         session.active().insert(key.clone());
-        let prepared = snapshots::prepare(client, lease, snapshotter, &key, &layer.parent, labels.clone()).await?;
+        let prepared =
+            snapshots::prepare(client, lease, snapshotter, &key, &layer.parent, labels.clone()).await?;
         let Some(mounts) = prepared else {
             session.active().remove(&key);
             if adopt(session, chain).await? {
@@ -58,7 +64,8 @@ pub(super) async fn settle(session: &Session, layer: &Layer, name: &str, mut app
             return Ok(());
         }
     }
-    Err(Error::unavailable("the snapshot of a layer appears and disappears: somebody else removes it").with("snapshot", chain))
+    Err(Error::unavailable("the snapshot of a layer appears and disappears: somebody else removes it")
+        .with("snapshot", chain))
 }
 
 /// Keeps a snapshot that is there. Returns false when it is not.
@@ -77,7 +84,9 @@ pub(super) async fn adopt(session: &Session, chain: &str) -> Result<bool> {
 }
 
 async fn put_in_place(session: &Session, name: &str, mounts: &[Mount], applied: Applied) -> Result<bool> {
-    let (Some(scratch), Some(directories)) = (&session.scratch, Directories::of(mounts)) else { return Ok(false) };
+    let (Some(scratch), Some(directories)) = (&session.scratch, Directories::of(mounts)) else {
+        return Ok(false);
+    };
     // Before the exchange: the snapshot's own directory has the owner that its parent gave it.
     let lower = directories.lower;
     let token = session.alive.token();
@@ -108,10 +117,12 @@ async fn diff_apply(session: &Session, layer: &Layer, mounts: Vec<Mount>) -> Res
         .map_err(|e| e.with("blob", &layer.descriptor.digest))?;
     let found = reply.applied.map(|applied| applied.digest).unwrap_or_default();
     if found != layer.diff_id {
-        return Err(Error::data_corrupt("the unpacked layer does not have the digest that the configuration names")
-            .with("blob", &layer.descriptor.digest)
-            .with("diff_id", &layer.diff_id)
-            .with("found", found));
+        return Err(Error::data_corrupt(
+            "the unpacked layer does not have the digest that the configuration names",
+        )
+        .with("blob", &layer.descriptor.digest)
+        .with("diff_id", &layer.diff_id)
+        .with("found", found));
     }
     Ok(())
 }

@@ -179,7 +179,10 @@ impl Sink {
         let Some(unpacking) = self.unpacking.take() else { return Ok(()) };
         match unpacking.finish().await {
             Err(error) if error.kind() == ErrorKind::Unsupported => {
-                tracing::debug!(error = error.message(), "containerd unpacks a layer that this library does not");
+                tracing::debug!(
+                    error = error.message(),
+                    "containerd unpacks a layer that this library does not"
+                );
                 Ok(())
             }
             Err(error) => Err(error),

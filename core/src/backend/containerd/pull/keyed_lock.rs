@@ -18,7 +18,8 @@ impl<K: Eq + Hash> KeyedLock<K> {
     /// Waits until nobody works on `key`. The guard ends the work.
     pub(super) async fn lock(&self, key: K) -> OwnedMutexGuard<()> {
         let lock = {
-            let mut locks = self.locks.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+            let mut locks =
+                self.locks.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
             locks.retain(|_, lock| lock.strong_count() > 0);
             match locks.get(&key).and_then(Weak::upgrade) {
                 Some(lock) => lock,

@@ -3,7 +3,9 @@
 use crate::backend::containerd::client::Client;
 use crate::backend::containerd::{content, images};
 use crate::error::{Error, Result};
-use crate::registry::{Descriptor, Document, ImageConfig, MAX_CONFIG, MAX_MANIFEST, Platform, choose, wrong_platform};
+use crate::registry::{
+    Descriptor, Document, ImageConfig, MAX_CONFIG, MAX_MANIFEST, Platform, choose, wrong_platform,
+};
 use containerd_client::services::v1::Image;
 use futures::future::try_join_all;
 
@@ -50,7 +52,11 @@ pub(in super::super) async fn local(client: &Client, name: &str, platform: &Plat
 ///
 /// # Errors
 /// As [`local`].
-pub(in super::super) async fn describe_record(client: &Client, record: Image, platform: &Platform) -> Result<Local> {
+pub(in super::super) async fn describe_record(
+    client: &Client,
+    record: Image,
+    platform: &Platform,
+) -> Result<Local> {
     let target = record.target.clone().unwrap_or_default();
     let (mut digest, mut media_type) = (target.digest, target.media_type);
     for _ in 0..MAX_DEPTH {
@@ -64,7 +70,8 @@ pub(in super::super) async fn describe_record(client: &Client, record: Image, pl
                 media_type.clone_from(&entry.media_type);
             }
             Document::Manifest { config: config_descriptor, layers } => {
-                let Some(bytes) = content::read_small(client, &config_descriptor.digest, MAX_CONFIG).await? else {
+                let Some(bytes) = content::read_small(client, &config_descriptor.digest, MAX_CONFIG).await?
+                else {
                     return Ok(Local::Incomplete(record));
                 };
                 let config = ImageConfig::parse(&bytes)?;
@@ -88,9 +95,11 @@ pub(super) fn check(config: &ImageConfig, layers: usize, platform: &Platform) ->
         return Err(wrong_platform(platform, &own.to_string()));
     }
     if config.diff_ids().len() != layers {
-        return Err(Error::data_corrupt("the image's manifest and configuration name different numbers of layers")
-            .with("manifest", layers)
-            .with("configuration", config.diff_ids().len()));
+        return Err(Error::data_corrupt(
+            "the image's manifest and configuration name different numbers of layers",
+        )
+        .with("manifest", layers)
+        .with("configuration", config.diff_ids().len()));
     }
     Ok(())
 }

@@ -61,8 +61,10 @@ pub(crate) async fn pull(
             return Ok(pulled);
         }
         if request.policy == PullPolicy::Never {
-            return Err(Error::not_found("the image is not here and the pull policy is never: pull it first")
-                .with("image", name));
+            return Err(Error::not_found(
+                "the image is not here and the pull policy is never: pull it first",
+            )
+            .with("image", name));
         }
     }
     tracker.pulling();

@@ -5,8 +5,8 @@ use crate::backend::containerd::client::Client;
 use crate::backend::containerd::content;
 use crate::error::{Error, Result};
 use crate::registry::{
-    BlobStream, Descriptor, Document, Fetched, Hasher, ImageConfig, MAX_CONFIG, MAX_MANIFEST, Platform, Repository,
-    choose,
+    BlobStream, Descriptor, Document, Fetched, Hasher, ImageConfig, MAX_CONFIG, MAX_MANIFEST, Platform,
+    Repository, choose,
 };
 use bytes::Bytes;
 use containerd_client::types::Descriptor as Target;
@@ -113,7 +113,14 @@ pub(super) async fn plan(client: &Client, repository: &Arc<Repository>, platform
                 });
                 let target = target.ok_or_else(|| Error::unexpected("a pull without a target"))?;
                 let layers = layers(&config, &descriptors);
-                return Ok(Plan { target, documents, config, config_descriptor: descriptor, layers, downloaded });
+                return Ok(Plan {
+                    target,
+                    documents,
+                    config,
+                    config_descriptor: descriptor,
+                    layers,
+                    downloaded,
+                });
             }
         }
     }
@@ -130,12 +137,16 @@ fn stored(kind: &str, fetched: &Fetched, labels: HashMap<String, String>) -> Sto
 }
 
 fn index_labels(entries: &[Descriptor]) -> HashMap<String, String> {
-    let label = |(n, entry): (usize, &Descriptor)| (format!("containerd.io/gc.ref.content.m.{n}"), entry.digest.clone());
+    let label = |(n, entry): (usize, &Descriptor)| {
+        (format!("containerd.io/gc.ref.content.m.{n}"), entry.digest.clone())
+    };
     entries.iter().enumerate().map(label).collect()
 }
 
 fn manifest_labels(config: &Descriptor, layers: &[Descriptor]) -> HashMap<String, String> {
-    let label = |(n, layer): (usize, &Descriptor)| (format!("containerd.io/gc.ref.content.l.{n}"), layer.digest.clone());
+    let label = |(n, layer): (usize, &Descriptor)| {
+        (format!("containerd.io/gc.ref.content.l.{n}"), layer.digest.clone())
+    };
     let mut labels: HashMap<String, String> = layers.iter().enumerate().map(label).collect();
     labels.insert("containerd.io/gc.ref.content.config".to_owned(), config.digest.clone());
     labels
@@ -143,8 +154,10 @@ fn manifest_labels(config: &Descriptor, layers: &[Descriptor]) -> HashMap<String
 
 async fn small_blob(repository: &Arc<Repository>, descriptor: &Descriptor) -> Result<Bytes> {
     if descriptor.size > MAX_CONFIG {
-        return Err(Error::data_corrupt(format!("the image's configuration is longer than {MAX_CONFIG} bytes"))
-            .with("blob", &descriptor.digest));
+        return Err(Error::data_corrupt(format!(
+            "the image's configuration is longer than {MAX_CONFIG} bytes"
+        ))
+        .with("blob", &descriptor.digest));
     }
     let mut stream = BlobStream::new(repository.clone(), &descriptor.digest, descriptor.size, 0)?;
     let mut bytes = Vec::with_capacity(descriptor.size as usize);

@@ -69,7 +69,11 @@ pub(super) async fn run(
 ///
 /// # Errors
 /// FAILED_PRECONDITION when one is not, else as a pull.
-pub(in super::super) async fn unpack_local(client: &Client, image: &LocalImage, snapshotter: &str) -> Result<()> {
+pub(in super::super) async fn unpack_local(
+    client: &Client,
+    image: &LocalImage,
+    snapshotter: &str,
+) -> Result<()> {
     let tracker = Arc::new(PullTracker::default());
     let lease = Lease::create(client).await?;
     let session = Session::new(client, snapshotter, lease, tracker, LOCAL_LAYERS, Instant::now());
@@ -81,7 +85,8 @@ pub(in super::super) async fn unpack_local(client: &Client, image: &LocalImage, 
     };
     // A caller that is gone must not leave a half-made snapshot: the work goes on without it.
     let name = image.record.name.clone();
-    let task = tokio::spawn(async move { carried_out(session, &CancellationToken::new(), work).await.map(drop) });
+    let task =
+        tokio::spawn(async move { carried_out(session, &CancellationToken::new(), work).await.map(drop) });
     task.await
         .unwrap_or_else(|e| Err(Error::unexpected("a task that unpacks an image broke").caused_by(e)))
         .map_err(|e| e.with("image", name))

@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 /// The snapshotter whose layout this knows.
 const OVERLAYFS: &str = "overlayfs";
 
-const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// A directory on the snapshotter's file system, removed with its snapshot.
 #[derive(Debug)]
@@ -75,10 +76,16 @@ impl Scratch {
         };
         match exchange() {
             Ok(()) => Ok(true),
-            Err(e) if [Errno::XDEV, Errno::INVAL, Errno::NOSYS].iter().any(|n| e.raw_os_error() == Some(n.raw_os_error())) => {
+            Err(e)
+                if [Errno::XDEV, Errno::INVAL, Errno::NOSYS]
+                    .iter()
+                    .any(|n| e.raw_os_error() == Some(n.raw_os_error())) =>
+            {
                 Ok(false)
             }
-            Err(e) => Err(Error::io(e, "cannot move a layer into its snapshot").with("path", upper.display())),
+            Err(e) => {
+                Err(Error::io(e, "cannot move a layer into its snapshot").with("path", upper.display()))
+            }
         }
     }
 }
@@ -118,7 +125,8 @@ impl Directories {
         match mount.r#type.as_str() {
             "bind" => Some(Self { upper: PathBuf::from(&mount.source), lower: Vec::new() }),
             "overlay" => {
-                let option = |name: &str| mount.options.iter().find_map(|o| o.strip_prefix(name)?.strip_prefix('='));
+                let option =
+                    |name: &str| mount.options.iter().find_map(|o| o.strip_prefix(name)?.strip_prefix('='));
                 if mount.options.iter().any(|o| o == "userxattr" || o.starts_with("uidmap=")) {
                     return None;
                 }

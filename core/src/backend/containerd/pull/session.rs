@@ -103,7 +103,11 @@ impl Session {
         }
         self.remove_active().await;
         if let Err(error) = self.lease.delete(&self.client, true).await {
-            tracing::warn!(lease = self.lease.id(), error = error.message(), "cannot delete the lease of a failed pull");
+            tracing::warn!(
+                lease = self.lease.id(),
+                error = error.message(),
+                "cannot delete the lease of a failed pull"
+            );
         }
     }
 
@@ -117,7 +121,11 @@ impl Session {
         let active = std::mem::take(&mut *self.active());
         for key in active {
             if let Err(error) = super::snapshots::remove(&self.client, &self.snapshotter, &key).await {
-                tracing::warn!(key, error = error.message(), "cannot remove a snapshot that a pull no longer needs");
+                tracing::warn!(
+                    key,
+                    error = error.message(),
+                    "cannot remove a snapshot that a pull no longer needs"
+                );
             }
         }
     }

@@ -93,7 +93,9 @@ impl Writing {
             Kind::File => self.file(&place, entry, archive),
             Kind::HardLink => self.hard_link(&path, &place, entry),
             Kind::Symlink => {
-                self.fresh(&place, |place| rustix::fs::symlinkat(&entry.link[..], place.dir(), &place.name[..]))?;
+                self.fresh(&place, |place| {
+                    rustix::fs::symlinkat(&entry.link[..], place.dir(), &place.name[..])
+                })?;
                 special(&place, entry)
             }
             Kind::Fifo | Kind::Character | Kind::Block => {
@@ -105,7 +107,13 @@ impl Writing {
                 let device = rustix::fs::makedev(entry.device.0, entry.device.1);
                 let mode = Mode::from_raw_mode(entry.mode);
                 self.fresh(&place, |place| {
-                    rustix::fs::mknodat(place.dir(), &place.name[..], kind, Mode::from_raw_mode(0o600), device)
+                    rustix::fs::mknodat(
+                        place.dir(),
+                        &place.name[..],
+                        kind,
+                        Mode::from_raw_mode(0o600),
+                        device,
+                    )
                 })?;
                 special(&place, entry)?;
                 rustix::fs::chmodat(place.dir(), &place.name[..], mode, AtFlags::empty())?;
@@ -154,7 +162,12 @@ impl Writing {
         Ok(())
     }
 
-    fn file<R: BufRead>(&mut self, place: &Place, entry: &Entry, archive: &mut TarStream<R>) -> io::Result<()> {
+    fn file<R: BufRead>(
+        &mut self,
+        place: &Place,
+        entry: &Entry,
+        archive: &mut TarStream<R>,
+    ) -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = self.fresh(place, |place| {
             rustix::fs::openat(place.dir(), &place.name[..], flags, Mode::from_raw_mode(0o600))
@@ -188,7 +201,8 @@ impl Writing {
             self.missing.push(missing);
             return Ok(());
         };
-        let stat = |place: &Place| rustix::fs::statat(place.dir(), &place.name[..], AtFlags::SYMLINK_NOFOLLOW);
+        let stat =
+            |place: &Place| rustix::fs::statat(place.dir(), &place.name[..], AtFlags::SYMLINK_NOFOLLOW);
         match stat(&source) {
             Err(Errno::NOENT) => {
                 self.missing.push(missing);
@@ -199,7 +213,9 @@ impl Writing {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "a hard link to a deleted file"));
             }
             // A link to itself leaves all as it is.
-            Ok(found) if stat(place).is_ok_and(|own| (own.st_dev, own.st_ino) == (found.st_dev, found.st_ino)) => {
+            Ok(found)
+                if stat(place).is_ok_and(|own| (own.st_dev, own.st_ino) == (found.st_dev, found.st_ino)) =>
+            {
                 return Ok(());
             }
             Ok(_) => {}
@@ -230,7 +246,13 @@ impl Writing {
         match made {
             Ok(()) => {
                 let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-                Ok(rustix::fs::chownat(place.dir(), &place.name[..], Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
+                Ok(rustix::fs::chownat(
+                    place.dir(),
+                    &place.name[..],
+                    Some(uid),
+                    Some(gid),
+                    AtFlags::SYMLINK_NOFOLLOW,
+                )?)
             }
             // A whiteout deletes what is below, never what its own layer brings.
             Err(Errno::EXIST) => {

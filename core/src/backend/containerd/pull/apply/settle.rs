@@ -2,7 +2,9 @@
 
 use super::entry::READ_DIRECTORY;
 use super::tree::{is_whiteout, open_beneath, split};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
+};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -46,7 +48,13 @@ impl Applied {
         {
             // The snapshotter gives a new directory its parent's owner.
             let stat = rustix::fs::stat(below)?;
-            rustix::fs::chownat(&self.root, ".", Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)), AtFlags::empty())?;
+            rustix::fs::chownat(
+                &self.root,
+                ".",
+                Some(Uid::from_raw(stat.st_uid)),
+                Some(Gid::from_raw(stat.st_gid)),
+                AtFlags::empty(),
+            )?;
         }
         for link in &self.missing {
             self.copy_up(link, lower)?;
@@ -97,7 +105,10 @@ impl Applied {
     fn copy_up(&self, link: &MissingLink, lower: &[PathBuf]) -> io::Result<()> {
         let lost = || {
             let target = String::from_utf8_lossy(&link.target).into_owned();
-            io::Error::new(io::ErrorKind::InvalidData, format!("a hard link to {target:?}, which no layer has"))
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("a hard link to {target:?}, which no layer has"),
+            )
         };
         for below in lower {
             let below = open_root(below)?;
@@ -134,12 +145,19 @@ fn open_root(path: &Path) -> io::Result<OwnedFd> {
 /// this layer hides it.
 fn lookup(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result<Option<Option<OwnedFd>>> {
     let mut opaque = false;
-    let mut ends: Vec<usize> = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at).collect();
+    let mut ends: Vec<usize> =
+        path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at).collect();
     ends.push(path.len());
     for (n, end) in ends.iter().enumerate() {
         let part = &path[..*end];
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let anchor = match rustix::fs::openat2(root, part, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), resolve) {
+        let anchor = match rustix::fs::openat2(
+            root,
+            part,
+            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+            resolve,
+        ) {
             Ok(fd) => fd,
             Err(Errno::NOENT) if opaque => return Ok(Some(None)),
             Err(Errno::NOENT) => return Ok(None),
@@ -160,7 +178,13 @@ fn lookup(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result<Option
                 && value == *b"y";
         }
     }
-    match rustix::fs::openat2(root, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS) {
+    match rustix::fs::openat2(
+        root,
+        path,
+        flags,
+        Mode::empty(),
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+    ) {
         Ok(fd) => Ok(Some(Some(fd))),
         Err(Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => Ok(Some(None)),
         Err(e) => Err(e.into()),

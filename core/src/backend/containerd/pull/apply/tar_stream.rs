@@ -95,7 +95,11 @@ impl<R: BufRead> TarStream<R> {
                 b'g' => drop(self.extension(size)?),
                 b'L' => long_path = Some(until_nul(self.extension(size)?)),
                 b'K' => long_link = Some(until_nul(self.extension(size)?)),
-                kind => return self.entry(&header, kind, size, pax.unwrap_or_default(), long_path, long_link).map(Some),
+                kind => {
+                    return self
+                        .entry(&header, kind, size, pax.unwrap_or_default(), long_path, long_link)
+                        .map(Some);
+                }
             }
         }
     }
@@ -111,7 +115,9 @@ impl<R: BufRead> TarStream<R> {
     ) -> io::Result<Entry> {
         let text = |key: &str| pax.get(key.as_bytes());
         let number = |key: &str| -> io::Result<Option<u64>> {
-            text(key).map(|v| parse_number(v).ok_or_else(|| corrupt(format!("malformed PAX record {key}")))).transpose()
+            text(key)
+                .map(|v| parse_number(v).ok_or_else(|| corrupt(format!("malformed PAX record {key}"))))
+                .transpose()
         };
         let size = number("size")?.unwrap_or(size);
         let path = text("path").cloned().or(long_path).unwrap_or_else(|| header.path_bytes().into_owned());
@@ -127,7 +133,12 @@ impl<R: BufRead> TarStream<R> {
             b'4' => Kind::Block,
             b'5' => Kind::Directory,
             b'6' => Kind::Fifo,
-            other => return Err(io::Error::new(io::ErrorKind::Unsupported, format!("unknown entry type {other:#04x}"))),
+            other => {
+                return Err(io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    format!("unknown entry type {other:#04x}"),
+                ));
+            }
         };
         let id = |key: &str, own: io::Result<u64>| -> io::Result<u32> {
             let value = match number(key)? {
@@ -137,10 +148,12 @@ impl<R: BufRead> TarStream<R> {
             u32::try_from(value).map_err(|_| corrupt(format!("the {key} {value} is too large")))
         };
         let moment = |key: &str| {
-            let parse = |v: &Vec<u8>| parse_moment(v).ok_or_else(|| corrupt(format!("malformed PAX record {key}")));
+            let parse =
+                |v: &Vec<u8>| parse_moment(v).ok_or_else(|| corrupt(format!("malformed PAX record {key}")));
             text(key).map(parse).transpose()
         };
-        let own_time = Moment { seconds: i64::try_from(header.mtime().unwrap_or(0)).unwrap_or(0), nanoseconds: 0 };
+        let own_time =
+            Moment { seconds: i64::try_from(header.mtime().unwrap_or(0)).unwrap_or(0), nanoseconds: 0 };
         let modified = moment("mtime")?.unwrap_or(own_time);
         let uid = id("uid", header.uid())?;
         let gid = id("gid", header.gid())?;
@@ -258,7 +271,8 @@ impl<R: BufRead> TarStream<R> {
         self.left = 0;
         // Some archives end right after the last file's data.
         let padding = std::mem::take(&mut self.padding);
-        self.discard(padding).or_else(|e| if e.kind() == io::ErrorKind::UnexpectedEof { Ok(()) } else { Err(e) })
+        self.discard(padding)
+            .or_else(|e| if e.kind() == io::ErrorKind::UnexpectedEof { Ok(()) } else { Err(e) })
     }
 
     fn discard(&mut self, mut amount: u64) -> io::Result<()> {
@@ -281,7 +295,12 @@ impl<R: BufRead> TarStream<R> {
         while length < bytes.len() {
             match self.from.read(&mut bytes[length..])? {
                 0 if length == 0 => return Ok(None),
-                0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive ends within a header")),
+                0 => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "the archive ends within a header",
+                    ));
+                }
                 more => length += more,
             }
         }

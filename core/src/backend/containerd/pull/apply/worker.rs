@@ -92,9 +92,11 @@ fn unpack(root: OwnedFd, diff_id: &str, hasher: Hasher, source: Arriving) -> Res
         inflated.map_err(failed)?;
         let found = written.map_err(failed)?;
         if found != diff_id {
-            return Err(Error::data_corrupt("the unpacked layer does not have the digest that the configuration names")
-                .with("diff_id", diff_id)
-                .with("found", found));
+            return Err(Error::data_corrupt(
+                "the unpacked layer does not have the digest that the configuration names",
+            )
+            .with("diff_id", diff_id)
+            .with("found", found));
         }
         Ok(writing.finish())
     })

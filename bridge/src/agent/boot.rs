@@ -1,0 +1,85 @@
+//! The agent's process: limits, runtime, and what happens before it serves.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::Mode;
+use rustix::process::{Resource, Rlimit, getrlimit, set_child_subreaper, setrlimit, umask};
+
+use super::config::Config;
+use super::seed;
+use super::server;
+use super::state::Agent;
+
+/// Threads for file system calls.
+const FILE_THREADS: usize = 4;
+/// How long such a thread stays when there is nothing to do.
+const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(2);
+
+/// Runs the agent until it is told to stop; the whole of the binary.
+#[must_use]
+pub fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("cannot serve: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> std::io::Result<()> {
+    tune_allocator();
+    umask(Mode::from_raw_mode(0o022));
+    // As process 1 it inherits orphans anyway.
+    if let Err(error) = set_child_subreaper(rustix::process::Pid::from_raw(1)) {
+        complain(&format!("orphans will not be reaped: {error}"));
+    }
+    let nofile = raise_nofile();
+    let config = Config::from_env();
+    if let Err(error) = seed::seed(&config.templates(), &config.data_dir) {
+        // Files elsewhere and commands still work.
+        complain(&format!("cannot make {}: {error}", config.data_dir.display()));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(FILE_THREADS)
+        .thread_keep_alive(THREAD_KEEP_ALIVE)
+        .build()?;
+    let result = runtime.block_on(server::run(Arc::new(Agent::new(config, nofile))));
+    // A system call that hangs in a file thread does not keep the workspace from stopping.
+    runtime.shutdown_background();
+    result
+}
+
+/// Lets the agent itself have as many descriptors as it may; returns the limit that commands start with.
+fn raise_nofile() -> Option<Rlimit> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    setrlimit(Resource::Nofile, raised).ok().map(|()| limit)
+}
+
+/// One line for the container's log.
+fn complain(message: &str) {
+    // There is nowhere to report that the log is closed.
+    let _ = writeln!(std::io::stderr(), "dunnage-bridge: {message}");
+}
+
+/// Keeps the C library's allocator small: one arena for all threads, big blocks returned to the system at once.
+#[cfg(target_env = "gnu")]
+fn tune_allocator() {
+    const M_TRIM_THRESHOLD: i32 = -1;
+    const M_MMAP_THRESHOLD: i32 = -3;
+    const M_ARENA_MAX: i32 = -8;
+    unsafe extern "C" {
+        safe fn mallopt(param: i32, value: i32) -> i32;
+    }
+    mallopt(M_ARENA_MAX, 1);
+    mallopt(M_MMAP_THRESHOLD, 2 << 20);
+    mallopt(M_TRIM_THRESHOLD, 1 << 20);
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn tune_allocator() {}

@@ -1,0 +1,49 @@
+//! The agent: a container's first process, which serves files and commands over a Unix socket.
+//!
+//! | file | what |
+//! |---|---|
+//! | `config`, `boot`, `seed` | environment, process set-up, first-boot files |
+//! | `listener`, `server` | sockets, gRPC server, graceful stop |
+//! | `reaper` | the one place that waits for children |
+//! | `program`, `user`, `pty`, `channel`, `spawn` | from a request to a running child |
+//! | `session`, `pump`, `feed`, `kill` | a running child: output, input, ending it |
+//! | `paths`, `errors`, `atomic`, `entry`, `walk`, `read_text`, `raw`, `remove` | files |
+//! | `legacy`, `v1`, `fdpass` | the three faces on the wire |
+//!
+//! Everything runs on one thread, except file system calls, which go to a few blocking threads. Output and input pass
+//! through short bounded queues, so that a slow client stalls its own stream and nothing else.
+
+// A gRPC status is what every function here fails with; boxing it would only move it back at the edge.
+#![allow(clippy::result_large_err)]
+
+mod atomic;
+mod boot;
+mod channel;
+mod config;
+mod entry;
+mod errors;
+mod fdpass;
+mod feed;
+mod kill;
+mod legacy;
+mod listener;
+mod paths;
+mod program;
+mod pty;
+mod pump;
+mod raw;
+mod read_text;
+mod reaper;
+mod remove;
+mod seed;
+mod server;
+mod session;
+mod spawn;
+mod state;
+mod user;
+mod v1;
+mod walk;
+
+pub use boot::main;
+pub use config::Config;
+pub use server::serve;

@@ -1,0 +1,103 @@
+//! Whole files as streams of bytes.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use prost::bytes::Bytes;
+use rustix::fs::{FileType, Mode, OFlags, fstat, open as open_fd, stat};
+use tonic::Status;
+
+use super::atomic::Replacement;
+use super::errors::{At, blocking};
+use crate::consts::RAW_CHUNK_SIZE;
+
+/// Opens a regular file for reading; never waits, whatever is there.
+///
+/// # Errors
+/// Those of opening; `FAILED_PRECONDITION` when it is not a regular file.
+pub(crate) fn open(path: &Path) -> Result<File, Status> {
+    // Asked first, because opening a FIFO or a device can itself do something.
+    regular(stat(path).at("open", path)?.st_mode, path)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file: OwnedFd = open_fd(path, flags, Mode::empty()).at("open", path)?;
+    regular(fstat(&file).at("open", path)?.st_mode, path)?;
+    Ok(file.into())
+}
+
+fn regular(mode: u32, path: &Path) -> Result<(), Status> {
+    let what = match FileType::from_raw_mode(mode) {
+        FileType::RegularFile => return Ok(()),
+        FileType::Directory => "a directory",
+        _ => "not a regular file",
+    };
+    Err(Status::failed_precondition(format!("cannot read {}: it is {what}", path.display())))
+}
+
+/// A file being read, a chunk at a time.
+pub(crate) struct Source {
+    file: File,
+    path: PathBuf,
+}
+
+impl Source {
+    /// Opens it; errors as [`open`].
+    pub(crate) async fn open(path: PathBuf) -> Result<Self, Status> {
+        blocking(move || Ok(Self { file: open(&path)?, path })).await
+    }
+
+    /// The next chunk and the rest, or `None` at the end. No thread is held between chunks.
+    pub(crate) async fn next(self) -> Result<Option<(Bytes, Self)>, Status> {
+        blocking(move || {
+            let mut buffer = Vec::with_capacity(RAW_CHUNK_SIZE);
+            let size = u64::try_from(RAW_CHUNK_SIZE).unwrap_or(u64::MAX);
+            (&self.file).take(size).read_to_end(&mut buffer).at("read", &self.path)?;
+            Ok((!buffer.is_empty()).then(|| (buffer.into(), self)))
+        })
+        .await
+    }
+}
+
+/// A file being written, a chunk at a time.
+pub(crate) struct Sink {
+    new: Replacement,
+}
+
+impl Sink {
+    /// Begins it; errors as [`Replacement::begin`].
+    pub(crate) async fn begin(path: PathBuf, mode: Option<u32>) -> Result<Self, Status> {
+        blocking(move || Ok(Self { new: Replacement::begin(&path, mode)? })).await
+    }
+
+    /// Appends a chunk.
+    pub(crate) async fn write(mut self, data: Bytes) -> Result<Self, Status> {
+        blocking(move || {
+            let result = self.new.file().write_all(&data);
+            result.at("write", self.new.path())?;
+            Ok(self)
+        })
+        .await
+    }
+
+    /// Puts it in place, if it has the size expected, and returns its size.
+    pub(crate) async fn commit(self, expected: Option<u64>) -> Result<u64, Status> {
+        blocking(move || self.new.commit_sized(expected)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        for path in [fifo.as_path(), dir.path(), Path::new("/dev/zero")] {
+            assert_eq!(open(path).unwrap_err().code(), tonic::Code::FailedPrecondition, "{path:?}");
+        }
+        assert_eq!(open(&dir.path().join("none")).unwrap_err().code(), tonic::Code::NotFound);
+    }
+}

@@ -1,0 +1,78 @@
+//! What every part of the agent shares.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use rustix::process::Rlimit;
+use tokio::sync::watch;
+
+use super::config::Config;
+use super::reaper::Reaper;
+
+/// The agent: configuration, children, and whether it is stopping.
+pub(crate) struct Agent {
+    /// Where it listens and works.
+    pub(crate) config: Config,
+    /// Who waits for children.
+    pub(crate) reaper: Arc<Reaper>,
+    /// When it started.
+    pub(crate) started: Instant,
+    /// The limit of open files that commands start with; `None`: as it is.
+    pub(crate) nofile: Option<Rlimit>,
+    sessions: AtomicU32,
+    stopping: watch::Sender<bool>,
+}
+
+impl Agent {
+    /// An agent that runs nothing yet.
+    pub(crate) fn new(config: Config, nofile: Option<Rlimit>) -> Self {
+        Self {
+            config,
+            nofile,
+            reaper: Arc::default(),
+            started: Instant::now(),
+            sessions: AtomicU32::new(0),
+            stopping: watch::Sender::new(false),
+        }
+    }
+
+    /// Counts a session until the guard is dropped.
+    pub(crate) fn enter(self: &Arc<Self>) -> SessionGuard {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+        SessionGuard(Arc::clone(self))
+    }
+
+    /// Sessions running now.
+    pub(crate) fn sessions(&self) -> u32 {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Tells every session to end.
+    pub(crate) fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Whether the agent is stopping.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// Completes once the agent is stopping.
+    pub(crate) fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut stopping = self.stopping.subscribe();
+        async move {
+            // The sender lives as long as any session, so that an error means the agent is gone.
+            let _ = stopping.wait_for(|stop| *stop).await;
+        }
+    }
+}
+
+/// One running session; see [`Agent::enter`].
+pub(crate) struct SessionGuard(Arc<Agent>);
+
+impl Drop for SessionGuard {
+    fn drop(&mut self) {
+        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,74 @@
+//! Values both ends of the bridge agree on.
+
+use std::time::Duration;
+
+/// Environment variable that names the agent's socket.
+pub const SOCKET_PATH_ENV: &str = "BRIDGE_SOCKET_PATH";
+/// Environment variable that moves the data directory (relative paths, default working directory).
+pub const DATA_DIR_ENV: &str = "BRIDGE_DATA_DIR";
+/// Environment variable that moves the read-only runtime directory (templates, toolkit).
+pub const RUNTIME_DIR_ENV: &str = "BRIDGE_RUNTIME_DIR";
+
+/// The agent's socket when [`SOCKET_PATH_ENV`] is not set.
+pub const DEFAULT_SOCKET_PATH: &str = "/run/memoh/bridge.sock";
+/// File name of the agent's socket within its directory.
+pub const SOCKET_NAME: &str = "bridge.sock";
+/// File name of the descriptor socket, beside the agent's socket.
+pub const FD_SOCKET_NAME: &str = "bridge-fd.sock";
+/// Where relative paths start and commands run, unless told otherwise.
+pub const DEFAULT_DATA_DIR: &str = "/data";
+/// Where the host's read-only runtime directory is mounted.
+pub const DEFAULT_RUNTIME_DIR: &str = "/opt/memoh";
+
+/// Largest gRPC message either way, in bytes.
+pub const MAX_MESSAGE_SIZE: usize = 16 << 20;
+/// HTTP/2 receive window of one stream, in bytes.
+pub const STREAM_WINDOW: u32 = 2 << 20;
+/// HTTP/2 receive window of a connection, in bytes: room for every stream's own window, so that streams nobody reads
+/// never hold up the others.
+pub const CONNECTION_WINDOW: u32 = 1 << 30;
+/// Streams open at once on one connection.
+pub const MAX_STREAMS: u32 = CONNECTION_WINDOW / STREAM_WINDOW;
+/// Largest HTTP/2 frame, in bytes.
+pub const MAX_FRAME_SIZE: u32 = 1 << 20;
+/// Bytes in one chunk of `ReadRaw`, and a good size for those of `WriteRaw`.
+pub const RAW_CHUNK_SIZE: usize = 512 << 10;
+/// Largest packet on the descriptor socket, in bytes.
+pub const MAX_FD_PACKET: usize = 16 << 10;
+
+/// Time limit of a `bridgepb` command that names none (a terminal that names none has no limit).
+pub const DEFAULT_EXEC_TIMEOUT: Duration = Duration::from_secs(30);
+/// Exit code `bridgepb` reports for a command that its time limit ended.
+pub const TIMEOUT_EXIT_CODE: i32 = 124;
+/// Columns of a terminal that names none.
+pub const DEFAULT_COLS: u16 = 80;
+/// Rows of a terminal that names none.
+pub const DEFAULT_ROWS: u16 = 24;
+
+/// Most lines `ReadFile` returns.
+pub const READ_MAX_LINES: usize = 200;
+/// Most bytes `ReadFile` returns.
+pub const READ_MAX_BYTES: usize = 5120;
+/// Most characters of one line that `ReadFile` returns; a longer one ends in `...`.
+pub const READ_MAX_LINE_CHARS: usize = 1000;
+/// How far into a file `ReadFile` looks for a NUL byte, which makes the file binary.
+pub const BINARY_PROBE_BYTES: usize = 8 << 10;
+
+/// Names an agent of this release lists in `Info`.
+pub mod features {
+    /// `Exec` of `dunnage.bridge.v1`.
+    pub const EXEC: &str = "exec";
+    /// `Stat` and `List` of `dunnage.bridge.v1`.
+    pub const FILE_INFO: &str = "file-info";
+    /// `Write` of `dunnage.bridge.v1`.
+    pub const WRITE: &str = "write";
+    /// The descriptor socket.
+    pub const FD_SOCKET: &str = "fd-socket";
+    /// Writes replace a file in one step.
+    pub const ATOMIC_WRITE: &str = "atomic-write";
+    /// Closing the sending side of an `Exec` closes the command's standard input.
+    pub const STDIN_EOF: &str = "stdin-eof";
+
+    /// All of them.
+    pub const ALL: &[&str] = &[EXEC, FILE_INFO, WRITE, FD_SOCKET, ATOMIC_WRITE, STDIN_EOF];
+}
