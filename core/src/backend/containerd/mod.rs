@@ -2,8 +2,10 @@
 
 mod client;
 mod containers;
+mod content;
 mod convert;
 mod images;
+mod lease;
 mod pull;
 mod rootfs;
 mod snapshots;
