@@ -1,4 +1,5 @@
 //! Commands through the old protocol: every fault it used to have.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
