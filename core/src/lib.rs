@@ -1,2 +1,26 @@
 //! Long-lived container workspaces, embedded in the host's own process.
+//!
+//! An [`Engine`] keeps, for each workspace id, one container with an agent inside. See the crate's README for a tour.
 #![forbid(unsafe_code)]
+
+mod backend;
+mod bridge;
+pub mod catalog;
+pub mod config;
+pub mod engine;
+pub mod error;
+mod lifecycle;
+mod names;
+mod network;
+pub mod operation;
+mod registry;
+mod spec;
+mod store;
+pub mod types;
+
+pub use bridge::{FileReader, FileWriter, Output, Process, StreamKind};
+pub use config::Config;
+pub use engine::{CallOptions, Engine, Exec, Fs, Images, Workspace};
+pub use error::{Error, ErrorKind, Result};
+pub use names::{ImageRef, WorkspaceId};
+pub use operation::{EventStream, Operation, OperationStatus};

@@ -1,0 +1,125 @@
+//! What carries the workspaces: the trait that every backend implements, and the backends.
+//!
+//! A backend speaks in the neutral types of this module; wire types stop in its own `convert.rs`. It reports what it
+//! can do as [`Capabilities`]; what it cannot is UNSUPPORTED and never silently emulated. It takes no locks, writes no
+//! records and decides nothing about workspaces: that is the lifecycle's part.
+
+pub(crate) mod containerd;
+#[cfg(test)]
+pub(crate) mod fake;
+mod pull;
+mod types;
+
+pub(crate) use pull::{LayerCounter, PullTracker};
+pub(crate) use types::{
+    Capabilities, Container, ContainerFilter, GuestMount, NetworkNamespace, NewContainer, NewSnapshot,
+    PullRequest, Pulled, ResolvedUser, Task, TaskExit, TaskStatus, UnpackedImage,
+};
+
+use crate::error::Result;
+use crate::types::ImageInfo;
+use async_trait::async_trait;
+use std::fmt::Debug;
+use std::path::Path;
+use tokio_util::sync::CancellationToken;
+
+/// A container engine, as the lifecycle sees it.
+///
+/// Every method may be called from any task at any time. A future that is dropped leaves at most what a
+/// crash at that point would leave; only [`Backend::pull`] takes a token, because undoing a pull takes calls of its own.
+#[async_trait]
+pub(crate) trait Backend: Debug + Send + Sync + 'static {
+    /// The backend's stable name, such as `containerd`.
+    fn kind(&self) -> &'static str;
+
+    /// Where it is reached.
+    fn address(&self) -> String;
+
+    /// The namespace its objects live in; empty where there are none.
+    fn namespace(&self) -> String;
+
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Asks for its version: also the test whether it answers.
+    async fn version(&self) -> Result<String>;
+
+    /// Fetches an image and unpacks it. Cancelling leaves no lease, no ingest and no half snapshot.
+    async fn pull(
+        &self,
+        request: &PullRequest,
+        tracker: &PullTracker,
+        cancel: &CancellationToken,
+    ) -> Result<Pulled>;
+
+    /// The image of this full name, if it is here.
+    async fn image(&self, name: &str) -> Result<Option<ImageInfo>>;
+
+    /// All images, in any order.
+    async fn images(&self) -> Result<Vec<ImageInfo>>;
+
+    /// Removes the record of an image. Returns whether there was one.
+    async fn delete_image(&self, name: &str) -> Result<bool>;
+
+    /// What a container of this image starts from. Unpacks layers that are here but not unpacked.
+    async fn unpacked_image(
+        &self,
+        name: &str,
+        platform: Option<&str>,
+        snapshotter: &str,
+    ) -> Result<UnpackedImage>;
+
+    /// Makes a writable snapshot, protected from garbage collection. ALREADY_EXISTS when the key is taken.
+    async fn prepare_snapshot(&self, snapshot: &NewSnapshot) -> Result<()>;
+
+    /// Removes a snapshot. Returns whether there was one. FAILED_PRECONDITION when others stand on it.
+    async fn remove_snapshot(&self, snapshotter: &str, key: &str) -> Result<bool>;
+
+    /// Whether a snapshot of this key is there.
+    async fn snapshot_exists(&self, snapshotter: &str, key: &str) -> Result<bool>;
+
+    /// Resolves the image's `user` (`name|uid[:group|gid]`) against the snapshot's own `/etc/passwd` and `/etc/group`,
+    /// and, for a user other than root, makes `data_dir` in the snapshot and gives it to that user. Nothing outside the
+    /// snapshot's root can be reached, whatever links it holds.
+    async fn prepare_user(
+        &self,
+        snapshotter: &str,
+        key: &str,
+        user: &str,
+        data_dir: &Path,
+    ) -> Result<ResolvedUser>;
+
+    /// Writes a container's record. ALREADY_EXISTS when the id is taken: what is there is left untouched.
+    async fn create_container(&self, container: &NewContainer) -> Result<Container>;
+
+    /// The container of this id, if it is there.
+    async fn container(&self, id: &str) -> Result<Option<Container>>;
+
+    /// All containers that the filter lets through, in any order.
+    async fn containers(&self, filter: &ContainerFilter) -> Result<Vec<Container>>;
+
+    /// Removes a container's record, never its snapshot. Returns whether there was one. FAILED_PRECONDITION while it has a task.
+    async fn delete_container(&self, id: &str) -> Result<bool>;
+
+    /// Makes the container's task: namespaces, cgroup and first process, which waits for [`Backend::start_task`].
+    /// ALREADY_EXISTS when there is one.
+    async fn create_task(&self, container: &Container) -> Result<Task>;
+
+    /// Lets the first process go.
+    async fn start_task(&self, container: &str) -> Result<()>;
+
+    /// The container's task, if it has one. The id on the reply is checked.
+    async fn task(&self, container: &str) -> Result<Option<Task>>;
+
+    /// All tasks, in any order.
+    async fn tasks(&self) -> Result<Vec<Task>>;
+
+    /// Sends a signal to the first process, or to every process. Returns false when none is there to take it.
+    async fn kill_task(&self, container: &str, signal: i32, all: bool) -> Result<bool>;
+
+    /// Waits for the end of the first process. NOT_FOUND when there is no task.
+    async fn wait_task(&self, container: &str) -> Result<TaskExit>;
+
+    /// Removes a task that has ended. Returns its exit, or none when there was no task. FAILED_PRECONDITION while it runs.
+    async fn delete_task(&self, container: &str) -> Result<Option<TaskExit>>;
+}

@@ -1,0 +1,198 @@
+use crate::config::Credential;
+use crate::names::ImageRef;
+use crate::types::{ImageInfo, Limits, PullPolicy};
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// What a backend can do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Capabilities {
+    /// It keeps snapshots that can be committed and prepared again.
+    pub(crate) snapshots: bool,
+    /// It takes a network namespace that was made here, instead of connecting containers by itself.
+    pub(crate) network_namespaces: bool,
+    /// It can run a command in a container without an agent.
+    pub(crate) exec: bool,
+    /// It can freeze a container.
+    pub(crate) pause: bool,
+    /// It can measure a container.
+    pub(crate) metrics: bool,
+}
+
+impl Capabilities {
+    /// The names of those it has, as they are shown to people and programs.
+    pub(crate) fn names(self) -> Vec<String> {
+        [
+            ("snapshots", self.snapshots),
+            ("network", self.network_namespaces),
+            ("exec", self.exec),
+            ("pause", self.pause),
+            ("metrics", self.metrics),
+        ]
+        .into_iter()
+        .filter(|(_, has)| *has)
+        .map(|(name, _)| name.to_owned())
+        .collect()
+    }
+}
+
+/// An image to fetch.
+#[derive(Debug, Clone)]
+pub(crate) struct PullRequest {
+    pub(crate) image: ImageRef,
+    pub(crate) policy: PullPolicy,
+    /// `os/arch[/variant]`; none for the host's.
+    pub(crate) platform: Option<String>,
+    pub(crate) snapshotter: String,
+    /// Credentials given with this call; they decide over the configured ones.
+    pub(crate) credential: Option<Credential>,
+}
+
+/// An image that was fetched.
+#[derive(Debug, Clone)]
+pub(crate) struct Pulled {
+    pub(crate) image: ImageInfo,
+    /// Whether the registry was not asked.
+    pub(crate) skipped: bool,
+    pub(crate) downloaded_bytes: u64,
+    /// Milliseconds until the last byte was stored.
+    pub(crate) pull_ms: u64,
+    /// Milliseconds from then until the last layer was unpacked.
+    pub(crate) unpack_ms: u64,
+}
+
+/// What a container of an image starts from.
+#[derive(Debug, Clone)]
+pub(crate) struct UnpackedImage {
+    /// The image's full name.
+    pub(crate) name: String,
+    /// The snapshot that its top layer was unpacked to; empty for an image without layers.
+    pub(crate) top_snapshot: String,
+    /// `NAME=value`, as the image's configuration has them.
+    pub(crate) env: Vec<String>,
+    /// The user as the image's configuration has it; empty for root.
+    pub(crate) user: String,
+    /// The working directory; empty for `/`.
+    pub(crate) working_dir: String,
+}
+
+/// A writable snapshot to make.
+#[derive(Debug, Clone)]
+pub(crate) struct NewSnapshot {
+    pub(crate) snapshotter: String,
+    pub(crate) key: String,
+    /// The snapshot it stands on; empty for none.
+    pub(crate) parent: String,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// A user by numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ResolvedUser {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) additional_gids: Vec<u32>,
+}
+
+/// A host path that shows inside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GuestMount {
+    pub(crate) source: PathBuf,
+    pub(crate) target: PathBuf,
+    pub(crate) read_only: bool,
+}
+
+/// Where a container's network is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NetworkNamespace {
+    /// The host's own.
+    Host,
+    /// A new one with loopback only, made and dropped with the task.
+    Private,
+    /// A pinned one.
+    Path(PathBuf),
+}
+
+/// A container to make.
+#[derive(Debug, Clone)]
+pub(crate) struct NewContainer {
+    pub(crate) id: String,
+    /// The image's full name.
+    pub(crate) image: String,
+    pub(crate) snapshotter: String,
+    pub(crate) snapshot_key: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) args: Vec<String>,
+    /// `NAME=value`; a later one decides over an earlier one.
+    pub(crate) env: Vec<String>,
+    pub(crate) working_dir: String,
+    pub(crate) user: ResolvedUser,
+    pub(crate) hostname: String,
+    pub(crate) mounts: Vec<GuestMount>,
+    pub(crate) network: NetworkNamespace,
+    pub(crate) limits: Limits,
+}
+
+/// A container as the backend keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Container {
+    pub(crate) id: String,
+    pub(crate) image: String,
+    pub(crate) snapshotter: String,
+    pub(crate) snapshot_key: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// The host directory mounted at each path inside, as its specification has them.
+    pub(crate) mounts: Vec<GuestMount>,
+    /// Where its network is, as its specification has it.
+    pub(crate) network: NetworkNamespace,
+    pub(crate) created_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
+}
+
+/// Which containers to list. Empty lets all through.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ContainerFilter {
+    /// Labels it must have with just these values.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// A label it must have with any value.
+    pub(crate) has_label: Option<String>,
+    /// What its id must start with.
+    pub(crate) id_prefix: Option<String>,
+}
+
+impl ContainerFilter {
+    /// Whether it lets a container through.
+    pub(crate) fn passes(&self, container: &Container) -> bool {
+        self.labels.iter().all(|(key, value)| container.labels.get(key) == Some(value))
+            && self.has_label.as_ref().is_none_or(|key| container.labels.contains_key(key))
+            && self.id_prefix.as_ref().is_none_or(|prefix| container.id.starts_with(prefix))
+    }
+}
+
+/// What a task does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TaskStatus {
+    Created,
+    Running,
+    Paused,
+    Stopped,
+    Unknown,
+}
+
+/// A container's first process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Task {
+    pub(crate) container: String,
+    pub(crate) pid: u32,
+    pub(crate) status: TaskStatus,
+    /// How it ended, when it has.
+    pub(crate) exit: Option<TaskExit>,
+}
+
+/// How a first process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TaskExit {
+    pub(crate) code: u32,
+    pub(crate) at: Timestamp,
+}

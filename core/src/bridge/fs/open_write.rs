@@ -1,0 +1,268 @@
+use super::super::client::{BridgeClient, Repeat};
+use super::super::connection::{Class, old};
+use super::super::fd::{FdFault, NewFile, blocking};
+use crate::error::{Error, Result};
+use crate::types::WriteResult;
+use bytes::Bytes;
+use dunnage_bridge::RAW_CHUNK_SIZE;
+use dunnage_bridge::bridgepb::WriteRawChunk;
+use std::io::Write;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinHandle;
+use tokio_stream::Stream;
+use tonic::Status;
+
+/// Chunks that wait for the agent.
+const WAITING: usize = 4;
+/// How long a call that carries a whole file may take: its chunks have a limit of their own.
+const WHOLE_FILE: Duration = Duration::from_secs(24 * 3600);
+
+/// A file inside that is written piece by piece. It takes the place of what is there by [`FileWriter::finish`], and not
+/// before.
+///
+/// Dropping it unfinished leaves everything as it was.
+pub struct FileWriter {
+    client: BridgeClient,
+    path: String,
+    /// None once finished or aborted.
+    sink: Mutex<Option<Sink>>,
+}
+
+struct Sink {
+    written: u64,
+    kind: SinkKind,
+}
+
+enum SinkKind {
+    Descriptor(NewFile),
+    Stream(Upload),
+}
+
+impl std::fmt::Debug for FileWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileWriter").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl FileWriter {
+    /// Writes bytes after those written before. Waits while the agent takes none. Writes of several callers don't mix.
+    ///
+    /// # Errors
+    /// RESOURCE_EXHAUSTED for a full disk; FAILED_PRECONDITION when it was finished or aborted; UNAVAILABLE. After an
+    /// error only abort is left, and has been done.
+    ///
+    /// # Cancel safety
+    /// A write that is dropped aborts the file: nobody could know how much of it was written.
+    pub async fn write(&self, bytes: impl Into<Bytes>) -> Result<()> {
+        self.write_inner(bytes.into()).await.map_err(|e| self.error(e))
+    }
+
+    async fn write_inner(&self, bytes: Bytes) -> Result<()> {
+        let mut place = self.sink.lock().await;
+        // Taken: an error or a drop aborts it.
+        let mut sink = place.take().ok_or_else(ended)?;
+        sink.written += bytes.len() as u64;
+        *place = Some(match sink.kind {
+            SinkKind::Descriptor(mut new) => {
+                let new = blocking(move |_| {
+                    new.file.write_all(&bytes).map_err(|e| Error::io(e, "the file was not written"))?;
+                    Ok(new)
+                })
+                .await?;
+                Sink { written: sink.written, kind: SinkKind::Descriptor(new) }
+            }
+            SinkKind::Stream(upload) => {
+                let upload = upload.send(&self.client, bytes).await?;
+                Sink { written: sink.written, kind: SinkKind::Stream(upload) }
+            }
+        });
+        Ok(())
+    }
+
+    /// Puts the file in its place.
+    ///
+    /// # Errors
+    /// As [`FileWriter::write`].
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves the file in place or not; never a part of it.
+    pub async fn finish(&self) -> Result<WriteResult> {
+        let sink = self.sink.lock().await.take();
+        let finished = async {
+            let sink = sink.ok_or_else(ended)?;
+            match sink.kind {
+                SinkKind::Descriptor(new) => blocking(move |_| new.commit(sink.written)).await,
+                SinkKind::Stream(upload) => upload.finish(&self.client).await,
+            }
+        };
+        let bytes_written = finished.await.map_err(|e| self.error(e))?;
+        Ok(WriteResult { bytes_written })
+    }
+
+    /// Gives the file up. After a finish or an abort it does nothing.
+    ///
+    /// # Cancel safety
+    /// Safe; it waits only for a write under way.
+    pub async fn abort(&self) {
+        *self.sink.lock().await = None;
+    }
+
+    /// The file itself, when it goes by descriptor.
+    pub(super) async fn take_descriptor(&self) -> Option<NewFile> {
+        let mut place = self.sink.lock().await;
+        match place.take() {
+            Some(Sink { kind: SinkKind::Descriptor(new), .. }) => Some(new),
+            other => {
+                *place = other;
+                None
+            }
+        }
+    }
+
+    fn error(&self, error: Error) -> Error {
+        self.client.at(error).with("path", &self.path).in_operation("fs.write")
+    }
+}
+
+fn ended() -> Error {
+    Error::failed_precondition("the file was finished, aborted or failed before; open it again")
+}
+
+/// A file on its way over gRPC. Dropping it resets the call, and the agent keeps what was there.
+struct Upload {
+    chunks: mpsc::Sender<Part>,
+    task: Option<JoinHandle<Result<u64>>>,
+}
+
+enum Part {
+    Bytes(Bytes),
+    End,
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+impl Upload {
+    fn begin(client: &BridgeClient, path: String) -> Self {
+        let (chunks, parts) = mpsc::channel(WAITING);
+        let client = client.clone();
+        let task = tokio::spawn(async move {
+            let parts = StdMutex::new(Some(parts));
+            let (written, _) = client
+                .call_within(Class::Bulk, Repeat::IfUnsent, WHOLE_FILE, |_, lane| {
+                    let parts = parts.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    let path = path.clone();
+                    async move {
+                        let parts =
+                            parts.ok_or_else(|| Status::unavailable("the agent went away; write again"))?;
+                        let chunks = Chunks { parts, path: Some(path) };
+                        Ok(old(lane).write_raw(chunks).await?.into_inner().bytes_written)
+                    }
+                })
+                .await?;
+            Ok(u64::try_from(written).unwrap_or_default())
+        });
+        Self { chunks, task: Some(task) }
+    }
+
+    async fn send(self, client: &BridgeClient, mut bytes: Bytes) -> Result<Self> {
+        let limit = client.slot().limits.call;
+        while !bytes.is_empty() {
+            let chunk = bytes.split_to(bytes.len().min(RAW_CHUNK_SIZE));
+            match tokio::time::timeout(limit, self.chunks.send(Part::Bytes(chunk))).await {
+                Ok(Ok(())) => {}
+                // The call has ended: its outcome says why.
+                Ok(Err(_)) => return Err(self.outcome().await.err().unwrap_or_else(ended)),
+                Err(_) => return Err(client.late(limit)),
+            }
+        }
+        Ok(self)
+    }
+
+    async fn finish(self, client: &BridgeClient) -> Result<u64> {
+        let limit = client.slot().limits.call;
+        // Fails when the call has ended: its outcome says why.
+        let _ = tokio::time::timeout(limit, self.chunks.send(Part::End)).await;
+        match tokio::time::timeout(limit, self.outcome()).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(client.late(limit)),
+        }
+    }
+
+    async fn outcome(mut self) -> Result<u64> {
+        let Some(task) = self.task.as_mut() else { return Err(ended()) };
+        match task.await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                Err(Error::unavailable("the engine was closed during the transfer").caused_by(error))
+            }
+        }
+    }
+}
+
+/// The chunks of a file as the call takes them. It ends only by an end that was sent: a sender that goes away without one
+/// leaves it open, so that the agent never takes a part for the whole.
+struct Chunks {
+    parts: mpsc::Receiver<Part>,
+    path: Option<String>,
+}
+
+impl Stream for Chunks {
+    type Item = WriteRawChunk;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<WriteRawChunk>> {
+        // The first chunk carries the path, and is sent at once: a refusal then comes early.
+        if let Some(path) = self.path.take() {
+            return Poll::Ready(Some(WriteRawChunk { path, data: Bytes::new() }));
+        }
+        match self.parts.poll_recv(cx) {
+            Poll::Ready(Some(Part::Bytes(data))) => {
+                Poll::Ready(Some(WriteRawChunk { path: String::new(), data }))
+            }
+            Poll::Ready(Some(Part::End)) => Poll::Ready(None),
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl BridgeClient {
+    /// Opens a file for writing piece by piece. Missing parents are made; a file that is there is replaced when the writer
+    /// finishes, and its mode and owner stay.
+    ///
+    /// # Errors
+    /// FAILED_PRECONDITION for a directory; PERMISSION_DENIED; INVALID_ARGUMENT for a malformed path; UNAVAILABLE.
+    /// Over an agent without descriptors, what the agent refuses shows in the first write or in the finish.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(crate) async fn open_write(&self, path: &str) -> Result<FileWriter> {
+        self.open_write_inner(path).await.map_err(|e| self.at(e).with("path", path).in_operation("fs.write"))
+    }
+
+    pub(super) async fn open_write_inner(&self, path: &str) -> Result<FileWriter> {
+        let path = self.clean(path)?;
+        let kind = match self.slot().connection().await?.fd() {
+            None => None,
+            Some(fd) => {
+                let name = path.clone();
+                match blocking(move |_| Ok(Arc::clone(&fd).open_write(&name))).await? {
+                    Ok(new) => Some(SinkKind::Descriptor(new)),
+                    Err(FdFault::Refused(error)) => return Err(error),
+                    Err(FdFault::Unusable) => None,
+                }
+            }
+        };
+        let kind = kind.unwrap_or_else(|| SinkKind::Stream(Upload::begin(self, path.clone())));
+        let sink = Mutex::new(Some(Sink { written: 0, kind }));
+        Ok(FileWriter { client: self.clone(), path, sink })
+    }
+}

@@ -1,0 +1,57 @@
+use super::super::client::BridgeClient;
+use super::super::fd::blocking;
+use super::copy::{copy, open_source};
+use crate::error::{Error, Result};
+use crate::types::{UploadOptions, WriteResult};
+use bytes::Bytes;
+use std::io::Read;
+
+/// Bytes of one chunk.
+const CHUNK: u64 = 1 << 20;
+
+impl BridgeClient {
+    /// Copies a regular file of the host into the workspace. Missing parents are made; what is there is replaced at once or
+    /// not at all.
+    ///
+    /// # Errors
+    /// NOT_FOUND for the source; INVALID_ARGUMENT when the source is no regular file or a path is malformed;
+    /// else as [`BridgeClient::write`].
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves the old content or the new.
+    pub(crate) async fn upload(&self, options: &UploadOptions) -> Result<WriteResult> {
+        self.upload_inner(options).await.map_err(|e| {
+            self.at(e).with("source", &options.source).with("path", &options.path).in_operation("fs.upload")
+        })
+    }
+
+    async fn upload_inner(&self, options: &UploadOptions) -> Result<WriteResult> {
+        self.clean(&options.path)?;
+        let source = options.source.clone();
+        let file = blocking(move |_| open_source(&source)).await?;
+        let writer = self.open_write_inner(&options.path).await.map_err(|e| e.in_operation("fs.upload"))?;
+        if let Some(mut new) = writer.take_descriptor().await {
+            let bytes_written = blocking(move |abandoned| {
+                let copied = copy(&file, &mut new.file, abandoned)?;
+                new.commit(copied)
+            })
+            .await?;
+            return Ok(WriteResult { bytes_written });
+        }
+        let mut file = file;
+        loop {
+            let (rest, bytes) = blocking(move |_| {
+                let mut bytes = Vec::new();
+                let read = (&file).take(CHUNK).read_to_end(&mut bytes);
+                read.map_err(|e| Error::io(e, "the source cannot be read"))?;
+                Ok((file, Bytes::from(bytes)))
+            })
+            .await?;
+            if bytes.is_empty() {
+                return writer.finish().await;
+            }
+            writer.write(bytes).await?;
+            file = rest;
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Options, results and events: one struct is one JSON object in every language.
+//!
+//! Options have defaults for every field that can have one, chainable setters, and refuse unknown fields by name.
+//! Results only grow: a program that reads one must ignore fields it does not know.
+
+mod engine;
+mod event;
+mod exec;
+mod fs;
+mod image;
+mod network;
+mod workspace;
+
+pub use engine::{BackendHealth, Health, ListOptions, WorkspaceList, WorkspaceSummary};
+pub use event::{Event, EventType, LayerProgress, LayerState};
+pub use exec::{ExecOptions, ExecResult, ExitStatus, RunOptions};
+pub use fs::{
+    DirEntry, DirList, DirProblem, DownloadOptions, DownloadResult, EntryKind, ListDirOptions, MkdirOptions,
+    OpenReadOptions, ReadOptions, ReadTextOptions, RemoveOptions, RenameOptions, StatOptions, TextFile,
+    UploadOptions, WriteOptions, WriteResult,
+};
+pub use image::{
+    ImageDeleteResult, ImageInfo, ImageList, ImageName, PullOptions, PullPolicy, PullResult, ResolvedDigest,
+};
+pub use network::{NetworkInfo, NetworkMode, PortMapping, Protocol};
+pub use workspace::{
+    CreateOptions, CreateResult, DeleteOptions, DeleteResult, InfoOptions, Limits, Phases, StartOptions,
+    StartOutcome, StartResult, StopOptions, StopOutcome, StopResult, WorkspaceInfo, WorkspaceStatus,
+};
+
+/// Writes chainable setters for fields of options.
+macro_rules! setters {
+    ($type:ty { $($(#[$doc:meta])* $field:ident: $into:ty $(=> $wrap:expr)?;)* }) => {
+        impl $type {
+            $(
+                #[doc = concat!("Sets `", stringify!($field), "`.")]
+                #[must_use]
+                pub fn $field(mut self, value: impl Into<$into>) -> Self {
+                    let value: $into = value.into();
+                    self.$field = setters!(@wrap value $(, $wrap)?);
+                    self
+                }
+            )*
+        }
+    };
+    (@wrap $value:ident) => { $value };
+    (@wrap $value:ident, $wrap:expr) => { $wrap($value) };
+}
+pub(crate) use setters;

@@ -1,0 +1,279 @@
+use super::{NetworkInfo, NetworkMode, PortMapping, PullPolicy, setters};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How to make a workspace.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct CreateOptions {
+    /// The image, short or full. Default: the one remembered for this id, else the configured one. One that is given
+    /// is remembered.
+    pub image: Option<String>,
+    /// When to ask the registry. Default `if_not_present`.
+    pub pull_policy: PullPolicy,
+    /// The snapshotter. Default: the configured one.
+    pub snapshotter: Option<String>,
+    /// Whether to start it. Default true.
+    pub start: bool,
+    /// Environment variables inside, over those of the image.
+    pub env: BTreeMap<String, String>,
+    /// Labels of the container, besides those the library sets.
+    pub labels: BTreeMap<String, String>,
+    /// The network. Default: the configured mode.
+    pub network: Option<NetworkMode>,
+    /// Ports of the host that lead inside; they need the network mode `cni`.
+    pub ports: Vec<PortMapping>,
+    /// The host name inside. Default: the workspace's id, shortened to what a host name may be.
+    pub hostname: Option<String>,
+    /// Resource limits.
+    pub limits: Limits,
+}
+
+impl Default for CreateOptions {
+    fn default() -> Self {
+        Self {
+            image: None,
+            pull_policy: PullPolicy::IfNotPresent,
+            snapshotter: None,
+            start: true,
+            env: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            network: None,
+            ports: Vec::new(),
+            hostname: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+setters!(CreateOptions {
+    image: String => Some;
+    pull_policy: PullPolicy;
+    snapshotter: String => Some;
+    start: bool;
+    env: BTreeMap<String, String>;
+    labels: BTreeMap<String, String>;
+    network: NetworkMode => Some;
+    ports: Vec<PortMapping>;
+    hostname: String => Some;
+    limits: Limits;
+});
+
+/// Resource limits of a workspace. Absent means unlimited.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Processors' worth of time, such as 1.5; 0.01 to 1024.
+    pub cpus: Option<f64>,
+    /// Bytes of memory; at least 6 MiB, what containerd's runtimes can start with.
+    pub memory_bytes: Option<i64>,
+    /// Processes and threads; at least 4.
+    pub pids: Option<i64>,
+}
+
+setters!(Limits { cpus: f64 => Some; memory_bytes: i64 => Some; pids: i64 => Some; });
+
+/// Milliseconds that each phase of an operation took; 0 for one that was not needed. Phases may overlap.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Phases {
+    /// Fetching the image.
+    pub pull: u64,
+    /// Unpacking what the fetch left to unpack.
+    pub unpack: u64,
+    /// Preparing the snapshot and writing the container.
+    pub create: u64,
+    /// Making and starting the first process.
+    pub start: u64,
+    /// Connecting the network.
+    pub network: u64,
+    /// Waiting for the agent's first answer.
+    pub ready: u64,
+    /// Stopping the first process.
+    pub stop: u64,
+    /// Removing the container and what belongs to it.
+    pub delete: u64,
+    /// All of it, from the call to the result.
+    pub total: u64,
+}
+
+/// A workspace after its creation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct CreateResult {
+    /// The workspace's id.
+    pub workspace_id: String,
+    /// Its container.
+    pub container_id: String,
+    /// Its image, in the full form.
+    pub image: String,
+    /// Its snapshotter.
+    pub snapshotter: String,
+    /// Whether it was made just now; false when it was there before.
+    pub created: bool,
+    /// Whether its first process runs.
+    pub started: bool,
+    /// Whether preserved data was put back.
+    pub data_restored: bool,
+    /// Whether preserved data is kept for it.
+    pub has_preserved_data: bool,
+    /// How long each phase took.
+    pub phases_ms: Phases,
+}
+
+/// What a workspace does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum WorkspaceStatus {
+    /// Its container is there and no process runs.
+    Created,
+    /// Its first process runs.
+    Running,
+    /// Its first process has ended.
+    Stopped,
+    /// Its processes are frozen.
+    Paused,
+    /// The backend does not tell.
+    Unknown,
+}
+
+/// How to look at a workspace. There is nothing to choose yet.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct InfoOptions {}
+
+/// A workspace as it is now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct WorkspaceInfo {
+    /// The workspace's id.
+    pub workspace_id: String,
+    /// Its container.
+    pub container_id: String,
+    /// Its image, in the full form.
+    pub image: String,
+    /// What it does.
+    pub status: WorkspaceStatus,
+    /// The backend's namespace.
+    pub namespace: String,
+    /// The host directory of its sockets.
+    pub container_path: String,
+    /// Whether its first process runs.
+    pub task_running: bool,
+    /// The process id of its first process on the host; 0 when none runs.
+    pub pid: u32,
+    /// How its first process ended, once it has.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub exit_code: Option<u32>,
+    /// Whether preserved data is kept for it.
+    pub has_preserved_data: bool,
+    /// Whether an older implementation made it.
+    pub legacy: bool,
+    /// Its snapshotter.
+    pub snapshotter: String,
+    /// The key of its writable snapshot.
+    pub snapshot_key: String,
+    /// How it is connected.
+    pub network: NetworkInfo,
+    /// The labels of its container.
+    pub labels: BTreeMap<String, String>,
+    /// When its container was made, RFC 3339, UTC.
+    pub created_at: String,
+    /// When its container was last changed, RFC 3339, UTC.
+    pub updated_at: String,
+}
+
+/// How to start a workspace.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct StartOptions {}
+
+/// What a start found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum StartOutcome {
+    /// It was started.
+    Started,
+    /// It ran already.
+    AlreadyRunning,
+    /// Its container was missing; it was made anew and started.
+    Rebuilt,
+}
+
+/// A workspace after its start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct StartResult {
+    /// What was done.
+    pub outcome: StartOutcome,
+    /// Its container.
+    pub container_id: String,
+    /// How long each phase took.
+    pub phases_ms: Phases,
+}
+
+/// How to stop a workspace.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct StopOptions {
+    /// Milliseconds from SIGTERM to SIGKILL; 0 kills at once. Default: the configured 10 000.
+    pub grace_ms: Option<u64>,
+}
+
+setters!(StopOptions { grace_ms: u64 => Some; });
+
+/// What a stop found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum StopOutcome {
+    /// It ended by itself after SIGTERM.
+    Stopped,
+    /// It had to be killed.
+    Killed,
+    /// It did not run.
+    NotRunning,
+}
+
+/// A workspace after its stop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct StopResult {
+    /// What was done.
+    pub outcome: StopOutcome,
+    /// How its first process ended, when it ran.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub exit_code: Option<u32>,
+    /// How long each phase took.
+    pub phases_ms: Phases,
+}
+
+/// How to delete a workspace.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct DeleteOptions {
+    /// Milliseconds from SIGTERM to SIGKILL; 0 kills at once. Default: the configured 10 000.
+    pub grace_ms: Option<u64>,
+}
+
+setters!(DeleteOptions { grace_ms: u64 => Some; });
+
+/// What a deletion did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct DeleteResult {
+    /// Whether there was a container. A missing one is no error.
+    pub deleted: bool,
+    /// How long each phase took.
+    pub phases_ms: Phases,
+}
