@@ -131,19 +131,9 @@ impl Pending {
             }
             Op::OpenWrite(request) => self.open_write(data_dir, request).await,
             Op::Commit(request) => {
-                let mut new = self.take(request.token)?;
+                let new = self.take(request.token)?;
                 blocking(move || {
-                    if let Some(expected) = request.expected_size {
-                        let path = new.path().to_owned();
-                        let size = new.file().metadata().at("measure", &path)?.len();
-                        if size != expected {
-                            return Err(Status::failed_precondition(format!(
-                                "{} would have {size} bytes and not the {expected} expected, write it again",
-                                path.display()
-                            )));
-                        }
-                    }
-                    let size = new.commit()?;
+                    let size = new.commit_sized(request.expected_size)?;
                     Ok((FdResponse { size, ..Default::default() }, None))
                 })
                 .await
@@ -162,9 +152,6 @@ impl Pending {
         }
         let path = paths::required(data_dir, &request.path)?;
         let mode = request.mode;
-        if mode.is_some_and(|mode| mode > 0o7777) {
-            return Err(Status::invalid_argument("a mode has permission bits only, up to octal 7777"));
-        }
         let (new, fd) = blocking(move || {
             let mut new = Replacement::begin(&path, mode)?;
             let fd = new.file().try_clone().at("open", &path)?;

@@ -164,7 +164,7 @@ impl ContainerService for Legacy {
         let Some(first) = chunks.message().await? else {
             return Err(Status::invalid_argument("the first chunk must name the path"));
         };
-        let mut sink = Sink::begin(self.path(&first.path)?).await?;
+        let mut sink = Sink::begin(self.path(&first.path)?, None).await?;
         let mut next = Some(first.data);
         while let Some(data) = next {
             if !data.is_empty() {
@@ -173,7 +173,7 @@ impl ContainerService for Legacy {
             // A stream that breaks off ends here, and the unfinished file goes.
             next = chunks.message().await?.map(|chunk| chunk.data);
         }
-        let bytes_written = i64::try_from(sink.commit().await?).unwrap_or(i64::MAX);
+        let bytes_written = i64::try_from(sink.commit(None).await?).unwrap_or(i64::MAX);
         Ok(Response::new(WriteRawResponse { bytes_written }))
     }
 

@@ -8,11 +8,24 @@ use std::path::Path;
 pub const PATH: &str = "tests/behavior/cases.toml";
 
 /// Keys of a case.
-const CASE_KEYS: &[&str] = &["id", "operation", "about", "needs", "native", "step", "always"];
+const CASE_KEYS: &[&str] = &["id", "operation", "about", "needs", "native", "except", "step"];
 /// Keys of a step.
 const STEP_KEYS: &[&str] = &[
-    "op", "on", "options", "input", "input_base64", "save", "expect", "expect_output", "expect_stderr",
-    "expect_error", "error_contains", "expect_events", "cancel_on", "time_limit_ms", "repeat",
+    "op",
+    "on",
+    "options",
+    "input",
+    "repeat",
+    "save",
+    "expect",
+    "expect_output",
+    "expect_output_len",
+    "expect_stderr",
+    "expect_error",
+    "error_contains",
+    "expect_events",
+    "cancel_on",
+    "time_limit_ms",
 ];
 
 /// Reads and checks the cases.
@@ -47,7 +60,7 @@ pub fn ids(cases: &Value) -> Vec<(&str, &Value)> {
 /// The operations that a case's steps call, its own first.
 pub fn operations(case: &Value) -> Vec<&str> {
     let own = case.get("operation").and_then(Value::as_str);
-    let steps = ["step", "always"].into_iter().filter_map(|key| case.get(key)?.as_array()).flatten();
+    let steps = case.get("step").and_then(Value::as_array).into_iter().flatten();
     own.into_iter().chain(steps.filter_map(|step| step.get("op")?.as_str())).collect()
 }
 
@@ -71,17 +84,15 @@ fn check(cases: &Value) -> Result<(), String> {
         if native == (steps > 0) {
             return Err(fail("a case has steps, or else native = true".to_owned()));
         }
-        for key in ["step", "always"] {
-            for step in case.get(key).and_then(Value::as_array).into_iter().flatten() {
-                keys(step, STEP_KEYS).map_err(fail)?;
-                if step.get("op").is_none() {
-                    return Err(fail("a step has no op".to_owned()));
-                }
-                if let Some(code) = step.get("expect_error").and_then(Value::as_str)
-                    && dunnage::ErrorKind::from_name(code).is_none()
-                {
-                    return Err(fail(format!("there is no error kind {code}")));
-                }
+        for step in case.get("step").and_then(Value::as_array).into_iter().flatten() {
+            keys(step, STEP_KEYS).map_err(fail)?;
+            if step.get("op").is_none() {
+                return Err(fail("a step has no op".to_owned()));
+            }
+            if let Some(code) = step.get("expect_error").and_then(Value::as_str)
+                && dunnage::ErrorKind::from_name(code).is_none()
+            {
+                return Err(fail(format!("there is no error kind {code}")));
             }
         }
     }

@@ -33,10 +33,12 @@ pub(super) fn on_own_host<F: Future<Output = ()>>(test: impl FnOnce(Host) -> F +
                     .unwrap();
                 mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
                 Netlink::open().unwrap().loopback_up().unwrap();
-                let mut config = NetworkConfig::default();
-                config.config_dir = path.join("net.d");
-                config.bridge = "dntest0".to_owned();
-                config.subnet = "10.199.0.0/24".to_owned();
+                let config = NetworkConfig {
+                    config_dir: path.join("net.d"),
+                    bridge: "dntest0".to_owned(),
+                    subnet: "10.199.0.0/24".to_owned(),
+                    ..NetworkConfig::default()
+                };
                 let host = Host { dir: path, config, limits: TimeLimits::default() };
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(test(host));

@@ -231,3 +231,33 @@ fn older_configurations_work() {
         host.manager().check(&[]).unwrap();
     });
 }
+
+/// Prints what a connection takes here beside the plugins themselves; fails only when that is absurd.
+#[test]
+fn the_cost_beside_the_plugins_is_small() {
+    on_own_host(|host| async move {
+        let manager = host.manager();
+        let ports = [PortMapping::tcp(8080, 80)];
+        let (mut namespaces, mut attachments, mut again) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..10 {
+            let started = std::time::Instant::now();
+            let netns = manager.namespace("one").await.unwrap();
+            namespaces.push(started.elapsed());
+            let started = std::time::Instant::now();
+            manager.attach("one", &netns, &ports).await.unwrap();
+            attachments.push(started.elapsed());
+            let started = std::time::Instant::now();
+            manager.attach("one", &netns, &ports).await.unwrap();
+            again.push(started.elapsed());
+            manager.detach("one").await.unwrap();
+        }
+        for list in [&mut namespaces, &mut attachments, &mut again] {
+            list.sort_unstable();
+        }
+        eprintln!(
+            "medians: namespace {:?}, attach {:?}, attach again {:?}",
+            namespaces[5], attachments[5], again[5]
+        );
+        assert!(again[5] < Duration::from_millis(50), "{again:?}");
+    });
+}
