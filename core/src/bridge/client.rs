@@ -68,7 +68,12 @@ impl BridgeClient {
     ///
     /// # Cancel safety
     /// Dropping it resets the call. What the agent had done by then stays done.
-    pub(super) async fn call<T, F, Fut>(&self, class: Class, repeat: Repeat, call: F) -> Result<(T, Arc<Connection>)>
+    pub(super) async fn call<T, F, Fut>(
+        &self,
+        class: Class,
+        repeat: Repeat,
+        call: F,
+    ) -> Result<(T, Arc<Connection>)>
     where
         F: Fn(Arc<Connection>, Lane) -> Fut,
         Fut: Future<Output = Result<T, Status>>,

@@ -78,7 +78,9 @@ impl Pinned {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let failed = |errno: Errno| match errno {
             // With O_DIRECTORY and O_NOFOLLOW a link is "not a directory".
-            Errno::LOOP | Errno::NOTDIR => refused("the directory of the agent's socket is no directory", path),
+            Errno::LOOP | Errno::NOTDIR => {
+                refused("the directory of the agent's socket is no directory", path)
+            }
             errno => unreachable(errno.into(), path.display()),
         };
         let directory =
@@ -111,14 +113,15 @@ fn unreachable(error: io::Error, address: impl fmt::Display) -> Error {
         io::ErrorKind::ConnectionRefused => {
             Error::unavailable("no agent listens; start the workspace").caused_by(error)
         }
-        io::ErrorKind::PermissionDenied => {
-            Error::permission_denied("this process may not use the agent's socket; run it as the socket's owner")
-                .caused_by(error)
-        }
+        io::ErrorKind::PermissionDenied => Error::permission_denied(
+            "this process may not use the agent's socket; run it as the socket's owner",
+        )
+        .caused_by(error),
         _ => match error.raw_os_error() {
             // EMFILE, ENFILE, ENOMEM, ENOBUFS: not the agent's fault.
             Some(24 | 23 | 12 | 105) => {
-                Error::resource_exhausted("no descriptor or memory is left to reach the agent").caused_by(error)
+                Error::resource_exhausted("no descriptor or memory is left to reach the agent")
+                    .caused_by(error)
             }
             _ => Error::unavailable("the agent cannot be reached").caused_by(error),
         },

@@ -31,8 +31,10 @@ pub(super) fn fault(status: &Status) -> Fault {
 /// The error for a failed call.
 pub(super) fn error(status: &Status) -> Error {
     if fault(status) != Fault::Answered {
-        return Error::unavailable("the connection to the agent broke; see whether the workspace runs, then repeat")
-            .caused_by(Reason(clean(status.message())));
+        return Error::unavailable(
+            "the connection to the agent broke; see whether the workspace runs, then repeat",
+        )
+        .caused_by(Reason(clean(status.message())));
     }
     let kind = match status.code() {
         Code::NotFound => ErrorKind::NotFound,
@@ -65,7 +67,7 @@ pub(super) fn protocol(what: &str) -> Error {
 }
 
 /// What an agent says comes from inside the workspace: no control characters, no endless text.
-fn clean(said: &str) -> String {
+pub(super) fn clean(said: &str) -> String {
     let mut text: String = said.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.len() > MAX_MESSAGE {
         let end = (0..=MAX_MESSAGE).rev().find(|i| text.is_char_boundary(*i)).unwrap_or_default();

@@ -43,15 +43,20 @@ pub(super) fn clean(path: &str, data_dir: &str) -> Result<String> {
 pub(super) fn clean_below_root(path: &str, data_dir: &str, verb: &str) -> Result<String> {
     let cleaned = clean(path, data_dir)?;
     if cleaned == "/" {
-        return Err(Error::permission_denied(format!("the root directory cannot be {verb}; name something in it"))
-            .with("path", "/"));
+        return Err(Error::permission_denied(format!(
+            "the root directory cannot be {verb}; name something in it"
+        ))
+        .with("path", "/"));
     }
     Ok(cleaned)
 }
 
 /// The path of an entry that an agent names relative to the listed directory. None for a name that leaves it.
 pub(super) fn join_entry(directory: &str, entry: &str) -> Option<String> {
-    if entry.is_empty() || entry.starts_with('/') || entry.split('/').any(|part| matches!(part, "" | "." | "..")) {
+    if entry.is_empty()
+        || entry.starts_with('/')
+        || entry.split('/').any(|part| matches!(part, "" | "." | ".."))
+    {
         return None;
     }
     Some(if directory == "/" { format!("/{entry}") } else { format!("{directory}/{entry}") })

@@ -103,8 +103,10 @@ impl Slot {
         let limit = self.limits.connect;
         let opened = match tokio::time::timeout(limit, Connection::open(&self.target)).await {
             Ok(opened) => opened,
-            Err(_) => Err(Error::unavailable(format!("the agent did not answer within {} ms", limit.as_millis()))
-                .with("address", &self.target)),
+            Err(_) => {
+                Err(Error::unavailable(format!("the agent did not answer within {} ms", limit.as_millis()))
+                    .with("address", &self.target))
+            }
         };
         match opened {
             Ok(connection) => {

@@ -62,7 +62,8 @@ impl BridgeClient {
                 Ok(_) => return,
                 Err(error) => error,
             };
-            let listens_not = error.kind() == ErrorKind::Unavailable && error.message().starts_with("no agent");
+            let listens_not =
+                error.kind() == ErrorKind::Unavailable && error.message().starts_with("no agent");
             *last = Some(error);
             if listens_not {
                 let until = *eager_until.get_or_insert_with(|| Instant::now() + EAGER);

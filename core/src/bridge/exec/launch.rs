@@ -133,7 +133,9 @@ pub(super) fn check_size(cols: u32, rows: u32) -> Result<()> {
     if (1..=MAX_SIDE).contains(&cols) && (1..=MAX_SIDE).contains(&rows) {
         return Ok(());
     }
-    Err(Error::invalid_argument("a terminal has 1 to 65535 columns and rows").with("cols", cols).with("rows", rows))
+    Err(Error::invalid_argument("a terminal has 1 to 65535 columns and rows")
+        .with("cols", cols)
+        .with("rows", rows))
 }
 
 fn check_variable(name: &str, value: &str) -> Result<()> {

@@ -45,7 +45,9 @@ impl EndGuard {
     }
 
     fn lost() -> Failure {
-        Failure::of(&Error::unavailable("the engine was closed while the process ran; open one and start it again"))
+        Failure::of(&Error::unavailable(
+            "the engine was closed while the process ran; open one and start it again",
+        ))
     }
 }
 

@@ -92,7 +92,9 @@ impl ExecStream {
                 Ok(Some(Some(frame))) => return Ok(frame),
                 // A kind of frame that came after this program: nothing to show.
                 Ok(Some(None)) => {}
-                Ok(None) => return Err(client.at(failure::protocol("a command's output ended without its exit"))),
+                Ok(None) => {
+                    return Err(client.at(failure::protocol("a command's output ended without its exit")));
+                }
                 Err(status) => return Err(client.failed(&self.connection, &status)),
             }
         }
@@ -127,5 +129,7 @@ fn from_old(output: ExecOutput, elapsed: Duration, timeout: Option<Duration>) ->
 
 /// An agent that needs a feature it lacks.
 pub(super) fn needs_new_agent(what: &str) -> Error {
-    Error::unsupported(format!("the workspace's agent is too old for {what}; restart the workspace to get a new one"))
+    Error::unsupported(format!(
+        "the workspace's agent is too old for {what}; restart the workspace to get a new one"
+    ))
 }

@@ -2,8 +2,8 @@ use dunnage_bridge::MAX_FD_PACKET;
 use dunnage_bridge::v1::{FdRequest, FdResponse};
 use prost::Message;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendFlags, recvmsg,
-    sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendFlags,
+    recvmsg, sendmsg,
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -27,8 +27,9 @@ fn receive(socket: impl AsFd) -> io::Result<(FdResponse, Option<OwnedFd>)> {
     // Room for one: the kernel closes what is beyond, and says so.
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received =
-        retry(|| recvmsg(&socket, &mut [IoSliceMut::new(&mut packet)], &mut control, RecvFlags::CMSG_CLOEXEC))?;
+    let received = retry(|| {
+        recvmsg(&socket, &mut [IoSliceMut::new(&mut packet)], &mut control, RecvFlags::CMSG_CLOEXEC)
+    })?;
     // Taken before anything can fail, so that it is closed.
     let mut fds = Vec::new();
     for message in control.drain() {
@@ -42,7 +43,8 @@ fn receive(socket: impl AsFd) -> io::Result<(FdResponse, Option<OwnedFd>)> {
     if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) || fds.len() > 1 {
         return Err(io::Error::other("a response is too long or has too many descriptors"));
     }
-    let response = FdResponse::decode(packet.get(..received.bytes).unwrap_or_default()).map_err(io::Error::other)?;
+    let response =
+        FdResponse::decode(packet.get(..received.bytes).unwrap_or_default()).map_err(io::Error::other)?;
     Ok((response, fds.pop()))
 }
 

@@ -125,7 +125,8 @@ mod tests {
 
     #[test]
     fn times_are_rfc_3339_with_nanoseconds() {
-        let info = v1::FileInfo { mtime_ns: 1_700_000_000_000_000_001, mode: 0o100_755, ..Default::default() };
+        let info =
+            v1::FileInfo { mtime_ns: 1_700_000_000_000_000_001, mode: 0o100_755, ..Default::default() };
         let entry = from_v1(&info, "/a/b".to_owned());
         assert_eq!(entry.mod_time, "2023-11-14T22:13:20.000000001Z");
         assert_eq!((entry.mode.as_str(), entry.name.as_str()), ("0755", "b"));

@@ -17,7 +17,8 @@ pub(super) fn copy(from: &File, to: &mut File, abandoned: &Abandoned) -> Result<
     let mut total = 0;
     loop {
         abandoned.check()?;
-        let copied = io::copy(&mut from.take(STRIDE), to).map_err(|e| Error::io(e, "the file was not copied"))?;
+        let copied =
+            io::copy(&mut from.take(STRIDE), to).map_err(|e| Error::io(e, "the file was not copied"))?;
         if copied == 0 {
             return Ok(total);
         }
@@ -61,7 +62,9 @@ pub(super) struct Staged {
 impl Staged {
     /// Begins a file that will replace `destination`, with the mode of the file that is there, else that of any new file.
     pub(super) fn begin(destination: &str) -> Result<Self> {
-        let refuse = |message: &str| Error::invalid_argument(message).with("destination", destination.escape_default());
+        let refuse = |message: &str| {
+            Error::invalid_argument(message).with("destination", destination.escape_default())
+        };
         if destination.is_empty() || destination.contains('\0') {
             return Err(refuse("the destination is empty or holds a NUL; name a file of the host"));
         }
@@ -100,7 +103,8 @@ impl Staged {
     /// Puts it in its place, safe from a power cut.
     pub(super) fn finish(mut self) -> Result<()> {
         self.file.sync_all().map_err(|e| Error::io(e, "the file was not written to disk"))?;
-        std::fs::rename(&self.path, &self.destination).map_err(|e| Error::io(e, "the file cannot be put in place"))?;
+        std::fs::rename(&self.path, &self.destination)
+            .map_err(|e| Error::io(e, "the file cannot be put in place"))?;
         self.placed = true;
         let directory = self.destination.parent().filter(|p| !p.as_os_str().is_empty());
         let directory = directory.unwrap_or(Path::new("."));

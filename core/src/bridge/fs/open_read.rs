@@ -31,7 +31,10 @@ enum Source {
 
 impl std::fmt::Debug for FileReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FileReader").field("path", &self.path).field("size", &self.size).finish_non_exhaustive()
+        f.debug_struct("FileReader")
+            .field("path", &self.path)
+            .field("size", &self.size)
+            .finish_non_exhaustive()
     }
 }
 
@@ -50,7 +53,9 @@ impl FileReader {
     /// # Cancel safety
     /// Safe: a piece is returned or stays.
     pub async fn next_chunk(&self) -> Result<Option<Bytes>> {
-        self.next_inner().await.map_err(|e| self.client.at(e).with("path", &self.path).in_operation("fs.read"))
+        self.next_inner()
+            .await
+            .map_err(|e| self.client.at(e).with("path", &self.path).in_operation("fs.read"))
     }
 
     async fn next_inner(&self) -> Result<Option<Bytes>> {
@@ -114,7 +119,8 @@ impl BridgeClient {
             let name = path.clone();
             match blocking(move |_| Ok(fd.open_read(&name))).await? {
                 Ok(file) => {
-                    let size = file.metadata().map_err(|e| Error::io(e, "the file cannot be looked at"))?.len();
+                    let size =
+                        file.metadata().map_err(|e| Error::io(e, "the file cannot be looked at"))?.len();
                     let source = Source::Descriptor { file: Arc::new(file), offset: Mutex::default() };
                     return Ok(reader(Some(size), source));
                 }

@@ -162,7 +162,8 @@ impl Upload {
                     let parts = parts.lock().unwrap_or_else(PoisonError::into_inner).take();
                     let path = path.clone();
                     async move {
-                        let parts = parts.ok_or_else(|| Status::unavailable("the agent went away; write again"))?;
+                        let parts =
+                            parts.ok_or_else(|| Status::unavailable("the agent went away; write again"))?;
                         let chunks = Chunks { parts, path: Some(path) };
                         Ok(old(lane).write_raw(chunks).await?.into_inner().bytes_written)
                     }
@@ -201,7 +202,9 @@ impl Upload {
         let Some(task) = self.task.as_mut() else { return Err(ended()) };
         match task.await {
             Ok(outcome) => outcome,
-            Err(error) => Err(Error::unavailable("the engine was closed during the transfer").caused_by(error)),
+            Err(error) => {
+                Err(Error::unavailable("the engine was closed during the transfer").caused_by(error))
+            }
         }
     }
 }
@@ -222,7 +225,9 @@ impl Stream for Chunks {
             return Poll::Ready(Some(WriteRawChunk { path, data: Bytes::new() }));
         }
         match self.parts.poll_recv(cx) {
-            Poll::Ready(Some(Part::Bytes(data))) => Poll::Ready(Some(WriteRawChunk { path: String::new(), data })),
+            Poll::Ready(Some(Part::Bytes(data))) => {
+                Poll::Ready(Some(WriteRawChunk { path: String::new(), data }))
+            }
             Poll::Ready(Some(Part::End)) => Poll::Ready(None),
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }

@@ -21,7 +21,9 @@ impl BridgeClient {
 
     async fn read_text_inner(&self, options: &ReadTextOptions) -> Result<TextFile> {
         if options.n_lines as usize > READ_MAX_LINES {
-            let error = Error::invalid_argument("at most 200 lines are read at a time; ask for the rest by line_offset");
+            let error = Error::invalid_argument(
+                "at most 200 lines are read at a time; ask for the rest by line_offset",
+            );
             return Err(self.at(error.with("n_lines", options.n_lines)));
         }
         let Ok(line_offset) = i32::try_from(options.line_offset) else {

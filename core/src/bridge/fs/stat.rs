@@ -26,7 +26,8 @@ impl BridgeClient {
         let (entry, _) = self
             .call(Class::Control, Repeat::Always, |connection, lane| async move {
                 if connection.agent().file_info {
-                    let request = wire::StatRequest { path: Bytes::copy_from_slice(name.as_bytes()), follow: true };
+                    let request =
+                        wire::StatRequest { path: Bytes::copy_from_slice(name.as_bytes()), follow: true };
                     let info = v1(lane).stat(request).await?.into_inner().info;
                     Ok(info.map(|info| convert::from_v1(&info, name.clone())))
                 } else {
