@@ -60,6 +60,8 @@ pub mod features {
     pub const EXEC: &str = "exec";
     /// `Stat` and `List` of `dunnage.bridge.v1`.
     pub const FILE_INFO: &str = "file-info";
+    /// `Write` of `dunnage.bridge.v1`.
+    pub const WRITE: &str = "write";
     /// The descriptor socket.
     pub const FD_SOCKET: &str = "fd-socket";
     /// Writes replace a file in one step.
@@ -68,5 +70,5 @@ pub mod features {
     pub const STDIN_EOF: &str = "stdin-eof";
 
     /// All of them.
-    pub const ALL: &[&str] = &[EXEC, FILE_INFO, FD_SOCKET, ATOMIC_WRITE, STDIN_EOF];
+    pub const ALL: &[&str] = &[EXEC, FILE_INFO, WRITE, FD_SOCKET, ATOMIC_WRITE, STDIN_EOF];
 }

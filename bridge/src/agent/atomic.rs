@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid, fchmod, fchown, fstat, linkat, open, openat, renameat,
-    statat, unlinkat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid, fchmod, fchown, fstat, linkat, open, openat,
+    renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
 use tonic::Status;
@@ -46,9 +46,12 @@ impl Replacement {
     /// `mode` sets the permission bits; otherwise they are those of the file replaced, else 0644.
     ///
     /// # Errors
-    /// `FAILED_PRECONDITION` when something other than a regular file is there, `PERMISSION_DENIED` when the file there
-    /// may not be written, and whatever making the file fails with.
+    /// `INVALID_ARGUMENT` when `mode` has other bits, `FAILED_PRECONDITION` when something other than a regular file is
+    /// there, `PERMISSION_DENIED` when the file there may not be written, and whatever making the file fails with.
     pub(crate) fn begin(path: &Path, mode: Option<u32>) -> Result<Self, Status> {
+        if mode.is_some_and(|mode| mode > 0o7777) {
+            return Err(Status::invalid_argument("a mode has permission bits only, up to octal 7777"));
+        }
         let path = final_target(path)?;
         paths::not_root(&path, "write")?;
         let parent = path.parent().unwrap_or(Path::new("/"));
@@ -60,7 +63,8 @@ impl Replacement {
             let may = rustix::fs::accessat(&dir, &name, rustix::fs::Access::WRITE_OK, AtFlags::EACCESS);
             may.at("write", &path)?;
         }
-        let (file, temp) = unnamed(&dir).map_or_else(|| hidden(&dir, &name, &path), |file| Ok((file, None)))?;
+        let (file, temp) =
+            unnamed(&dir).map_or_else(|| hidden(&dir, &name, &path), |file| Ok((file, None)))?;
         Ok(Self { file, dir, temp, name, path, mode })
     }
 
@@ -108,6 +112,21 @@ impl Replacement {
                 self.overwrite(mode).at("write", &self.path)?;
                 Ok(size)
             }
+        }
+    }
+
+    /// As [`Replacement::commit`], if the new file has the size expected.
+    ///
+    /// # Errors
+    /// `FAILED_PRECONDITION` when it has another, and those of [`Replacement::commit`].
+    pub(crate) fn commit_sized(self, expected: Option<u64>) -> Result<u64, Status> {
+        let size = self.file.metadata().at("measure", &self.path)?.len();
+        match expected {
+            Some(expected) if expected != size => Err(Status::failed_precondition(format!(
+                "{} would have {size} bytes and not the {expected} expected, write it again",
+                self.path.display()
+            ))),
+            _ => self.commit(),
         }
     }
 

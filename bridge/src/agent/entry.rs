@@ -1,5 +1,8 @@
 //! Descriptions of files, in both protocols.
 
+// The fields of `stat` have other types on other architectures.
+#![allow(clippy::useless_conversion)]
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
@@ -51,7 +54,9 @@ pub(crate) fn full(name: &OsStr, stat: &Stat, link_target: Option<&OsStr>) -> v1
 
 fn mtime_ns(stat: &Stat) -> i64 {
     let seconds = i64::try_from(stat.st_mtime).unwrap_or_default();
-    seconds.saturating_mul(1_000_000_000).saturating_add(i64::try_from(stat.st_mtime_nsec).unwrap_or_default())
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(i64::try_from(stat.st_mtime_nsec).unwrap_or_default())
 }
 
 /// A mode in letters: the kind and special bits in front, then the permission bits. The letters are those existing

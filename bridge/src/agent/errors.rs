@@ -15,7 +15,9 @@ pub(crate) fn code(error: &io::Error) -> Code {
         Errno::NOENT | Errno::SRCH => Code::NotFound,
         Errno::EXIST => Code::AlreadyExists,
         Errno::ACCESS | Errno::PERM | Errno::ROFS => Code::PermissionDenied,
-        Errno::INVAL | Errno::NAMETOOLONG | Errno::LOOP | Errno::ILSEQ | Errno::TOOBIG => Code::InvalidArgument,
+        Errno::INVAL | Errno::NAMETOOLONG | Errno::LOOP | Errno::ILSEQ | Errno::TOOBIG => {
+            Code::InvalidArgument
+        }
         Errno::NOTDIR
         | Errno::ISDIR
         | Errno::NOTEMPTY

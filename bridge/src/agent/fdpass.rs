@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use prost::Message;
 use rustix::net::{
-    RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, accept_with, recvmsg,
-    sendmsg,
+    RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, accept_with,
+    recvmsg, sendmsg,
 };
 use tokio::io::Interest;
+use tokio::net::UnixStream;
 use tokio::time::sleep;
 use tonic::Status;
 
@@ -41,7 +42,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// When the socket cannot be registered with the runtime.
-pub(crate) fn serve(agent: Arc<Agent>, socket: OwnedFd, peers: Peers) -> io::Result<impl Future<Output = ()>> {
+pub(crate) fn serve(
+    agent: Arc<Agent>,
+    socket: OwnedFd,
+    peers: Peers,
+) -> io::Result<impl Future<Output = ()>> {
     let socket = register(socket)?;
     Ok(async move {
         let places = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
@@ -49,8 +54,10 @@ pub(crate) fn serve(agent: Arc<Agent>, socket: OwnedFd, peers: Peers) -> io::Res
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             let accept = |fd: &OwnedFd| Ok(accept_with(fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?);
             let connection = match socket.async_io(Interest::READABLE, accept).await {
-                Ok(connection) if peers.allow(&connection) => connection,
-                Ok(_) => continue,
+                Ok(connection) => match checked(connection, &peers) {
+                    Ok(Some(connection)) => connection,
+                    Ok(None) | Err(_) => continue,
+                },
                 Err(_) => {
                     sleep(ACCEPT_PAUSE).await;
                     continue;
@@ -66,6 +73,13 @@ pub(crate) fn serve(agent: Arc<Agent>, socket: OwnedFd, peers: Peers) -> io::Res
     })
 }
 
+/// The connection again, if its other end may use it.
+fn checked(connection: OwnedFd, peers: &Peers) -> io::Result<Option<OwnedFd>> {
+    let stream = UnixStream::from_std(connection.into())?;
+    let allowed = peers.allow(&stream);
+    Ok(allowed.then_some(stream.into_std()?.into()))
+}
+
 /// Answers requests until the other end closes.
 async fn converse(agent: &Agent, connection: OwnedFd) -> io::Result<()> {
     let connection = register(connection)?;
@@ -77,7 +91,9 @@ async fn converse(agent: &Agent, connection: OwnedFd) -> io::Result<()> {
             Received::Packet(0) => return Ok(()),
             Received::Packet(size) => match FdRequest::decode(packet.get(..size).unwrap_or_default()) {
                 Ok(FdRequest { op: Some(op) }) => pending.answer(agent, op).await,
-                Ok(FdRequest { op: None }) => Err(Status::unimplemented("this agent does not know the request")),
+                Ok(FdRequest { op: None }) => {
+                    Err(Status::unimplemented("this agent does not know the request"))
+                }
                 Err(error) => Err(Status::invalid_argument(format!("the packet is no request: {error}"))),
             },
             Received::TooLong => {
@@ -115,19 +131,9 @@ impl Pending {
             }
             Op::OpenWrite(request) => self.open_write(data_dir, request).await,
             Op::Commit(request) => {
-                let mut new = self.take(request.token)?;
+                let new = self.take(request.token)?;
                 blocking(move || {
-                    if let Some(expected) = request.expected_size {
-                        let path = new.path().to_owned();
-                        let size = new.file().metadata().at("measure", &path)?.len();
-                        if size != expected {
-                            return Err(Status::failed_precondition(format!(
-                                "{} would have {size} bytes and not the {expected} expected, write it again",
-                                path.display()
-                            )));
-                        }
-                    }
-                    let size = new.commit()?;
+                    let size = new.commit_sized(request.expected_size)?;
                     Ok((FdResponse { size, ..Default::default() }, None))
                 })
                 .await
@@ -146,9 +152,6 @@ impl Pending {
         }
         let path = paths::required(data_dir, &request.path)?;
         let mode = request.mode;
-        if mode.is_some_and(|mode| mode > 0o7777) {
-            return Err(Status::invalid_argument("a mode has permission bits only, up to octal 7777"));
-        }
         let (new, fd) = blocking(move || {
             let mut new = Replacement::begin(&path, mode)?;
             let fd = new.file().try_clone().at("open", &path)?;

@@ -3,14 +3,14 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use futures::stream::{Stream, StreamExt};
 use prost::bytes::Bytes;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
-use futures::stream::{Stream, StreamExt};
 
-use super::pty::{self, Size};
 use super::channel::Channel;
+use super::pty::{self, Size};
 
 /// How many pieces of input may wait for the child, so that a size or a signal behind them is not held up.
 const AHEAD: usize = 4;
@@ -42,12 +42,7 @@ pub(crate) enum End {
 /// Carries input to the child until the client's side ends.
 ///
 /// Input for a child that no longer reads is dropped; sizes and signals still count.
-pub(crate) async fn run<S>(
-    mut input: S,
-    stdin: Option<Channel>,
-    terminal: Option<Channel>,
-    pid: Pid,
-) -> End
+pub(crate) async fn run<S>(mut input: S, stdin: Option<Channel>, terminal: Option<Channel>, pid: Pid) -> End
 where
     S: Stream<Item = Result<Input, tonic::Status>> + Unpin,
 {

@@ -26,8 +26,9 @@ use crate::bridgepb::container_service_server::ContainerService;
 use crate::bridgepb::exec_output::Stream as Kind;
 use crate::bridgepb::{
     DataChunk, DeleteFileRequest, DeleteFileResponse, ExecInput, ExecOutput, ListDirRequest, ListDirResponse,
-    MkdirRequest, MkdirResponse, ReadFileRequest, ReadFileResponse, ReadRawRequest, RenameRequest, RenameResponse,
-    StatRequest, StatResponse, WriteFileRequest, WriteFileResponse, WriteRawChunk, WriteRawResponse,
+    MkdirRequest, MkdirResponse, ReadFileRequest, ReadFileResponse, ReadRawRequest, RenameRequest,
+    RenameResponse, StatRequest, StatResponse, WriteFileRequest, WriteFileResponse, WriteRawChunk,
+    WriteRawResponse,
 };
 use crate::consts::{DEFAULT_EXEC_TIMEOUT, MAX_MESSAGE_SIZE, TIMEOUT_EXIT_CODE};
 
@@ -44,13 +45,21 @@ impl Legacy {
 
 #[tonic::async_trait]
 impl ContainerService for Legacy {
-    async fn read_file(&self, request: Request<ReadFileRequest>) -> Result<Response<ReadFileResponse>, Status> {
+    async fn read_file(
+        &self,
+        request: Request<ReadFileRequest>,
+    ) -> Result<Response<ReadFileResponse>, Status> {
         let request = request.into_inner();
         let path = self.path(&request.path)?;
-        blocking(move || read_text::read(&path, request.line_offset, request.n_lines)).await.map(Response::new)
+        blocking(move || read_text::read(&path, request.line_offset, request.n_lines))
+            .await
+            .map(Response::new)
     }
 
-    async fn write_file(&self, request: Request<WriteFileRequest>) -> Result<Response<WriteFileResponse>, Status> {
+    async fn write_file(
+        &self,
+        request: Request<WriteFileRequest>,
+    ) -> Result<Response<WriteFileResponse>, Status> {
         let WriteFileRequest { path, content } = request.into_inner();
         let path = self.path(&path)?;
         blocking(move || {
@@ -113,7 +122,10 @@ impl ContainerService for Legacy {
 
     type ExecStream = Output<ExecOutput>;
 
-    async fn exec(&self, request: Request<Streaming<ExecInput>>) -> Result<Response<Self::ExecStream>, Status> {
+    async fn exec(
+        &self,
+        request: Request<Streaming<ExecInput>>,
+    ) -> Result<Response<Self::ExecStream>, Status> {
         let mut frames = request.into_inner();
         let Some(first) = frames.message().await? else {
             return Err(Status::invalid_argument("the first message must describe the command"));
@@ -126,13 +138,17 @@ impl ContainerService for Legacy {
         let input = stream::iter(head).chain(frames.flat_map(|frame| stream::iter(inputs(frame))));
         let (out, events) = mpsc::channel(session::QUEUE);
         tokio::spawn(session::run(Arc::clone(&self.0), running, limit, input, out));
-        let output = ReceiverStream::new(events).flat_map(move |event| stream::iter(outputs(event, limit)).map(Ok));
+        let output =
+            ReceiverStream::new(events).flat_map(move |event| stream::iter(outputs(event, limit)).map(Ok));
         Ok(Response::new(Box::pin(output)))
     }
 
     type ReadRawStream = Output<DataChunk>;
 
-    async fn read_raw(&self, request: Request<ReadRawRequest>) -> Result<Response<Self::ReadRawStream>, Status> {
+    async fn read_raw(
+        &self,
+        request: Request<ReadRawRequest>,
+    ) -> Result<Response<Self::ReadRawStream>, Status> {
         let source = Source::open(self.path(&request.into_inner().path)?).await?;
         let chunks = stream::try_unfold(source, |source| async {
             Ok(source.next().await?.map(|(data, source)| (DataChunk { data }, source)))
@@ -148,7 +164,7 @@ impl ContainerService for Legacy {
         let Some(first) = chunks.message().await? else {
             return Err(Status::invalid_argument("the first chunk must name the path"));
         };
-        let mut sink = Sink::begin(self.path(&first.path)?).await?;
+        let mut sink = Sink::begin(self.path(&first.path)?, None).await?;
         let mut next = Some(first.data);
         while let Some(data) = next {
             if !data.is_empty() {
@@ -157,7 +173,7 @@ impl ContainerService for Legacy {
             // A stream that breaks off ends here, and the unfinished file goes.
             next = chunks.message().await?.map(|chunk| chunk.data);
         }
-        let bytes_written = i64::try_from(sink.commit().await?).unwrap_or(i64::MAX);
+        let bytes_written = i64::try_from(sink.commit(None).await?).unwrap_or(i64::MAX);
         Ok(Response::new(WriteRawResponse { bytes_written }))
     }
 

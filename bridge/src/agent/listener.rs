@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Gid, Mode, Uid};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use tokio::net::UnixStream;
 
 /// A bound socket, whose file is removed when it is dropped, unless another has taken its place.
 pub(crate) struct Bound {
@@ -106,9 +107,9 @@ impl Peers {
     }
 
     /// Whether the other end of a connection is one of them.
-    pub(crate) fn allow(&self, connection: impl AsFd) -> bool {
-        rustix::net::sockopt::socket_peercred(connection)
-            .is_ok_and(|peer| self.allowed.contains(&peer.uid.as_raw()))
+    pub(crate) fn allow(&self, connection: &UnixStream) -> bool {
+        // The runtime's own look-up knows that a peer outside this pid namespace has no pid here.
+        connection.peer_cred().is_ok_and(|peer| self.allowed.contains(&peer.uid()))
     }
 }
 

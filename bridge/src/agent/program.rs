@@ -117,7 +117,8 @@ pub(crate) fn environment(
 }
 
 fn with_toolkit(mut path: OsString, toolkit: &Path) -> OsString {
-    let there = path.as_bytes().split(|byte| *byte == b':').any(|part| part == toolkit.as_os_str().as_bytes());
+    let there =
+        path.as_bytes().split(|byte| *byte == b':').any(|part| part == toolkit.as_os_str().as_bytes());
     if !there && toolkit.is_dir() {
         if !path.is_empty() {
             path.push(":");
@@ -164,7 +165,8 @@ mod tests {
 
     #[test]
     fn asked_variables_replace_and_path_always_exists() {
-        let env = environment(true, None, true, vec![assignment("TERM=dumb").unwrap()], Path::new("/no/toolkit"));
+        let env =
+            environment(true, None, true, vec![assignment("TERM=dumb").unwrap()], Path::new("/no/toolkit"));
         assert_eq!(get(&env, "TERM"), Some(OsStr::new("dumb")));
         assert_eq!(get(&env, "PATH"), Some(OsStr::new(DEFAULT_PATH)));
         assert_eq!(env.len(), 2);

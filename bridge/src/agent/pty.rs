@@ -51,7 +51,10 @@ pub(crate) fn resize(master: impl AsFd, size: Size) -> Result<()> {
 /// What to type for "end of input": twice when a half line must be handed over first.
 pub(crate) fn end_of_input(master: impl AsFd, half_line: bool) -> Vec<u8> {
     let (eof, canonical) = tcgetattr(master).map_or((4, true), |attributes| {
-        (attributes.special_codes[SpecialCodeIndex::VEOF], attributes.local_modes.contains(LocalModes::ICANON))
+        (
+            attributes.special_codes[SpecialCodeIndex::VEOF],
+            attributes.local_modes.contains(LocalModes::ICANON),
+        )
     });
     vec![eof; if half_line && canonical { 2 } else { 1 }]
 }

@@ -11,6 +11,7 @@ use tonic::Status;
 
 use super::atomic::Replacement;
 use super::errors::{At, blocking};
+use super::memory::settle_later;
 use crate::consts::RAW_CHUNK_SIZE;
 
 /// Opens a regular file for reading; never waits, whatever is there.
@@ -59,6 +60,12 @@ impl Source {
     }
 }
 
+impl Drop for Source {
+    fn drop(&mut self) {
+        settle_later();
+    }
+}
+
 /// A file being written, a chunk at a time.
 pub(crate) struct Sink {
     new: Replacement,
@@ -66,8 +73,8 @@ pub(crate) struct Sink {
 
 impl Sink {
     /// Begins it; errors as [`Replacement::begin`].
-    pub(crate) async fn begin(path: PathBuf) -> Result<Self, Status> {
-        blocking(move || Ok(Self { new: Replacement::begin(&path, None)? })).await
+    pub(crate) async fn begin(path: PathBuf, mode: Option<u32>) -> Result<Self, Status> {
+        blocking(move || Ok(Self { new: Replacement::begin(&path, mode)? })).await
     }
 
     /// Appends a chunk.
@@ -80,9 +87,9 @@ impl Sink {
         .await
     }
 
-    /// Puts it in place and returns its size.
-    pub(crate) async fn commit(self) -> Result<u64, Status> {
-        blocking(move || self.new.commit()).await
+    /// Puts it in place, if it has the size expected, and returns its size.
+    pub(crate) async fn commit(self, expected: Option<u64>) -> Result<u64, Status> {
+        blocking(move || self.new.commit_sized(expected)).await
     }
 }
 

@@ -20,7 +20,8 @@ const LINE_BYTES: usize = (READ_MAX_LINE_CHARS + 1) * 4;
 pub(crate) fn read(path: &Path, first: i32, lines: i32) -> Result<ReadFileResponse, Status> {
     let file = raw::open(path)?;
     let first = usize::try_from(first).unwrap_or(1).max(1);
-    let lines = usize::try_from(lines).ok().filter(|n| (1..=READ_MAX_LINES).contains(n)).unwrap_or(READ_MAX_LINES);
+    let lines =
+        usize::try_from(lines).ok().filter(|n| (1..=READ_MAX_LINES).contains(n)).unwrap_or(READ_MAX_LINES);
     window(file, first, lines).at("read", path)
 }
 

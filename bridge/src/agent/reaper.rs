@@ -26,7 +26,10 @@ impl Reaper {
     /// standard library's own wait for a child that failed to execute lose its status to the reaper.
     ///
     /// Pipes asked for in `command` are in the returned child, which must not be waited for.
-    pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<(std::process::Child, Pid, ExitReceiver)> {
+    pub(crate) fn spawn(
+        &self,
+        command: &mut Command,
+    ) -> io::Result<(std::process::Child, Pid, ExitReceiver)> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let child = command.spawn()?;
         let pid = Pid::from_child(&child);

@@ -5,11 +5,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::stream::Stream;
 use prost::bytes::Bytes;
 use rustix::process::{Signal, WaitStatus};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
-use futures::stream::Stream;
 
 use super::feed::{self, End, Input};
 use super::kill;

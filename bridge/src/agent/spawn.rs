@@ -58,7 +58,11 @@ fn start(reaper: &Reaper, program: &Program, nofile: Option<Rlimit>) -> io::Resu
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "no program is given"));
     };
     let mut command = Command::new(name);
-    command.args(args).env_clear().envs(program.env.iter().map(|(k, v)| (k, v))).current_dir(&program.work_dir);
+    command
+        .args(args)
+        .env_clear()
+        .envs(program.env.iter().map(|(k, v)| (k, v)))
+        .current_dir(&program.work_dir);
 
     let terminal = program.pty.map(pty::open).transpose()?;
     if let Some((_, slave)) = &terminal {
@@ -109,7 +113,9 @@ fn start(reaper: &Reaper, program: &Program, nofile: Option<Rlimit>) -> io::Resu
         Ok((stdin, stdout, Some(stderr)))
     })();
     match channels {
-        Ok((stdin, stdout, stderr)) => Ok(Running { pid, exit, stdin, stdout, stderr, terminal: has_terminal }),
+        Ok((stdin, stdout, stderr)) => {
+            Ok(Running { pid, exit, stdin, stdout, stderr, terminal: has_terminal })
+        }
         Err(error) => {
             super::kill::session(pid, rustix::process::Signal::KILL);
             Err(error)

@@ -84,7 +84,9 @@ fn identity(user: &str, passwd: &str, group: &str) -> Result<Identity, Status> {
             (account.uid, account.gid, Some(account.name.to_owned()), Some(account.home.to_owned()))
         }
         (None, Some(uid)) => (uid, 0, None, None),
-        (None, None) => return Err(Status::invalid_argument(format!("the workspace has no user named {who:?}"))),
+        (None, None) => {
+            return Err(Status::invalid_argument(format!("the workspace has no user named {who:?}")));
+        }
     };
     let gid = match which {
         None => default_gid,

@@ -17,6 +17,7 @@ use super::errors::{At, blocking};
 use super::feed::Input;
 use super::program::{self, Program};
 use super::pty::Size;
+use super::raw::Sink;
 use super::session::{self, Event};
 use super::state::Agent;
 use super::walk::{Order, Step, Walk};
@@ -26,9 +27,10 @@ use crate::v1::bridge_server::Bridge;
 use crate::v1::exec_request::Frame as In;
 use crate::v1::exec_response::Frame as Out;
 use crate::v1::exec_start::Program as Asked;
+use crate::v1::write_request::Frame as Write;
 use crate::v1::{
-    ExecExited, ExecRequest, ExecResponse, ExecStart, ExecStarted, InfoRequest, InfoResponse, ListProblem, ListRequest,
-    ListResponse, StatRequest, StatResponse, StdinMode,
+    ExecExited, ExecRequest, ExecResponse, ExecStart, ExecStarted, InfoRequest, InfoResponse, ListProblem,
+    ListRequest, ListResponse, StatRequest, StatResponse, StdinMode, WriteRequest, WriteResponse,
 };
 
 /// Entries of one message of a listing.
@@ -54,7 +56,10 @@ impl Bridge for V1 {
 
     type ExecStream = Output<ExecResponse>;
 
-    async fn exec(&self, request: Request<Streaming<ExecRequest>>) -> Result<Response<Self::ExecStream>, Status> {
+    async fn exec(
+        &self,
+        request: Request<Streaming<ExecRequest>>,
+    ) -> Result<Response<Self::ExecStream>, Status> {
         let mut frames = request.into_inner();
         let Some(ExecRequest { frame: Some(In::Start(start)) }) = frames.message().await? else {
             return Err(Status::invalid_argument("the first frame must be start"));
@@ -85,6 +90,31 @@ impl Bridge for V1 {
             Ok(Response::new(StatResponse { info }))
         })
         .await
+    }
+
+    async fn write(
+        &self,
+        request: Request<Streaming<WriteRequest>>,
+    ) -> Result<Response<WriteResponse>, Status> {
+        let mut frames = request.into_inner();
+        let Some(WriteRequest { frame: Some(Write::Start(start)) }) = frames.message().await? else {
+            return Err(Status::invalid_argument("the first frame must be start"));
+        };
+        let path = paths::required(&self.0.config.data_dir, &start.path)?;
+        let mut sink = Sink::begin(path, start.mode).await?;
+        while let Some(WriteRequest { frame }) = frames.message().await? {
+            match frame {
+                Some(Write::Data(data)) => sink = sink.write(data).await?,
+                Some(Write::Finish(finish)) => {
+                    let bytes_written = sink.commit(finish.expected_size).await?;
+                    return Ok(Response::new(WriteResponse { bytes_written }));
+                }
+                Some(Write::Start(_)) | None => {
+                    return Err(Status::invalid_argument("only data and finish may follow the start"));
+                }
+            }
+        }
+        Err(Status::cancelled("the stream ended without finish, nothing is written"))
     }
 
     type ListStream = Output<ListResponse>;
@@ -137,7 +167,9 @@ fn input(frame: Result<ExecRequest, Status>) -> Result<Input, Status> {
     match frame?.frame {
         Some(In::Stdin(data)) => Ok(Input::Stdin(data)),
         Some(In::StdinEof(_)) => Ok(Input::End),
-        Some(In::Resize(size)) => Ok(Size::checked(size.cols, size.rows).map_or(Input::Ignored, Input::Resize)),
+        Some(In::Resize(size)) => {
+            Ok(Size::checked(size.cols, size.rows).map_or(Input::Ignored, Input::Resize))
+        }
         Some(In::Signal(signal)) => {
             Ok(Signal::from_named_raw(signal.number).map_or(Input::Ignored, Input::Signal))
         }
