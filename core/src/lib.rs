@@ -5,18 +5,22 @@
 
 mod backend;
 mod bridge;
+pub mod catalog;
 pub mod config;
-mod engine;
+pub mod engine;
 pub mod error;
 mod lifecycle;
 mod names;
 mod network;
-mod operation;
+pub mod operation;
 mod registry;
+mod spec;
 mod store;
 pub mod types;
 
 pub use bridge::{FileReader, FileWriter, Output, Process, StreamKind};
 pub use config::Config;
+pub use engine::{CallOptions, Engine, Exec, Fs, Images, Workspace};
 pub use error::{Error, ErrorKind, Result};
 pub use names::{ImageRef, WorkspaceId};
+pub use operation::{EventStream, Operation, OperationStatus};

@@ -5,6 +5,8 @@
 //! records and decides nothing about workspaces: that is the lifecycle's part.
 
 pub(crate) mod containerd;
+#[cfg(test)]
+pub(crate) mod fake;
 mod pull;
 mod types;
 

@@ -161,6 +161,15 @@ pub(crate) struct ContainerFilter {
     pub(crate) id_prefix: Option<String>,
 }
 
+impl ContainerFilter {
+    /// Whether it lets a container through.
+    pub(crate) fn passes(&self, container: &Container) -> bool {
+        self.labels.iter().all(|(key, value)| container.labels.get(key) == Some(value))
+            && self.has_label.as_ref().is_none_or(|key| container.labels.contains_key(key))
+            && self.id_prefix.as_ref().is_none_or(|prefix| container.id.starts_with(prefix))
+    }
+}
+
 /// What a task does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TaskStatus {

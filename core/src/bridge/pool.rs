@@ -59,6 +59,14 @@ impl BridgePool {
             slot.forget_any();
         }
     }
+
+    /// Drops every connection.
+    pub(crate) fn close(&self) {
+        let slots = std::mem::take(&mut *self.slots.lock().unwrap_or_else(PoisonError::into_inner));
+        for slot in slots.into_values() {
+            slot.forget_any();
+        }
+    }
 }
 
 /// The place of one workspace's connection.

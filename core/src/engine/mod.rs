@@ -1,1 +1,18 @@
-//! Being written.
+//! The engine and its handles: the whole public face of the library.
+
+mod call;
+mod exec;
+mod fs;
+mod handle;
+mod image;
+mod open;
+mod workspace;
+
+pub use call::CallOptions;
+pub use exec::Exec;
+pub use fs::Fs;
+pub use handle::Engine;
+pub use image::Images;
+pub use workspace::Workspace;
+
+pub(crate) use handle::EngineInner;

@@ -1,1 +1,34 @@
-//! Being written.
+//! The life of a workspace: one operation a file.
+//!
+//! Every multi-step write holds the workspace's lock, first finishes or undoes what an earlier process left in the
+//! journal, and enters its own generated names there before it makes anything.
+
+mod boot;
+mod bridge;
+mod create;
+mod delete;
+mod info;
+mod journal;
+mod layout;
+mod list;
+mod options;
+mod recover;
+mod resolve;
+mod start;
+mod stop;
+
+pub(crate) use bridge::bridge;
+pub(crate) use create::create;
+pub(crate) use delete::delete;
+pub(crate) use info::info;
+pub(crate) use list::list;
+pub(crate) use recover::recover_all;
+pub(crate) use start::{ensure_running, start};
+pub(crate) use stop::stop;
+
+use std::time::Instant;
+
+/// Milliseconds since an instant.
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

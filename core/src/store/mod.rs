@@ -1,1 +1,61 @@
-//! Being written.
+//! Records: which workspaces there are, which image each prefers, and the journal of what is under way.
+//!
+//! The store is a cache of what the backend knows, except for what users wanted (image, options, stopped or not). Every
+//! write is one transaction and durable when it returns.
+
+mod journal;
+mod records;
+mod sqlite;
+
+pub(crate) use journal::{JournalEntry, OperationKind};
+pub(crate) use records::WorkspaceRecord;
+pub(crate) use sqlite::SqliteStore;
+
+use crate::error::Result;
+use crate::names::WorkspaceId;
+use async_trait::async_trait;
+use std::fmt::Debug;
+
+/// Where records are kept.
+#[async_trait]
+pub(crate) trait Store: Debug + Send + Sync + 'static {
+    /// The record of a workspace, if there is one.
+    async fn workspace(&self, id: &WorkspaceId) -> Result<Option<WorkspaceRecord>>;
+
+    /// Writes a workspace's record, whole, over the one before.
+    async fn put_workspace(&self, record: &WorkspaceRecord) -> Result<()>;
+
+    /// Sets whether a workspace is to run, and when it was last started or stopped. No record is no fault.
+    async fn set_running(&self, id: &WorkspaceId, running: bool) -> Result<()>;
+
+    /// Removes a workspace's record, if there is one.
+    async fn delete_workspace(&self, id: &WorkspaceId) -> Result<()>;
+
+    /// The image last chosen for this id.
+    async fn image_preference(&self, id: &WorkspaceId) -> Result<Option<String>>;
+
+    /// Remembers the image chosen for this id.
+    async fn prefer_image(&self, id: &WorkspaceId, image: &str) -> Result<()>;
+
+    /// Enters an operation into the journal.
+    async fn begin(&self, entry: &JournalEntry) -> Result<()>;
+
+    /// Notes the last step that is done.
+    async fn step(&self, operation: &str, step: &str) -> Result<()>;
+
+    /// Takes an operation out of the journal, done or undone, and writes, in the same transaction, the record it ends
+    /// with.
+    async fn finish(&self, operation: &str, record: Option<&WorkspaceRecord>) -> Result<()>;
+
+    /// What the journal holds of one workspace, oldest first.
+    async fn unfinished(&self, id: &WorkspaceId) -> Result<Vec<JournalEntry>>;
+
+    /// The workspaces that have something in the journal.
+    async fn unfinished_workspaces(&self) -> Result<Vec<WorkspaceId>>;
+
+    /// Whether records can be written now.
+    async fn check(&self) -> Result<()>;
+
+    /// Writes everything out and lets go of the files.
+    async fn close(&self);
+}

@@ -105,6 +105,17 @@ pub struct ReadOptions {
 
 setters!(ReadOptions { path: String; max_bytes: u64 => Some; });
 
+/// Which file to read piece by piece.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct OpenReadOptions {
+    /// The file; a relative path is under the data directory.
+    pub path: String,
+}
+
+setters!(OpenReadOptions { path: String; });
+
 /// Which lines to read.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

@@ -16,8 +16,8 @@ pub use event::{Event, EventType, LayerProgress, LayerState};
 pub use exec::{ExecOptions, ExecResult, ExitStatus, RunOptions};
 pub use fs::{
     DirEntry, DirList, DirProblem, DownloadOptions, DownloadResult, EntryKind, ListDirOptions, MkdirOptions,
-    ReadOptions, ReadTextOptions, RemoveOptions, RenameOptions, StatOptions, TextFile, UploadOptions,
-    WriteOptions, WriteResult,
+    OpenReadOptions, ReadOptions, ReadTextOptions, RemoveOptions, RenameOptions, StatOptions, TextFile,
+    UploadOptions, WriteOptions, WriteResult,
 };
 pub use image::{
     ImageDeleteResult, ImageInfo, ImageList, ImageName, PullOptions, PullPolicy, PullResult, ResolvedDigest,

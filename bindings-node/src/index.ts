@@ -1,0 +1,15 @@
+/**
+ * Long-lived container workspaces, embedded in your program.
+ *
+ * @packageDocumentation
+ */
+export type { CallOptions, OperationCallOptions } from './call.js';
+export { Engine, Images } from './engine.js';
+export { DunnageError, type DunnageErrorFields } from './error.js';
+export { Exec, type RunCallOptions, type RunResult, type SpawnCallOptions } from './exec.js';
+export { Fs } from './fs.js';
+export * from './generated.js';
+export { Operation, type OperationStatus } from './operation.js';
+export { Process } from './process.js';
+export { FileReadStream, FileWriteStream } from './streams.js';
+export { Workspace } from './workspace.js';

@@ -1,0 +1,173 @@
+//! Container records: made, read, listed and removed.
+
+use super::client::Client;
+use super::convert;
+use crate::backend::{Container, ContainerFilter, NewContainer};
+use crate::config::ContainerdConfig;
+use crate::error::{Error, ErrorKind, Result};
+use crate::spec::{self, HostTraits};
+use containerd_client::services::v1::container::Runtime;
+use containerd_client::services::v1::{
+    CreateContainerRequest, DeleteContainerRequest, GetContainerRequest, ListContainersRequest,
+};
+
+pub(super) async fn create(
+    client: &Client,
+    config: &ContainerdConfig,
+    host: HostTraits,
+    new: &NewContainer,
+) -> Result<Container> {
+    let spec = spec::build(new, client.namespace(), host)?;
+    let spec = serde_json::to_vec(&spec)
+        .map_err(|e| Error::unexpected("cannot write the runtime specification").caused_by(e))?;
+    let record = containerd_client::services::v1::Container {
+        id: new.id.clone(),
+        labels: new.labels.clone().into_iter().collect(),
+        image: new.image.clone(),
+        runtime: Some(Runtime {
+            name: config.runtime.clone(),
+            options: convert::runtime_options(&config.runtime, config.runtime_binary.as_deref()),
+        }),
+        spec: Some(convert::spec_any(spec)),
+        snapshotter: new.snapshotter.clone(),
+        snapshot_key: new.snapshot_key.clone(),
+        ..Default::default()
+    };
+    let request = client.request(CreateContainerRequest { container: Some(record) });
+    let mut service = client.containers();
+    let reply = client
+        .call("create the container", service.create(request))
+        .await
+        .map_err(|e| e.with("container", &new.id))?;
+    reply.container.map(convert::container).ok_or_else(|| empty_reply("create the container", &new.id))
+}
+
+pub(super) async fn get(client: &Client, id: &str) -> Result<Option<Container>> {
+    let reply = client
+        .read("read the container", || {
+            let request = client.request(GetContainerRequest { id: id.to_owned() });
+            let mut service = client.containers();
+            async move { service.get(request).await }
+        })
+        .await;
+    match reply {
+        Ok(reply) => match reply.container.map(convert::container) {
+            Some(container) if container.id == id => Ok(Some(container)),
+            _ => Err(empty_reply("read the container", id)),
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.with("container", id)),
+    }
+}
+
+/// Listed as a stream: all records in one message may be more than a message may hold.
+pub(super) async fn list(client: &Client, filter: &ContainerFilter) -> Result<Vec<Container>> {
+    match list_once(client, filter).await {
+        Err(error) if error.kind() == ErrorKind::Unavailable => list_once(client, filter).await,
+        done => done,
+    }
+}
+
+async fn list_once(client: &Client, filter: &ContainerFilter) -> Result<Vec<Container>> {
+    const DOING: &str = "list containers";
+    let request = client.request(ListContainersRequest { filters: filters(filter) });
+    let mut service = client.containers();
+    client
+        .bounded(DOING, async {
+            let mut stream = client.call_unbounded(DOING, service.list_stream(request)).await?;
+            let mut found = Vec::new();
+            loop {
+                match stream.message().await {
+                    Ok(Some(message)) => found.extend(message.container.map(convert::container)),
+                    Ok(None) => break,
+                    Err(status) => return Err(client.failed(DOING, status)),
+                }
+            }
+            // What the daemon let through is checked again: a filter that it does not understand lets all through.
+            found.retain(|container| filter.passes(container));
+            Ok(found)
+        })
+        .await
+}
+
+pub(super) async fn delete(client: &Client, id: &str) -> Result<bool> {
+    // containerd would remove the record under a running task.
+    if super::tasks::get(client, id).await?.is_some() {
+        return Err(
+            Error::failed_precondition("the container has a task: delete that first").with("container", id)
+        );
+    }
+    let request = client.request(DeleteContainerRequest { id: id.to_owned() });
+    let mut service = client.containers();
+    match client.call("delete the container", service.delete(request)).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error.with("container", id)),
+    }
+}
+
+fn empty_reply(doing: &str, id: &str) -> Error {
+    Error::unexpected(format!("cannot {doing}: containerd's reply does not hold it")).with("container", id)
+}
+
+/// The filter in containerd's language
+/// (<https://github.com/containerd/containerd/blob/main/pkg/filters/filter.go>): selectors in one string must all hold.
+fn filters(filter: &ContainerFilter) -> Vec<String> {
+    let mut selectors: Vec<String> = filter
+        .labels
+        .iter()
+        .map(|(key, value)| format!("labels.{}=={}", quoted(key), quoted(value)))
+        .collect();
+    selectors.extend(filter.has_label.as_ref().map(|key| format!("labels.{}", quoted(key))));
+    selectors.extend(
+        filter.id_prefix.as_ref().map(|prefix| format!("id~={}", quoted(&format!("^{}", literal(prefix))))),
+    );
+    if selectors.is_empty() { Vec::new() } else { vec![selectors.join(",")] }
+}
+
+/// A string as Go's syntax quotes it.
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// A regular expression that matches just this text.
+fn literal(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_ascii_punctuation() {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn filters_are_quoted_and_joined() {
+        assert!(filters(&ContainerFilter::default()).is_empty());
+        let filter = ContainerFilter {
+            labels: BTreeMap::from([("memoh.bot_id".to_owned(), "a\"b\\c,d\n".to_owned())]),
+            has_label: Some("memoh.workspace".to_owned()),
+            id_prefix: Some("mcp-x.y".to_owned()),
+        };
+        assert_eq!(
+            filters(&filter),
+            [r#"labels."memoh.bot_id"=="a\"b\\c,d\u000a",labels."memoh.workspace",id~="^mcp\\-x\\.y""#]
+        );
+    }
+}

@@ -1,0 +1,138 @@
+//! Tasks: a container's first process, made, started, signalled, awaited and removed.
+
+use super::client::Client;
+use super::{convert, snapshots};
+use crate::backend::{Container, Task, TaskExit, TaskStatus};
+use crate::error::{Error, ErrorKind, Result};
+use containerd_client::services::v1::{
+    CreateTaskRequest, DeleteTaskRequest, GetRequest, KillRequest, ListTasksRequest, StartRequest,
+    WaitRequest,
+};
+use std::time::{Duration, Instant};
+
+/// A wait that broke after less than this broke because the daemon is in trouble, not because it restarted.
+const SHORT_WAIT: Duration = Duration::from_secs(1);
+
+pub(super) async fn create(client: &Client, container: &Container) -> Result<Task> {
+    let rootfs = snapshots::mounts(client, &container.snapshotter, &container.snapshot_key).await?;
+    // With neither stdout nor stderr the shim makes no FIFOs: the agent speaks over its socket. One without the other
+    // hangs containerd.
+    let request = client.request(CreateTaskRequest {
+        container_id: container.id.clone(),
+        rootfs,
+        ..CreateTaskRequest::default()
+    });
+    let mut service = client.tasks();
+    let reply = client
+        .call("create the task", service.create(request))
+        .await
+        .map_err(|e| e.with("container", &container.id))?;
+    check_id(&reply.container_id, &container.id)?;
+    Ok(Task { container: container.id.clone(), pid: reply.pid, status: TaskStatus::Created, exit: None })
+}
+
+pub(super) async fn start(client: &Client, container: &str) -> Result<()> {
+    let request = client.request(StartRequest { container_id: container.to_owned(), exec_id: String::new() });
+    let mut service = client.tasks();
+    client
+        .call("start the task", service.start(request))
+        .await
+        .map(|_| ())
+        .map_err(|e| e.with("container", container))
+}
+
+pub(super) async fn get(client: &Client, container: &str) -> Result<Option<Task>> {
+    let reply = client
+        .read("read the task", || {
+            let request =
+                client.request(GetRequest { container_id: container.to_owned(), exec_id: String::new() });
+            let mut service = client.tasks();
+            async move { service.get(request).await }
+        })
+        .await;
+    match reply {
+        Ok(reply) => {
+            let Some(process) = reply.process else {
+                return Err(Error::unexpected("cannot read the task: containerd's reply does not hold it")
+                    .with("container", container));
+            };
+            let task = convert::task(process);
+            check_id(&task.container, container)?;
+            Ok(Some(task))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.with("container", container)),
+    }
+}
+
+pub(super) async fn list(client: &Client) -> Result<Vec<Task>> {
+    let reply = client
+        .read("list tasks", || {
+            let request = client.request(ListTasksRequest::default());
+            let mut service = client.tasks();
+            async move { service.list(request).await }
+        })
+        .await?;
+    Ok(reply.tasks.into_iter().map(convert::task).collect())
+}
+
+pub(super) async fn kill(client: &Client, container: &str, signal: i32, all: bool) -> Result<bool> {
+    let Some(signal) = u32::try_from(signal).ok().filter(|signal| (1..=64).contains(signal)) else {
+        return Err(Error::invalid_argument("malformed signal: use a number from 1 to 64")
+            .with("signal", signal)
+            .with("container", container));
+    };
+    // 1.6 says yes to a signal for all processes of a task that has ended. It has none left: they end with the first one.
+    if all && !get(client, container).await?.is_some_and(|task| task.exit.is_none()) {
+        return Ok(false);
+    }
+    let request = client.request(KillRequest {
+        container_id: container.to_owned(),
+        exec_id: String::new(),
+        signal,
+        all,
+    });
+    let mut service = client.tasks();
+    match client.call("signal the task", service.kill(request)).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        // runc's words for a process that ended between the look and the signal.
+        Err(error) if error.message().contains("container not running") => Ok(false),
+        Err(error) => Err(error.with("container", container)),
+    }
+}
+
+/// Waits across restarts of the daemon: its shims go on without it, and it finds them again.
+pub(super) async fn wait(client: &Client, container: &str) -> Result<TaskExit> {
+    loop {
+        let begun = Instant::now();
+        let request =
+            client.request(WaitRequest { container_id: container.to_owned(), exec_id: String::new() });
+        let mut service = client.tasks();
+        match client.call_unbounded("wait for the task", service.wait(request)).await {
+            Ok(reply) => return Ok(convert::task_exit(reply.exit_status, reply.exited_at)),
+            Err(error) if error.kind() == ErrorKind::Unavailable && begun.elapsed() > SHORT_WAIT => {}
+            Err(error) => return Err(error.with("container", container)),
+        }
+    }
+}
+
+pub(super) async fn delete(client: &Client, container: &str) -> Result<Option<TaskExit>> {
+    let request = client.request(DeleteTaskRequest { container_id: container.to_owned() });
+    let mut service = client.tasks();
+    match client.call("delete the task", service.delete(request)).await {
+        Ok(reply) => Ok(Some(convert::task_exit(reply.exit_status, reply.exited_at))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.with("container", container)),
+    }
+}
+
+/// Another container's task was once returned for this one; acting on it would stop the wrong workspace.
+fn check_id(replied: &str, asked: &str) -> Result<()> {
+    if replied == asked {
+        return Ok(());
+    }
+    Err(Error::unexpected("containerd replied with the task of another container; please report it")
+        .with("container", asked)
+        .with("replied", replied))
+}

@@ -1,0 +1,386 @@
+//! A backend in memory, for unit tests of what stands on the trait: it keeps the rules of a real one (parents, ids that
+//! are taken, running tasks) and fails where it is told to.
+
+mod faults;
+mod state;
+
+pub(crate) use faults::Gate;
+pub(crate) use state::FakeImage;
+
+use super::{
+    Backend, Capabilities, Container, ContainerFilter, NewContainer, NewSnapshot, PullRequest, PullTracker,
+    Pulled, ResolvedUser, Task, TaskExit, TaskStatus, UnpackedImage,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::types::{ImageInfo, PullPolicy};
+use async_trait::async_trait;
+use faults::Faults;
+use jiff::Timestamp;
+use state::State;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// The backend in memory. Share it as `Arc<FakeBackend>`: its state can be looked at and changed while it is used.
+#[derive(Debug)]
+pub(crate) struct FakeBackend {
+    state: Mutex<State>,
+    faults: Faults,
+    /// Raised whenever a task changes, for those who wait.
+    changed: watch::Sender<u64>,
+}
+
+impl Default for FakeBackend {
+    fn default() -> Self {
+        Self { state: Mutex::default(), faults: Faults::default(), changed: watch::channel(0).0 }
+    }
+}
+
+impl FakeBackend {
+    /// A backend whose registry offers `docker.io/library/debian:bookworm-slim`, with two layers of 1000 and 2000 bytes.
+    pub(crate) fn new() -> Self {
+        let fake = Self::default();
+        fake.offer(FakeImage::new("docker.io/library/debian:bookworm-slim", &[1000, 2000]));
+        fake
+    }
+
+    /// Lets the registry offer an image.
+    pub(crate) fn offer(&self, image: FakeImage) {
+        self.state().registry.insert(image.name.clone(), image);
+    }
+
+    /// Puts an image here, unpacked, as if it had been pulled before.
+    pub(crate) fn install(&self, image: FakeImage, snapshotter: &str) {
+        self.state().install(image, snapshotter);
+    }
+
+    /// Puts a container here as another implementation would have, without checks.
+    pub(crate) fn adopt(&self, container: Container) {
+        self.state().containers.insert(container.id.clone(), container);
+    }
+
+    /// Fails the next call of this method with this kind, before it has any effect. Repeat for the calls after it.
+    pub(crate) fn fail_next(&self, method: &'static str, kind: ErrorKind) {
+        self.faults.fail_next(method, kind);
+    }
+
+    /// Lets the next call of this method take effect and then fail with UNAVAILABLE, as when the reply is lost.
+    pub(crate) fn lose_reply(&self, method: &'static str) {
+        self.faults.lose_reply(method);
+    }
+
+    /// Lets `calls` more calls through and fails the one after them with UNEXPECTED, once.
+    pub(crate) fn fail_after(&self, calls: usize) {
+        self.faults.fail_after(calls);
+    }
+
+    /// Lets `calls` more calls through; all after them fail with UNAVAILABLE until [`FakeBackend::revive`].
+    pub(crate) fn die_after(&self, calls: usize) {
+        self.faults.die_after(calls);
+    }
+
+    /// Answers again, and forgets every fault that has not struck yet.
+    pub(crate) fn revive(&self) {
+        self.faults.clear();
+    }
+
+    /// Holds the next call of this method, before it has any effect, until the gate is opened or dropped.
+    pub(crate) fn hold(&self, method: &'static str) -> Gate {
+        self.faults.hold(method)
+    }
+
+    /// The calls so far, as `method subject`.
+    pub(crate) fn calls(&self) -> Vec<String> {
+        self.faults.calls()
+    }
+
+    /// Forgets the calls so far.
+    pub(crate) fn clear_calls(&self) {
+        self.faults.clear_calls();
+    }
+
+    /// Whether tasks end on SIGTERM, which they do by default; SIGKILL always ends them.
+    pub(crate) fn heed_sigterm(&self, heed: bool) {
+        self.state().ignore_sigterm = !heed;
+    }
+
+    /// Ends a task as if its first process had exited. Does nothing when none runs.
+    pub(crate) fn exit(&self, container: &str, code: u32) {
+        self.state().end_task(container, code);
+        self.wake();
+    }
+
+    /// Drops every task, as a restart of the host does.
+    pub(crate) fn reboot(&self) {
+        self.state().tasks.clear();
+        self.wake();
+    }
+
+    /// What the container was made of.
+    pub(crate) fn made(&self, container: &str) -> Option<NewContainer> {
+        self.state().made.get(container).cloned()
+    }
+
+    /// The keys of all snapshots of a snapshotter, committed ones too.
+    pub(crate) fn snapshot_keys(&self, snapshotter: &str) -> Vec<String> {
+        let state = self.state();
+        state.snapshots.keys().filter(|(s, _)| s == snapshotter).map(|(_, key)| key.clone()).collect()
+    }
+
+    /// The data directory that was given to a user in a snapshot.
+    pub(crate) fn owner_of_data(&self, snapshotter: &str, key: &str) -> Option<ResolvedUser> {
+        self.state().snapshots.get(&(snapshotter.to_owned(), key.to_owned()))?.data_owner.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        self.changed.send_modify(|n| *n += 1);
+    }
+
+    /// One call: its fault or gate first, then its effect, then the loss of its reply.
+    async fn call<T>(
+        &self,
+        method: &'static str,
+        subject: &str,
+        effect: impl FnOnce(&mut State) -> Result<T>,
+    ) -> Result<T> {
+        self.faults.enter(method, subject).await?;
+        let done = effect(&mut self.state())?;
+        self.faults.leave(method)?;
+        Ok(done)
+    }
+}
+
+#[async_trait]
+impl Backend for FakeBackend {
+    fn kind(&self) -> &'static str {
+        "fake"
+    }
+
+    fn address(&self) -> String {
+        "memory".to_owned()
+    }
+
+    fn namespace(&self) -> String {
+        "default".to_owned()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { snapshots: true, network_namespaces: true, exec: false, pause: false, metrics: false }
+    }
+
+    async fn version(&self) -> Result<String> {
+        self.call("version", "", |_| Ok("0".to_owned())).await
+    }
+
+    async fn pull(
+        &self,
+        request: &PullRequest,
+        tracker: &PullTracker,
+        cancel: &CancellationToken,
+    ) -> Result<Pulled> {
+        let name = request.image.to_string();
+        self.faults.enter("pull", &name).await?;
+        let here = self.state().images.get(&name).cloned();
+        let pulled = |image: &FakeImage, skipped, downloaded_bytes| Pulled {
+            image: image.info(),
+            skipped,
+            downloaded_bytes,
+            pull_ms: 0,
+            unpack_ms: 0,
+        };
+        match (here, request.policy) {
+            (Some(image), PullPolicy::IfNotPresent | PullPolicy::Never) => {
+                tracker.skipped();
+                return Ok(pulled(&image, true, 0));
+            }
+            (None, PullPolicy::Never) => {
+                return Err(
+                    Error::not_found("the image is not here and may not be pulled").with("image", &name)
+                );
+            }
+            _ => {}
+        }
+        tracker.pulling();
+        let Some(image) = self.state().registry.get(&name).cloned() else {
+            return Err(Error::not_found("the registry has no such image").with("image", &name));
+        };
+        tracker.set_layers(image.layers.iter().cloned());
+        for (digest, total) in &image.layers {
+            let Some(layer) = tracker.layer(digest) else { continue };
+            let total = *total;
+            for offset in [total / 2, total] {
+                if cancel.is_cancelled() {
+                    return Err(Error::cancelled("the pull was cancelled").with("image", &name));
+                }
+                layer.fetched(offset);
+                tokio::task::yield_now().await;
+            }
+            layer.extracting();
+            layer.done();
+        }
+        // Where a test holds a pull that has fetched all and changed nothing yet.
+        self.faults.enter("unpack", &name).await?;
+        if cancel.is_cancelled() {
+            return Err(Error::cancelled("the pull was cancelled").with("image", &name));
+        }
+        self.state().install(image.clone(), &request.snapshotter);
+        self.faults.leave("pull")?;
+        Ok(pulled(&image, false, image.layers.iter().map(|(_, total)| total).sum()))
+    }
+
+    async fn image(&self, name: &str) -> Result<Option<ImageInfo>> {
+        self.call("image", name, |state| Ok(state.images.get(name).map(FakeImage::info))).await
+    }
+
+    async fn images(&self) -> Result<Vec<ImageInfo>> {
+        self.call("images", "", |state| Ok(state.images.values().map(FakeImage::info).collect())).await
+    }
+
+    async fn delete_image(&self, name: &str) -> Result<bool> {
+        self.call("delete_image", name, |state| Ok(state.images.remove(name).is_some())).await
+    }
+
+    async fn unpacked_image(
+        &self,
+        name: &str,
+        _platform: Option<&str>,
+        snapshotter: &str,
+    ) -> Result<UnpackedImage> {
+        self.call("unpacked_image", name, |state| {
+            let Some(image) = state.images.get(name).cloned() else {
+                return Err(Error::not_found("the image is not here").with("image", name));
+            };
+            state.unpack(&image, snapshotter);
+            Ok(image.unpacked())
+        })
+        .await
+    }
+
+    async fn prepare_snapshot(&self, snapshot: &NewSnapshot) -> Result<()> {
+        self.call("prepare_snapshot", &snapshot.key, |state| state.prepare(snapshot)).await
+    }
+
+    async fn remove_snapshot(&self, snapshotter: &str, key: &str) -> Result<bool> {
+        self.call("remove_snapshot", key, |state| state.remove_snapshot(snapshotter, key)).await
+    }
+
+    async fn snapshot_exists(&self, snapshotter: &str, key: &str) -> Result<bool> {
+        let name = (snapshotter.to_owned(), key.to_owned());
+        self.call("snapshot_exists", key, |state| Ok(state.snapshots.contains_key(&name))).await
+    }
+
+    async fn prepare_user(
+        &self,
+        snapshotter: &str,
+        key: &str,
+        user: &str,
+        _data_dir: &Path,
+    ) -> Result<ResolvedUser> {
+        self.call("prepare_user", key, |state| state.prepare_user(snapshotter, key, user)).await
+    }
+
+    async fn create_container(&self, container: &NewContainer) -> Result<Container> {
+        self.call("create_container", &container.id, |state| state.create_container(container)).await
+    }
+
+    async fn container(&self, id: &str) -> Result<Option<Container>> {
+        self.call("container", id, |state| Ok(state.containers.get(id).cloned())).await
+    }
+
+    async fn containers(&self, filter: &ContainerFilter) -> Result<Vec<Container>> {
+        self.call("containers", "", |state| {
+            Ok(state.containers.values().filter(|c| filter.passes(c)).cloned().collect())
+        })
+        .await
+    }
+
+    async fn delete_container(&self, id: &str) -> Result<bool> {
+        self.call("delete_container", id, |state| {
+            if state.tasks.contains_key(id) {
+                return Err(Error::failed_precondition("the container has a task: delete that first")
+                    .with("container", id));
+            }
+            state.made.remove(id);
+            Ok(state.containers.remove(id).is_some())
+        })
+        .await
+    }
+
+    async fn create_task(&self, container: &Container) -> Result<Task> {
+        let made = self.call("create_task", &container.id, |state| state.create_task(container)).await?;
+        self.wake();
+        Ok(made)
+    }
+
+    async fn start_task(&self, container: &str) -> Result<()> {
+        let started = self.call("start_task", container, |state| {
+            let task = state.task(container)?;
+            if task.status != TaskStatus::Created {
+                return Err(
+                    Error::failed_precondition("the task was started before").with("container", container)
+                );
+            }
+            task.status = TaskStatus::Running;
+            Ok(())
+        });
+        started.await?;
+        self.wake();
+        Ok(())
+    }
+
+    async fn task(&self, container: &str) -> Result<Option<Task>> {
+        self.call("task", container, |state| Ok(state.tasks.get(container).cloned())).await
+    }
+
+    async fn tasks(&self) -> Result<Vec<Task>> {
+        self.call("tasks", "", |state| Ok(state.tasks.values().cloned().collect())).await
+    }
+
+    async fn kill_task(&self, container: &str, signal: i32, all: bool) -> Result<bool> {
+        let subject = format!("{container} {signal}{}", if all { " all" } else { "" });
+        let taken = self.call("kill_task", &subject, |state| Ok(state.signal(container, signal))).await?;
+        self.wake();
+        Ok(taken)
+    }
+
+    async fn wait_task(&self, container: &str) -> Result<TaskExit> {
+        self.faults.enter("wait_task", container).await?;
+        let mut changed = self.changed.subscribe();
+        loop {
+            // What is seen here is marked as seen: a change after it wakes.
+            changed.borrow_and_update();
+            let exit = self.state().task(container)?.exit;
+            if let Some(exit) = exit {
+                self.faults.leave("wait_task")?;
+                return Ok(exit);
+            }
+            if changed.changed().await.is_err() {
+                return Err(Error::unavailable("the fake backend is gone"));
+            }
+        }
+    }
+
+    async fn delete_task(&self, container: &str) -> Result<Option<TaskExit>> {
+        let exit = self.call("delete_task", container, |state| {
+            let Some(task) = state.tasks.get(container) else { return Ok(None) };
+            if !matches!(task.status, TaskStatus::Stopped | TaskStatus::Created) {
+                return Err(
+                    Error::failed_precondition("the task runs: stop it first").with("container", container)
+                );
+            }
+            let task = state.tasks.remove(container);
+            Ok(task.map(|t| t.exit.unwrap_or(TaskExit { code: 0, at: Timestamp::now() })))
+        });
+        let exit = exit.await?;
+        self.wake();
+        Ok(exit)
+    }
+}
+
+#[cfg(test)]
+mod tests;

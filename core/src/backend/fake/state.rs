@@ -1,0 +1,213 @@
+//! What the fake backend holds, and the rules of a real one.
+
+use crate::backend::{
+    Container, NewContainer, NewSnapshot, ResolvedUser, Task, TaskExit, TaskStatus, UnpackedImage,
+};
+use crate::error::{Error, Result};
+use crate::types::ImageInfo;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+
+const SIGTERM: i32 = 15;
+const SIGKILL: i32 = 9;
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) registry: BTreeMap<String, FakeImage>,
+    pub(super) images: BTreeMap<String, FakeImage>,
+    pub(super) snapshots: BTreeMap<(String, String), Snapshot>,
+    pub(super) containers: BTreeMap<String, Container>,
+    pub(super) made: BTreeMap<String, NewContainer>,
+    pub(super) tasks: BTreeMap<String, Task>,
+    pub(super) ignore_sigterm: bool,
+    last_pid: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    parent: String,
+    committed: bool,
+    pub(super) data_owner: Option<ResolvedUser>,
+}
+
+/// An image that the fake backend can pull or have.
+#[derive(Debug, Clone)]
+pub(crate) struct FakeImage {
+    /// Its full name.
+    pub(crate) name: String,
+    /// Its layers' digests and compressed lengths.
+    pub(crate) layers: Vec<(String, u64)>,
+    /// `NAME=value`, as its configuration has them.
+    pub(crate) env: Vec<String>,
+    /// Its user; empty for root.
+    pub(crate) user: String,
+    /// Its working directory; empty for `/`.
+    pub(crate) working_dir: String,
+}
+
+impl FakeImage {
+    /// An image of layers of these lengths.
+    pub(crate) fn new(name: &str, layers: &[u64]) -> Self {
+        let layer = |(index, total): (usize, &u64)| (format!("sha256:{index:064x}"), *total);
+        Self {
+            name: name.to_owned(),
+            layers: layers.iter().enumerate().map(layer).collect(),
+            env: vec!["PATH=/usr/bin:/bin".to_owned()],
+            user: String::new(),
+            working_dir: String::new(),
+        }
+    }
+
+    pub(super) fn info(&self) -> ImageInfo {
+        ImageInfo {
+            name: self.name.clone(),
+            digest: format!("sha256:{:064x}", self.name.len()),
+            media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
+            platform: "linux/amd64".to_owned(),
+            size: self.layers.iter().map(|(_, total)| total).sum(),
+            created_at: Timestamp::UNIX_EPOCH.to_string(),
+            updated_at: Timestamp::UNIX_EPOCH.to_string(),
+        }
+    }
+
+    pub(super) fn unpacked(&self) -> UnpackedImage {
+        UnpackedImage {
+            name: self.name.clone(),
+            top_snapshot: self.layers.last().map(|(digest, _)| digest.clone()).unwrap_or_default(),
+            env: self.env.clone(),
+            user: self.user.clone(),
+            working_dir: self.working_dir.clone(),
+        }
+    }
+}
+
+impl State {
+    pub(super) fn install(&mut self, image: FakeImage, snapshotter: &str) {
+        self.unpack(&image, snapshotter);
+        self.images.insert(image.name.clone(), image);
+    }
+
+    pub(super) fn unpack(&mut self, image: &FakeImage, snapshotter: &str) {
+        let mut parent = String::new();
+        for (digest, _) in &image.layers {
+            let snapshot = Snapshot { parent, committed: true, data_owner: None };
+            self.snapshots.entry((snapshotter.to_owned(), digest.clone())).or_insert(snapshot);
+            parent = digest.clone();
+        }
+    }
+
+    pub(super) fn prepare(&mut self, new: &NewSnapshot) -> Result<()> {
+        let name = |key: &str| (new.snapshotter.clone(), key.to_owned());
+        if self.snapshots.contains_key(&name(&new.key)) {
+            return Err(Error::already_exists("the snapshot is there already").with("snapshot", &new.key));
+        }
+        if !new.parent.is_empty() && !self.snapshots.get(&name(&new.parent)).is_some_and(|s| s.committed) {
+            return Err(Error::not_found("the parent snapshot is not there").with("snapshot", &new.parent));
+        }
+        let snapshot = Snapshot { parent: new.parent.clone(), committed: false, data_owner: None };
+        self.snapshots.insert(name(&new.key), snapshot);
+        Ok(())
+    }
+
+    pub(super) fn remove_snapshot(&mut self, snapshotter: &str, key: &str) -> Result<bool> {
+        let stands_on =
+            |((s, _), snapshot): (&(String, String), &Snapshot)| s == snapshotter && snapshot.parent == key;
+        if self.snapshots.iter().any(stands_on) {
+            return Err(Error::failed_precondition("other snapshots stand on this one").with("snapshot", key));
+        }
+        Ok(self.snapshots.remove(&(snapshotter.to_owned(), key.to_owned())).is_some())
+    }
+
+    pub(super) fn prepare_user(&mut self, snapshotter: &str, key: &str, user: &str) -> Result<ResolvedUser> {
+        let name = (snapshotter.to_owned(), key.to_owned());
+        let Some(snapshot) = self.snapshots.get_mut(&name) else {
+            return Err(Error::not_found("the snapshot is not there").with("snapshot", key));
+        };
+        let number = |text: &str| match text {
+            "" | "root" => Ok(0),
+            "node" => Ok(1000),
+            text => text.parse().map_err(|_| {
+                Error::failed_precondition("the image has no such user or group").with("user", user)
+            }),
+        };
+        let (uid, gid) = match user.split_once(':') {
+            Some((uid, gid)) => (number(uid)?, number(gid)?),
+            None if user == "node" => (1000, 1000),
+            None => (number(user)?, 0),
+        };
+        let resolved = ResolvedUser { uid, gid, additional_gids: Vec::new() };
+        if uid != 0 {
+            snapshot.data_owner = Some(resolved.clone());
+        }
+        Ok(resolved)
+    }
+
+    pub(super) fn create_container(&mut self, new: &NewContainer) -> Result<Container> {
+        if self.containers.contains_key(&new.id) {
+            return Err(Error::already_exists("the container is there already").with("container", &new.id));
+        }
+        let now = Timestamp::now();
+        let container = Container {
+            id: new.id.clone(),
+            image: new.image.clone(),
+            snapshotter: new.snapshotter.clone(),
+            snapshot_key: new.snapshot_key.clone(),
+            labels: new.labels.clone(),
+            mounts: new.mounts.clone(),
+            network: new.network.clone(),
+            created_at: now,
+            updated_at: now,
+        };
+        self.made.insert(new.id.clone(), new.clone());
+        self.containers.insert(new.id.clone(), container.clone());
+        Ok(container)
+    }
+
+    pub(super) fn create_task(&mut self, container: &Container) -> Result<Task> {
+        let id = &container.id;
+        if !self.containers.contains_key(id) {
+            return Err(Error::not_found("the container is not there").with("container", id));
+        }
+        if self.tasks.contains_key(id) {
+            return Err(Error::already_exists("the container has a task already").with("container", id));
+        }
+        let name = (container.snapshotter.clone(), container.snapshot_key.clone());
+        if !self.snapshots.contains_key(&name) {
+            return Err(Error::not_found("the snapshot is not there").with("snapshot", name.1));
+        }
+        self.last_pid += 1;
+        let task = Task {
+            container: id.clone(),
+            pid: 1000 + self.last_pid,
+            status: TaskStatus::Created,
+            exit: None,
+        };
+        self.tasks.insert(id.clone(), task.clone());
+        Ok(task)
+    }
+
+    pub(super) fn task(&mut self, container: &str) -> Result<&mut Task> {
+        self.tasks
+            .get_mut(container)
+            .ok_or_else(|| Error::not_found("the container has no task").with("container", container))
+    }
+
+    /// Delivers a signal. Returns whether a process was there to take it.
+    pub(super) fn signal(&mut self, container: &str, signal: i32) -> bool {
+        let live = self.tasks.get(container).is_some_and(|task| task.exit.is_none());
+        let ends = signal == SIGKILL || (signal == SIGTERM && !self.ignore_sigterm);
+        if live && ends {
+            self.end_task(container, 128 + signal.unsigned_abs());
+        }
+        live
+    }
+
+    pub(super) fn end_task(&mut self, container: &str, code: u32) {
+        if let Some(task) = self.tasks.get_mut(container)
+            && task.exit.is_none()
+        {
+            task.status = TaskStatus::Stopped;
+            task.exit = Some(TaskExit { code, at: Timestamp::now() });
+        }
+    }
+}

@@ -1,0 +1,179 @@
+use super::spec::{Bytes, OperationSpec};
+use crate::types::{
+    CreateOptions, DeleteOptions, DirList, DownloadOptions, ExecOptions, ExecResult, ExitStatus, ImageName,
+    InfoOptions, ListDirOptions, ListOptions, MkdirOptions, OpenReadOptions, PullOptions, ReadOptions,
+    ReadTextOptions, RemoveOptions, RenameOptions, RunOptions, StartOptions, StatOptions, StopOptions,
+    UploadOptions, WriteOptions, WriteResult,
+};
+use std::sync::LazyLock;
+
+/// The rows. Positional arguments are listed where a language reads better with them.
+pub(super) static ROWS: LazyLock<Vec<OperationSpec>> = LazyLock::new(|| {
+    vec![
+        OperationSpec::engine(
+            "engine.health",
+            &[],
+            "Looks at the engine, its records and its backend; what is wrong is told in the result.",
+            |engine, _: InfoOptions| async move { engine.health().await },
+        ),
+        OperationSpec::engine(
+            "engine.list",
+            &[],
+            "Lists the workspaces, ordered by id.",
+            |engine, options: ListOptions| async move { engine.list(options).await },
+        ),
+        OperationSpec::engine_operation(
+            "image.pull",
+            &["image"],
+            "Fetches and unpacks an image; layers that are here are not fetched again.",
+            |engine, options: PullOptions| engine.image().pull(options),
+        ),
+        OperationSpec::engine(
+            "image.resolve_digest",
+            &["image"],
+            "Asks the registry what a name points at, and fetches nothing.",
+            |engine, options: ImageName| async move { engine.image().resolve_digest(options).await },
+        ),
+        OperationSpec::engine(
+            "image.list",
+            &[],
+            "Lists the images that are here, ordered by name.",
+            |engine, _: InfoOptions| async move { engine.image().list().await },
+        ),
+        OperationSpec::engine(
+            "image.get",
+            &["image"],
+            "Looks at one image that is here.",
+            |engine, options: ImageName| async move { engine.image().get(options).await },
+        ),
+        OperationSpec::engine(
+            "image.delete",
+            &["image"],
+            "Removes an image's name; its content goes with the next garbage collection.",
+            |engine, options: ImageName| async move { engine.image().delete(options).await },
+        ),
+        OperationSpec::workspace_operation(
+            "workspace.create",
+            &[],
+            "Makes the workspace and waits until its agent answers; one that is there is left as it is.",
+            |workspace, options: CreateOptions| workspace.create(options),
+        ),
+        OperationSpec::workspace(
+            "workspace.info",
+            &[],
+            "Looks at the workspace.",
+            |workspace, _: InfoOptions| async move { workspace.info().await },
+        ),
+        OperationSpec::workspace_operation(
+            "workspace.start",
+            &[],
+            "Starts the workspace and waits until its agent answers; one that runs is left as it is.",
+            |workspace, options: StartOptions| workspace.start(options),
+        ),
+        OperationSpec::workspace_operation(
+            "workspace.ensure_running",
+            &[],
+            "Starts the workspace; a missing container is made anew.",
+            |workspace, options: StartOptions| workspace.ensure_running(options),
+        ),
+        OperationSpec::workspace_operation(
+            "workspace.stop",
+            &[],
+            "Stops the workspace: SIGTERM, then, after the grace, SIGKILL.",
+            |workspace, options: StopOptions| workspace.stop(options),
+        ),
+        OperationSpec::workspace_operation(
+            "workspace.delete",
+            &[],
+            "Removes the workspace's container and all that is in it; one that is not there is no error.",
+            |workspace, options: DeleteOptions| workspace.delete(options),
+        ),
+        OperationSpec::bytes::<RunOptions, ExecResult>(
+            "exec.run",
+            Bytes::Both,
+            &["command"],
+            "Runs a command to its end and collects its output.",
+        ),
+        OperationSpec::bytes::<ExecOptions, ExitStatus>(
+            "exec.spawn",
+            Bytes::Stream,
+            &["command"],
+            "Starts a command with its streams open.",
+        ),
+        OperationSpec::workspace(
+            "fs.stat",
+            &["path"],
+            "Tells what a path names.",
+            |workspace, options: StatOptions| async move { workspace.fs().stat(options).await },
+        ),
+        OperationSpec::workspace(
+            "fs.list",
+            &["path"],
+            "Lists what is in a directory, ordered by path.",
+            |workspace, options: ListDirOptions| async move {
+                let list: DirList = workspace.fs().list(options).await?;
+                Ok(list)
+            },
+        ),
+        OperationSpec::bytes::<ReadOptions, ()>(
+            "fs.read",
+            Bytes::Out,
+            &["path"],
+            "Reads a whole file into memory.",
+        ),
+        OperationSpec::workspace(
+            "fs.read_text",
+            &["path"],
+            "Reads some lines of a text file, bounded in lines and bytes.",
+            |workspace, options: ReadTextOptions| async move { workspace.fs().read_text(options).await },
+        ),
+        OperationSpec::bytes::<WriteOptions, WriteResult>(
+            "fs.write",
+            Bytes::In,
+            &["path"],
+            "Replaces a file by these bytes, at once or not at all.",
+        ),
+        OperationSpec::bytes::<OpenReadOptions, ()>(
+            "fs.open_read",
+            Bytes::Stream,
+            &["path"],
+            "Opens a file for reading piece by piece.",
+        ),
+        OperationSpec::bytes::<WriteOptions, WriteResult>(
+            "fs.open_write",
+            Bytes::Stream,
+            &["path"],
+            "Opens a file for writing piece by piece; it takes the old one's place when finished.",
+        ),
+        OperationSpec::workspace(
+            "fs.upload",
+            &["source", "path"],
+            "Copies a file of the host inside.",
+            |workspace, options: UploadOptions| async move { workspace.fs().upload(options).await },
+        ),
+        OperationSpec::workspace(
+            "fs.download",
+            &["path", "destination"],
+            "Copies a file to the host, at once or not at all.",
+            |workspace, options: DownloadOptions| async move { workspace.fs().download(options).await },
+        ),
+        OperationSpec::workspace(
+            "fs.mkdir",
+            &["path"],
+            "Makes a directory and its missing parents.",
+            |workspace, options: MkdirOptions| async move { workspace.fs().mkdir(options).await },
+        ),
+        OperationSpec::workspace(
+            "fs.rename",
+            &["from", "to"],
+            "Renames a file or directory.",
+            |workspace, options: RenameOptions| async move { workspace.fs().rename(options).await },
+        ),
+        OperationSpec::workspace(
+            "fs.remove",
+            &["path"],
+            "Removes a file or directory; one that is not there is no error.",
+            |workspace, options: RemoveOptions| async move { workspace.fs().remove(options).await },
+        ),
+    ]
+});

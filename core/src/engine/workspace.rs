@@ -1,0 +1,113 @@
+use super::{Engine, Exec, Fs};
+use crate::error::Result;
+use crate::lifecycle;
+use crate::names::WorkspaceId;
+use crate::operation::Operation;
+use crate::types::{
+    CreateOptions, CreateResult, DeleteOptions, DeleteResult, StartOptions, StartResult, StopOptions,
+    StopResult, WorkspaceInfo,
+};
+
+/// The handle of one workspace: an id and the engine. Cheap to clone; holds nothing open.
+#[derive(Debug, Clone)]
+pub struct Workspace {
+    pub(crate) engine: Engine,
+    pub(crate) id: WorkspaceId,
+}
+
+impl Workspace {
+    pub(crate) fn new(engine: Engine, id: WorkspaceId) -> Self {
+        Self { engine, id }
+    }
+
+    /// The workspace's id.
+    pub fn id(&self) -> &str {
+        self.id.as_str()
+    }
+
+    /// Makes the workspace: pulls the image if need be, makes the container, starts it and waits until its agent
+    /// answers. One that is there is left as it is, whatever the options say, and started if `start` is set. Events:
+    /// `pulling`, `pull_progress`… or `pull_skipped`; `creating`; `starting`; then `complete {container}` or `error`.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT for a malformed option, before anything is touched; FAILED_PRECONDITION when the agent or a
+    /// CNI plugin is missing on the host; whatever [`Images::pull`](super::Images::pull) documents; TIMEOUT when the
+    /// agent does not answer; CANCELLED. In each case what was begun is undone.
+    pub fn create(&self, options: CreateOptions) -> Operation<CreateResult> {
+        let (engine, id) = (self.engine.clone(), self.id.clone());
+        self.engine.inner.runner.run("workspace.create", async move |context| {
+            lifecycle::create(&engine.inner, &id, options, &context).await
+        })
+    }
+
+    /// Looks at the workspace.
+    ///
+    /// # Errors
+    /// NOT_FOUND when there is none; UNAVAILABLE.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: it only reads.
+    pub async fn info(&self) -> Result<WorkspaceInfo> {
+        const OPERATION: &str = "workspace.info";
+        self.engine.inner.runner.check_open().map_err(|e| e.in_operation(OPERATION))?;
+        lifecycle::info(&self.engine.inner, &self.id).await.map_err(|e| e.in_operation(OPERATION))
+    }
+
+    /// Starts the workspace and waits until its agent answers. One that runs is left as it is. Events: `starting`; then
+    /// `complete {container}` or `error`.
+    ///
+    /// # Errors
+    /// NOT_FOUND when it has no container; TIMEOUT when the agent does not answer; UNAVAILABLE; CANCELLED.
+    pub fn start(&self, options: StartOptions) -> Operation<StartResult> {
+        let (engine, id) = (self.engine.clone(), self.id.clone());
+        self.engine.inner.runner.run("workspace.start", async move |context| {
+            lifecycle::start(&engine.inner, &id, options, &context).await
+        })
+    }
+
+    /// As [`Workspace::start`], but a missing container is made anew with the options it was last made with.
+    ///
+    /// # Errors
+    /// Those of [`Workspace::create`].
+    pub fn ensure_running(&self, options: StartOptions) -> Operation<StartResult> {
+        let (engine, id) = (self.engine.clone(), self.id.clone());
+        self.engine.inner.runner.run("workspace.ensure_running", async move |context| {
+            lifecycle::ensure_running(&engine.inner, &id, options, &context).await
+        })
+    }
+
+    /// Stops the workspace: SIGTERM, then, after the grace, SIGKILL. One that does not run is left as it is. Events:
+    /// `stopping`; then `complete {container}` or `error`.
+    ///
+    /// # Errors
+    /// NOT_FOUND when it has no container; TIMEOUT when even SIGKILL does not end it; UNAVAILABLE.
+    pub fn stop(&self, options: StopOptions) -> Operation<StopResult> {
+        let (engine, id) = (self.engine.clone(), self.id.clone());
+        self.engine.inner.runner.run("workspace.stop", async move |context| {
+            lifecycle::stop(&engine.inner, &id, options, &context).await
+        })
+    }
+
+    /// Stops the workspace and removes its container, its writable snapshot and all that is in it. One that is not
+    /// there is no error. Once begun it completes, even when cancelled or after a crash. Events: `stopping`,
+    /// `deleting`; then `complete` or `error`.
+    ///
+    /// # Errors
+    /// TIMEOUT when even SIGKILL does not end its first process; UNAVAILABLE.
+    pub fn delete(&self, options: DeleteOptions) -> Operation<DeleteResult> {
+        let (engine, id) = (self.engine.clone(), self.id.clone());
+        self.engine.inner.runner.run("workspace.delete", async move |context| {
+            lifecycle::delete(&engine.inner, &id, options, &context).await
+        })
+    }
+
+    /// Commands inside.
+    pub fn exec(&self) -> Exec {
+        Exec::new(self.clone())
+    }
+
+    /// Files inside.
+    pub fn fs(&self) -> Fs {
+        Fs::new(self.clone())
+    }
+}

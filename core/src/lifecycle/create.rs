@@ -1,0 +1,342 @@
+use super::boot::{boot, halt};
+use super::info::describe;
+use super::journal::CreateIntent;
+use super::millis;
+use super::options;
+use super::recover::recover;
+use super::resolve::{Found, resolve};
+use super::start::start_existing;
+use crate::backend::{
+    Container, GuestMount, NetworkNamespace, NewContainer, NewSnapshot, PullRequest, PullTracker,
+    ResolvedUser, UnpackedImage,
+};
+use crate::config::Config;
+use crate::engine::EngineInner;
+use crate::error::{Error, Result};
+use crate::names::{ImageRef, WorkspaceId};
+use crate::operation::OperationContext;
+use crate::store::{JournalEntry, OperationKind, WorkspaceRecord};
+use crate::types::{CreateOptions, CreateResult, EventType, NetworkMode, Phases};
+use jiff::Timestamp;
+use rustix::fs::{Gid, Uid};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// PATH of a process whose image sets none, as containerd's `oci.WithDefaultPathEnv` has it.
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Makes a workspace, or leaves the one that is there as it is.
+pub(crate) async fn create(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    options: CreateOptions,
+    context: &OperationContext,
+) -> Result<CreateResult> {
+    let began = Instant::now();
+    options::check(&options, &inner.config)?;
+    inner.config.container_id(id)?;
+    check_agent(&inner.config)?;
+    let network = options.network.unwrap_or(inner.config.network.mode);
+    if network == NetworkMode::Cni {
+        inner.network.check(&options.ports)?;
+    }
+    let _guard = context.or_cancelled(inner.locks.acquire(id)).await?;
+    recover(inner, id).await?;
+
+    let mut phases = Phases::default();
+    if let Some(found) = resolve(inner, id).await? {
+        let started = options.start && start_existing(inner, id, &found, context, &mut phases).await?;
+        return finish(inner, id, &found, false, started, phases, began, context).await;
+    }
+    let found = build(inner, id, options.clone(), network, context, &mut phases).await?;
+    finish(inner, id, &found, true, options.start, phases, began, context).await
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the one place where all that a creation found out comes together"
+)]
+async fn finish(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    found: &Found,
+    created: bool,
+    started: bool,
+    mut phases: Phases,
+    began: Instant,
+    context: &OperationContext,
+) -> Result<CreateResult> {
+    let task = inner.backend.task(&found.container.id).await?;
+    let info = describe(inner, id, found, task.as_ref());
+    phases.total = millis(began);
+    let result = CreateResult {
+        workspace_id: id.to_string(),
+        container_id: info.container_id.clone(),
+        image: info.image.clone(),
+        snapshotter: info.snapshotter.clone(),
+        created,
+        started: started || info.task_running,
+        data_restored: false,
+        has_preserved_data: info.has_preserved_data,
+        phases_ms: phases,
+    };
+    context.complete_with(|event| event.container = Some(Box::new(info)));
+    Ok(result)
+}
+
+/// Makes a workspace that is not there. The caller holds its lock.
+pub(super) async fn build(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    options: CreateOptions,
+    network: NetworkMode,
+    context: &OperationContext,
+    phases: &mut Phases,
+) -> Result<Found> {
+    let image = choose_image(inner, id, &options).await?;
+    let name = image.to_string();
+    let snapshotter =
+        options.snapshotter.clone().unwrap_or_else(|| inner.config.containerd.snapshotter.clone());
+    let request = PullRequest {
+        image,
+        policy: options.pull_policy,
+        platform: None,
+        snapshotter: snapshotter.clone(),
+        credential: None,
+    };
+    let tracker = PullTracker::default();
+    let pull = inner.backend.pull(&request, &tracker, context.cancel_token());
+    let pulled = context.with_pull_progress(&name, &tracker, pull).await?;
+    (phases.pull, phases.unpack) = (pulled.pull_ms, pulled.unpack_ms);
+    let unpacked = inner.backend.unpacked_image(&name, None, &snapshotter).await?;
+    context.check_cancelled()?;
+
+    context.emit_kind(EventType::Creating);
+    let container_id = inner.config.container_id(id)?;
+    let intent = CreateIntent {
+        snapshot_key: format!("{container_id}-active-{}", Timestamp::now().as_nanosecond()),
+        container_id,
+        snapshotter,
+        image: name.clone(),
+        network: network == NetworkMode::Cni,
+        options: options.clone(),
+    };
+    inner.store.begin(&JournalEntry::new(context.id(), OperationKind::Create, id, &intent)?).await?;
+    match make(inner, id, &intent, &unpacked, network, context, phases).await {
+        Ok(container) => {
+            if options.image.is_some() {
+                inner.store.prefer_image(id, &name).await?;
+            }
+            let record = record(inner, id, &container, &options, options.start);
+            inner.store.finish(context.id(), Some(&record)).await?;
+            Ok(Found { container, record: Some(record), legacy: false })
+        }
+        Err(error) => {
+            // What cannot be undone now stays in the journal for the next who takes the lock.
+            match undo(inner, id, &intent).await {
+                Ok(()) => inner.store.finish(context.id(), None).await?,
+                Err(undo) => return Err(error.with("not_undone", undo)),
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Makes everything the intent names, in order.
+async fn make(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    intent: &CreateIntent,
+    image: &UnpackedImage,
+    network: NetworkMode,
+    context: &OperationContext,
+    phases: &mut Phases,
+) -> Result<Container> {
+    let began = Instant::now();
+    let snapshot = NewSnapshot {
+        snapshotter: intent.snapshotter.clone(),
+        key: intent.snapshot_key.clone(),
+        parent: image.top_snapshot.clone(),
+        labels: labels(&inner.config, id),
+    };
+    let netns = async {
+        match network {
+            NetworkMode::Cni => {
+                inner.network.namespace(&intent.container_id).await.map(NetworkNamespace::Path)
+            }
+            NetworkMode::Host => Ok(NetworkNamespace::Host),
+            NetworkMode::None => Ok(NetworkNamespace::Private),
+        }
+    };
+    let (prepared, netns) = tokio::join!(inner.backend.prepare_snapshot(&snapshot), netns);
+    prepared?;
+    let netns = netns?;
+    let user = if matches!(image.user.as_str(), "" | "0" | "root" | "0:0" | "root:root") {
+        ResolvedUser::default()
+    } else {
+        let data_dir = &inner.config.guest.data_dir;
+        inner.backend.prepare_user(&intent.snapshotter, &intent.snapshot_key, &image.user, data_dir).await?
+    };
+    let hostname = intent.options.hostname.clone().unwrap_or_else(|| options::default_hostname(id));
+    let run_dir = inner.config.run_dir(id);
+    make_run_dir(&run_dir, &user)?;
+    let files = inner.network.write_guest_files(&inner.config.etc_dir(id), &hostname, None)?;
+    let mut labels = labels(&inner.config, id);
+    labels.extend(intent.options.labels.clone());
+    let new = NewContainer {
+        id: intent.container_id.clone(),
+        image: intent.image.clone(),
+        snapshotter: intent.snapshotter.clone(),
+        snapshot_key: intent.snapshot_key.clone(),
+        labels,
+        args: vec![inner.config.guest.runtime_mount.join("bridge").display().to_string()],
+        env: environment(&inner.config, image, &intent.options),
+        working_dir: if image.working_dir.is_empty() { "/".to_owned() } else { image.working_dir.clone() },
+        user,
+        hostname,
+        mounts: mounts(&inner.config, run_dir, files.resolv_conf, files.hosts),
+        network: netns,
+        limits: intent.options.limits.clone(),
+    };
+    let container = inner.backend.create_container(&new).await?;
+    phases.create = millis(began);
+    context.check_cancelled()?;
+    if intent.options.start {
+        context.emit_kind(EventType::Starting);
+        boot(inner, id, &container, &intent.options.ports, false, context, phases).await?;
+    }
+    Ok(container)
+}
+
+/// Removes whatever of an intent has come to be. Does nothing twice, and touches only what bears the intent's own
+/// generated names: a container of the same name that stands on another snapshot is somebody else's.
+pub(super) async fn undo(inner: &EngineInner, id: &WorkspaceId, intent: &CreateIntent) -> Result<()> {
+    let container = inner.backend.container(&intent.container_id).await?;
+    let ours = container.as_ref().is_none_or(|container| container.snapshot_key == intent.snapshot_key);
+    if ours {
+        halt(inner, id, &intent.container_id, Duration::ZERO).await?;
+        inner.backend.delete_container(&intent.container_id).await?;
+        if intent.network {
+            inner.network.detach(&intent.container_id).await?;
+        }
+        remove_dirs(&inner.config, id)?;
+    }
+    inner.backend.remove_snapshot(&intent.snapshotter, &intent.snapshot_key).await?;
+    Ok(())
+}
+
+/// Removes a workspace's directories of sockets and of mounted files.
+pub(super) fn remove_dirs(config: &Config, id: &WorkspaceId) -> Result<()> {
+    for dir in [config.run_dir(id), config.etc_dir(id)] {
+        match std::fs::remove_dir_all(&dir) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(
+                    Error::io(e, "cannot remove the workspace's directory").with("path", dir.display())
+                );
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The image of a workspace: the one asked for, else the one its record or its id remembers, else the default.
+async fn choose_image(inner: &EngineInner, id: &WorkspaceId, options: &CreateOptions) -> Result<ImageRef> {
+    if let Some(image) = &options.image {
+        return ImageRef::parse(image);
+    }
+    if let Some(record) = inner.store.workspace(id).await? {
+        return ImageRef::parse(&record.image);
+    }
+    match inner.store.image_preference(id).await? {
+        Some(image) => ImageRef::parse(&image),
+        None => ImageRef::parse(&inner.config.default_image),
+    }
+}
+
+/// The record of a container.
+pub(super) fn record(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    container: &Container,
+    options: &CreateOptions,
+    auto_start: bool,
+) -> WorkspaceRecord {
+    WorkspaceRecord {
+        id: id.clone(),
+        container_id: container.id.clone(),
+        image: container.image.clone(),
+        namespace: inner.backend.namespace(),
+        snapshotter: container.snapshotter.clone(),
+        snapshot_key: container.snapshot_key.clone(),
+        container_path: inner.config.run_dir(id).display().to_string(),
+        auto_start,
+        options: options.clone(),
+        created_at: container.created_at,
+        updated_at: Timestamp::now(),
+    }
+}
+
+fn check_agent(config: &Config) -> Result<()> {
+    let agent = config.agent();
+    if agent.is_file() {
+        return Ok(());
+    }
+    Err(Error::failed_precondition(
+        "the agent is missing on this host: set runtime_dir to the directory that holds `bridge`",
+    )
+    .with("path", agent.display()))
+}
+
+/// The labels of everything that is a workspace's.
+fn labels(config: &Config, id: &WorkspaceId) -> std::collections::BTreeMap<String, String> {
+    let mut labels = config.names.labels.clone();
+    labels.insert(config.names.id_label.clone(), id.to_string());
+    labels
+}
+
+fn make_run_dir(dir: &Path, user: &ResolvedUser) -> Result<()> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|e| Error::io(e, "cannot make the socket directory").with("path", dir.display()))?;
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    rustix::fs::chown(dir, Some(uid), Some(gid)).map_err(|e| {
+        Error::io(e.into(), "cannot give the socket directory to the image's user")
+            .with("path", dir.display())
+    })
+}
+
+fn environment(config: &Config, image: &UnpackedImage, options: &CreateOptions) -> Vec<String> {
+    let mut env = Vec::with_capacity(image.env.len() + options.env.len() + 3);
+    if !image.env.iter().any(|entry| entry.starts_with("PATH=")) {
+        env.push(DEFAULT_PATH.to_owned());
+    }
+    env.extend(image.env.iter().cloned());
+    if let Some(zone) = &config.timezone {
+        env.push(format!("TZ={zone}"));
+    }
+    env.extend(options.env.iter().map(|(name, value)| format!("{name}={value}")));
+    let socket = config.guest.run_mount.join(super::layout::SOCKET);
+    env.push(format!("BRIDGE_SOCKET_PATH={}", socket.display()));
+    env
+}
+
+fn mounts(config: &Config, run_dir: PathBuf, resolv_conf: PathBuf, hosts: PathBuf) -> Vec<GuestMount> {
+    let read_only =
+        |source: PathBuf, target: &str| GuestMount { source, target: target.into(), read_only: true };
+    let mut mounts = vec![
+        GuestMount {
+            source: config.runtime_dir.clone(),
+            target: config.guest.runtime_mount.clone(),
+            read_only: true,
+        },
+        GuestMount { source: run_dir, target: config.guest.run_mount.clone(), read_only: false },
+        read_only(resolv_conf, "/etc/resolv.conf"),
+        read_only(hosts, "/etc/hosts"),
+    ];
+    let localtime = PathBuf::from("/etc/localtime");
+    if localtime.exists() {
+        mounts.push(read_only(localtime, "/etc/localtime"));
+    }
+    mounts
+}

@@ -1,0 +1,68 @@
+use super::resolve::{Found, resolve};
+use crate::backend::{NetworkNamespace, Task, TaskStatus};
+use crate::engine::EngineInner;
+use crate::error::{Error, Result};
+use crate::names::WorkspaceId;
+use crate::types::{NetworkInfo, NetworkMode, WorkspaceInfo, WorkspaceStatus};
+
+/// Looks at a workspace.
+///
+/// # Errors
+/// NOT_FOUND when it has no container.
+pub(crate) async fn info(inner: &EngineInner, id: &WorkspaceId) -> Result<WorkspaceInfo> {
+    let found = resolve(inner, id).await?.ok_or_else(|| missing(id))?;
+    let task = inner.backend.task(&found.container.id).await?;
+    Ok(describe(inner, id, &found, task.as_ref()))
+}
+
+pub(super) fn missing(id: &WorkspaceId) -> Error {
+    Error::not_found("there is no such workspace: create it").with("workspace", id)
+}
+
+/// A workspace as hosts see it.
+pub(super) fn describe(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    found: &Found,
+    task: Option<&Task>,
+) -> WorkspaceInfo {
+    let container = &found.container;
+    let status = status(task);
+    let running = status == WorkspaceStatus::Running;
+    let mode = match container.network {
+        NetworkNamespace::Host => NetworkMode::Host,
+        NetworkNamespace::Private if found.legacy => NetworkMode::Cni,
+        NetworkNamespace::Private => NetworkMode::None,
+        NetworkNamespace::Path(_) => NetworkMode::Cni,
+    };
+    let network = inner.network.info(&container.id).filter(|_| mode == NetworkMode::Cni);
+    WorkspaceInfo {
+        workspace_id: id.to_string(),
+        container_id: container.id.clone(),
+        image: container.image.clone(),
+        status,
+        namespace: inner.backend.namespace(),
+        container_path: inner.config.run_dir(id).display().to_string(),
+        task_running: running,
+        pid: task.filter(|_| running).map_or(0, |task| task.pid),
+        exit_code: task.and_then(|task| task.exit).map(|exit| exit.code),
+        has_preserved_data: inner.config.preserved_archive(id).is_file(),
+        legacy: found.legacy,
+        snapshotter: container.snapshotter.clone(),
+        snapshot_key: container.snapshot_key.clone(),
+        network: network.unwrap_or(NetworkInfo { mode, ..NetworkInfo::default() }),
+        labels: container.labels.clone(),
+        created_at: container.created_at.to_string(),
+        updated_at: container.updated_at.to_string(),
+    }
+}
+
+pub(super) fn status(task: Option<&Task>) -> WorkspaceStatus {
+    match task.map(|task| task.status) {
+        None | Some(TaskStatus::Created) => WorkspaceStatus::Created,
+        Some(TaskStatus::Running) => WorkspaceStatus::Running,
+        Some(TaskStatus::Paused) => WorkspaceStatus::Paused,
+        Some(TaskStatus::Stopped) => WorkspaceStatus::Stopped,
+        Some(TaskStatus::Unknown) => WorkspaceStatus::Unknown,
+    }
+}

@@ -1,0 +1,43 @@
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::names::{WorkspaceId, check_identifier};
+use std::path::PathBuf;
+
+/// Where a workspace's things are on the host, and what they are called.
+impl Config {
+    /// The name of a new workspace's container.
+    pub(super) fn container_id(&self, id: &WorkspaceId) -> Result<String> {
+        let name = format!("{}{}", self.names.container_prefix, id.container_suffix());
+        check_identifier("container", &name).map_err(|_| {
+            Error::invalid_argument("the workspace id makes too long a container name: use a shorter id")
+                .with("workspace", id)
+                .with("container", &name)
+        })?;
+        Ok(name)
+    }
+
+    /// The directory that is mounted at the guest's run mount: it holds the agent's sockets.
+    pub(crate) fn run_dir(&self, id: &WorkspaceId) -> PathBuf {
+        self.data_root.join("run").join(id.as_str())
+    }
+
+    /// The directory of the files mounted into the guest's `/etc`; nothing inside can write there.
+    pub(super) fn etc_dir(&self, id: &WorkspaceId) -> PathBuf {
+        self.data_root.join("etc").join(id.as_str())
+    }
+
+    /// The preserved archive of a workspace.
+    pub(super) fn preserved_archive(&self, id: &WorkspaceId) -> PathBuf {
+        self.data_root.join("backups").join(format!("{id}.tar.gz"))
+    }
+
+    /// The agent's binary on the host.
+    pub(super) fn agent(&self) -> PathBuf {
+        self.runtime_dir.join("bridge")
+    }
+}
+
+/// The agent's socket within its run directory.
+pub(super) const SOCKET: &str = "bridge.sock";
+/// The agent's second socket, which passes file descriptors.
+pub(super) const FD_SOCKET: &str = "bridge-fd.sock";

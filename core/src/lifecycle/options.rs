@@ -1,0 +1,127 @@
+//! Checks of the options of a creation, before anything is touched.
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::names::{ImageRef, WorkspaceId, check_identifier};
+use crate::types::{CreateOptions, Limits, NetworkMode};
+
+/// The least memory a container can start with: below it runc's own start is killed.
+const MIN_MEMORY: i64 = 6 << 20;
+/// The least processes and threads: the agent's own.
+const MIN_PIDS: i64 = 4;
+/// The longest host name: `HOST_NAME_MAX` of include/uapi/linux/limits.h is 64, a DNS label has at most 63 bytes.
+const MAX_HOSTNAME: usize = 63;
+/// The longest environment entry the kernel takes: `MAX_ARG_STRLEN`, 32 pages.
+const MAX_ENV: usize = 128 << 10;
+
+fn bad(field: &'static str, what: impl Into<String>) -> Error {
+    Error::invalid_argument(format!("malformed option {field}: {}", what.into())).with("field", field)
+}
+
+/// Checks every option.
+///
+/// # Errors
+/// INVALID_ARGUMENT that names the field.
+pub(super) fn check(options: &CreateOptions, config: &Config) -> Result<()> {
+    if let Some(image) = &options.image {
+        ImageRef::parse(image).map_err(|e| e.with("field", "image"))?;
+    }
+    if let Some(snapshotter) = &options.snapshotter {
+        check_identifier("snapshotter", snapshotter)?;
+    }
+    for (name, value) in &options.env {
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            return Err(bad("env", "a name is not empty and has no equals sign or NUL")
+                .with("name", format!("{name:?}")));
+        }
+        if name.len() + value.len() + 2 > MAX_ENV {
+            return Err(bad("env", "a variable has at most 128 KiB").with("name", name));
+        }
+    }
+    for (key, value) in &options.labels {
+        // containerd's labels.Validate: key and value together have at most 4096 bytes.
+        if key.is_empty() || key.len() + value.len() > 4096 {
+            return Err(bad("labels", "key and value together have 1 to 4096 bytes").with("label", key));
+        }
+        if *key == config.names.id_label || config.names.labels.contains_key(key) {
+            return Err(bad("labels", "this label is set by the library").with("label", key));
+        }
+    }
+    if let Some(name) = &options.hostname {
+        let ok = !name.is_empty()
+            && name.len() <= MAX_HOSTNAME
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !name.starts_with('-')
+            && !name.ends_with('-');
+        if !ok {
+            return Err(bad("hostname", "use 1 to 63 letters, digits and inner dashes")
+                .with("hostname", format!("{name:?}")));
+        }
+    }
+    if !options.ports.is_empty() && options.network.unwrap_or(config.network.mode) != NetworkMode::Cni {
+        return Err(bad("ports", "ports can be published only with the network mode cni"));
+    }
+    check_limits(&options.limits)
+}
+
+fn check_limits(limits: &Limits) -> Result<()> {
+    if let Some(cpus) = limits.cpus
+        && !(0.01..=1024.0).contains(&cpus)
+    {
+        return Err(bad("limits.cpus", "it may be 0.01 to 1024").with("value", cpus));
+    }
+    if let Some(memory) = limits.memory_bytes
+        && memory < MIN_MEMORY
+    {
+        return Err(bad("limits.memory_bytes", "it must be at least 6291456 (6 MiB)").with("value", memory));
+    }
+    if let Some(pids) = limits.pids
+        && !(MIN_PIDS..=4_194_304).contains(&pids)
+    {
+        return Err(bad("limits.pids", "it may be 4 to 4194304").with("value", pids));
+    }
+    Ok(())
+}
+
+/// The host name of a workspace that names none: its id, as far as a host name may hold it.
+pub(super) fn default_hostname(id: &WorkspaceId) -> String {
+    let name: String = id.as_str().replace('_', "-").chars().take(MAX_HOSTNAME).collect();
+    let name = name.trim_matches('-');
+    if name.is_empty() { "workspace".to_owned() } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+    use crate::types::PortMapping;
+
+    #[test]
+    fn absurd_options_are_refused_by_name() {
+        let parse = |json: &str| serde_json::from_str::<CreateOptions>(json).unwrap();
+        for (json, field) in [
+            (r#"{"limits":{"cpus":-1}}"#, "limits.cpus"),
+            (r#"{"limits":{"memory_bytes":1024}}"#, "limits.memory_bytes"),
+            (r#"{"limits":{"pids":0}}"#, "limits.pids"),
+            (r#"{"env":{"A=B":"x"}}"#, "env"),
+            (r#"{"env":{"":"x"}}"#, "env"),
+            (r#"{"labels":{"memoh.bot_id":"other"}}"#, "labels"),
+            (r#"{"hostname":"-x"}"#, "hostname"),
+            (r#"{"image":"A B"}"#, "image"),
+        ] {
+            let error = check(&parse(json), &Config::default()).expect_err(json);
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+            assert!(error.context().any(|(key, value)| key == "field" && value == field), "{error}");
+        }
+        let ports = CreateOptions::default().network(NetworkMode::None).ports(vec![PortMapping::tcp(80, 80)]);
+        assert!(check(&ports, &Config::default()).is_err());
+        assert!(check(&CreateOptions::default(), &Config::default()).is_ok());
+    }
+
+    #[test]
+    fn host_names_come_from_ids() {
+        for (id, name) in [("a_b", "a-b"), ("__", "workspace"), (&"x".repeat(64), &"x".repeat(63))] {
+            assert_eq!(default_hostname(&WorkspaceId::new(id).unwrap()), name);
+        }
+    }
+}

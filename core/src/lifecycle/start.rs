@@ -1,0 +1,137 @@
+use super::boot::{boot, halt};
+use super::create::{build, record};
+use super::info::{describe, missing};
+use super::recover::recover;
+use super::resolve::{Found, resolve};
+use super::{millis, options};
+use crate::backend::TaskStatus;
+use crate::engine::EngineInner;
+use crate::error::{Error, Result};
+use crate::names::WorkspaceId;
+use crate::operation::OperationContext;
+use crate::types::{CreateOptions, EventType, NetworkMode, Phases, StartOptions, StartOutcome, StartResult};
+use std::time::{Duration, Instant};
+
+/// Starts a workspace that is there.
+pub(crate) async fn start(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    _options: StartOptions,
+    context: &OperationContext,
+) -> Result<StartResult> {
+    let began = Instant::now();
+    let _guard = context.or_cancelled(inner.locks.acquire(id)).await?;
+    recover(inner, id).await?;
+    let found = resolve(inner, id).await?.ok_or_else(|| missing(id))?;
+    run(inner, id, found, context, began).await
+}
+
+/// Starts a workspace; one whose container is missing is made anew with the options it was last made with.
+pub(crate) async fn ensure_running(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    _options: StartOptions,
+    context: &OperationContext,
+) -> Result<StartResult> {
+    let began = Instant::now();
+    let _guard = context.or_cancelled(inner.locks.acquire(id)).await?;
+    recover(inner, id).await?;
+    if let Some(found) = resolve(inner, id).await? {
+        return run(inner, id, found, context, began).await;
+    }
+    let mut create = inner.store.workspace(id).await?.map_or_else(CreateOptions::default, |record| {
+        // The record's image decides, in its full form.
+        record.options.image(record.image)
+    });
+    create.start = true;
+    options::check(&create, &inner.config)?;
+    let network = create.network.unwrap_or(inner.config.network.mode);
+    if network == NetworkMode::Cni {
+        inner.network.check(&create.ports)?;
+    }
+    let mut phases = Phases::default();
+    let found = build(inner, id, create, network, context, &mut phases).await?;
+    complete(inner, id, &found, StartOutcome::Rebuilt, phases, began, context).await
+}
+
+async fn run(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    found: Found,
+    context: &OperationContext,
+    began: Instant,
+) -> Result<StartResult> {
+    let mut phases = Phases::default();
+    let started = start_existing(inner, id, &found, context, &mut phases).await?;
+    let outcome = if started { StartOutcome::Started } else { StartOutcome::AlreadyRunning };
+    complete(inner, id, &found, outcome, phases, began, context).await
+}
+
+async fn complete(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    found: &Found,
+    outcome: StartOutcome,
+    mut phases: Phases,
+    began: Instant,
+    context: &OperationContext,
+) -> Result<StartResult> {
+    let task = inner.backend.task(&found.container.id).await?;
+    let info = describe(inner, id, found, task.as_ref());
+    context.complete_with(|event| event.container = Some(Box::new(info)));
+    phases.total = millis(began);
+    Ok(StartResult { outcome, container_id: found.container.id.clone(), phases_ms: phases })
+}
+
+/// Starts a container that is there, unless it runs. Returns whether it was started. The caller holds the lock.
+pub(super) async fn start_existing(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    found: &Found,
+    context: &OperationContext,
+    phases: &mut Phases,
+) -> Result<bool> {
+    let container = &found.container;
+    match inner.backend.task(&container.id).await?.map(|task| task.status) {
+        Some(TaskStatus::Running) => {
+            remember(inner, id, found).await?;
+            return Ok(false);
+        }
+        Some(TaskStatus::Paused) => {
+            return Err(
+                Error::failed_precondition("the workspace is paused: resume it first").with("workspace", id)
+            );
+        }
+        None => {}
+        // Ended, or made by a process that was gone before it could start it: nothing of it runs.
+        Some(TaskStatus::Stopped | TaskStatus::Created | TaskStatus::Unknown) => {
+            halt(inner, id, &container.id, Duration::ZERO).await?;
+        }
+    }
+    context.check_cancelled()?;
+    context.emit_kind(EventType::Starting);
+    let options = found.record.as_ref().map(|record| record.options.clone()).unwrap_or_default();
+    if !found.legacy {
+        let hostname = options.hostname.clone().unwrap_or_else(|| options::default_hostname(id));
+        inner.network.write_guest_files(&inner.config.etc_dir(id), &hostname, None)?;
+    }
+    if let Err(error) = boot(inner, id, container, &options.ports, found.legacy, context, phases).await {
+        return match halt(inner, id, &container.id, Duration::ZERO).await {
+            Ok(_) => Err(error),
+            Err(undo) => Err(error.with("not_undone", undo)),
+        };
+    }
+    remember(inner, id, found).await?;
+    Ok(true)
+}
+
+/// Notes that the workspace is to run; an adopted one gets its record.
+async fn remember(inner: &EngineInner, id: &WorkspaceId, found: &Found) -> Result<()> {
+    match &found.record {
+        Some(record) if record.container_id == found.container.id => inner.store.set_running(id, true).await,
+        _ => {
+            let options = CreateOptions::default().image(found.container.image.clone());
+            inner.store.put_workspace(&record(inner, id, &found.container, &options, true)).await
+        }
+    }
+}

@@ -1,0 +1,110 @@
+use super::events::EventHub;
+use crate::backend::PullTracker;
+use crate::error::{Error, Result};
+use crate::types::{Event, EventType};
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How often progress is shown: 20 times a second at most.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What the body of an operation works with: its id, its events and its cancellation.
+#[derive(Debug, Clone)]
+pub(crate) struct OperationContext {
+    hub: Arc<EventHub>,
+    cancel: CancellationToken,
+    complete: Arc<Mutex<Event>>,
+}
+
+impl OperationContext {
+    pub(crate) fn new(hub: Arc<EventHub>, cancel: CancellationToken) -> Self {
+        let complete = Arc::new(Mutex::new(Event::new(EventType::Complete)));
+        Self { hub, cancel, complete }
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        self.hub.operation_id()
+    }
+
+    pub(crate) fn emit(&self, event: Event) {
+        self.hub.emit(event);
+    }
+
+    pub(crate) fn emit_kind(&self, kind: EventType) {
+        self.hub.emit(Event::new(kind));
+    }
+
+    /// Sets what the terminal event of a success carries.
+    pub(crate) fn complete_with(&self, fill: impl FnOnce(&mut Event)) {
+        fill(&mut self.complete.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(super) fn take_complete(&self) -> Event {
+        self.complete.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn cancel_token(&self) -> &CancellationToken {
+        &self.cancel
+    }
+
+    /// CANCELLED when the caller has cancelled: called between steps, before the point of no return.
+    pub(crate) fn check_cancelled(&self) -> Result<()> {
+        if self.cancel.is_cancelled() { Err(cancelled()) } else { Ok(()) }
+    }
+
+    /// Waits for `work`, unless the caller cancels. Only for work that leaves nothing behind when dropped, or whose
+    /// traces the undo of the operation knows.
+    pub(crate) async fn or_cancelled<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(cancelled()),
+            done = work => done,
+        }
+    }
+
+    /// Waits for a pull and shows its progress meanwhile, with `image` as the name. The last progress event shows the final counts.
+    pub(crate) async fn with_pull_progress<T>(
+        &self,
+        image: &str,
+        tracker: &PullTracker,
+        pull: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        tokio::pin!(pull);
+        let mut tick = tokio::time::interval(PROGRESS_INTERVAL);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut told = false;
+        let mut shown: Option<Event> = None;
+        let mut show = |this: &Self, told: &mut bool| {
+            if !*told {
+                match tracker.asked() {
+                    Some(true) => this.emit(Event::new(EventType::Pulling).image(image)),
+                    Some(false) => this.emit(Event::new(EventType::PullSkipped).image(image)),
+                    None => return,
+                }
+                *told = true;
+            }
+            if tracker.asked() == Some(true)
+                && let Some(event) = tracker.event()
+                && shown.as_ref() != Some(&event)
+            {
+                this.emit(event.clone());
+                shown = Some(event);
+            }
+        };
+        loop {
+            tokio::select! {
+                done = &mut pull => {
+                    show(self, &mut told);
+                    return done;
+                }
+                _ = tick.tick() => show(self, &mut told),
+            }
+        }
+    }
+}
+
+pub(crate) fn cancelled() -> Error {
+    Error::cancelled("the caller cancelled the operation")
+}

@@ -1,0 +1,21 @@
+use crate::names::WorkspaceId;
+use crate::types::CreateOptions;
+use jiff::Timestamp;
+
+/// What is kept of a workspace.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct WorkspaceRecord {
+    pub(crate) id: WorkspaceId,
+    pub(crate) container_id: String,
+    pub(crate) image: String,
+    pub(crate) namespace: String,
+    pub(crate) snapshotter: String,
+    pub(crate) snapshot_key: String,
+    pub(crate) container_path: String,
+    /// Whether it is to run: false once a user has stopped it.
+    pub(crate) auto_start: bool,
+    /// The options of its creation, for making its container anew.
+    pub(crate) options: CreateOptions,
+    pub(crate) created_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
+}

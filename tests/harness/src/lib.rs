@@ -1,0 +1,36 @@
+//! Real daemons and real images for dunnage's tests, benches and tours.
+//!
+//! - [`Containerd`]: a containerd with its own root, state, socket, namespaces and container network, in any of the
+//!   versions that dunnage supports.
+//! - [`Registry`]: a docker-registry on a loopback port, open or with a password.
+//! - [`fixtures`]: images made at run time, from the smallest to the broken.
+//!
+//! Nothing outlives the process that asked for it, whatever its end: a second process, the warden, owns all daemons
+//! and removes every trace as soon as its owner is gone. All calls block; in asynchronous tests they are short
+//! enough to be called directly, but the first use of a big fixture or of a fetched containerd takes seconds.
+//!
+//! The program `dunnage-harness` offers the same to hosts in other languages.
+
+mod apt;
+mod cni;
+mod containerd;
+mod error;
+pub mod fetch;
+pub mod fixtures;
+mod home;
+mod leaks;
+mod paths;
+mod proxy;
+mod registry;
+mod seed;
+mod teardown;
+pub mod warden;
+
+pub use cni::{Network, PLUGIN_DIR};
+pub use containerd::{Containerd, ContainerdOptions, Version};
+pub use error::{Context, Error, Result};
+pub use home::shut_down;
+pub use leaks::Leaks;
+pub use paths::{repository, target_dir};
+pub use proxy::{Counts, Fault, FaultProxy};
+pub use registry::{Auth, Registry, RegistryOptions};

@@ -1,0 +1,349 @@
+//! One request through the proxy.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION, RANGE, RETRY_AFTER,
+    WWW_AUTHENTICATE,
+};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::json;
+
+use super::body::{self, Pace, Plan};
+use super::counts::{Counters, bump};
+use super::fault::Fault;
+use super::token::{Grant, Tokens};
+
+/// An answer of the proxy.
+type Answer = Response<BoxBody<Bytes, std::io::Error>>;
+
+/// Blobs from this size on are layers, as far as the fault `corrupt` is concerned.
+const LAYER: u64 = 4096;
+
+/// The faults of the moment, with how often each may still strike.
+#[derive(Debug)]
+pub(super) struct Behaviour {
+    faults: Vec<(Fault, AtomicU64)>,
+    pace: Option<Arc<Pace>>,
+    tokens: Option<Tokens>,
+}
+
+impl Behaviour {
+    pub(super) fn new(faults: Vec<Fault>) -> Self {
+        let mut pace = None;
+        let mut tokens = None;
+        for fault in &faults {
+            match fault {
+                Fault::Throttle { bytes_per_second } => pace = Some(Arc::new(Pace::new(*bytes_per_second))),
+                Fault::Bearer { user, password, lifetime } => {
+                    tokens = Some(Tokens::new(user.clone(), password.clone(), *lifetime));
+                }
+                _ => {}
+            }
+        }
+        let faults = faults
+            .into_iter()
+            .map(|fault| {
+                let left = match &fault {
+                    Fault::Drop { times, .. }
+                    | Fault::Status { times, .. }
+                    | Fault::Stall { times, .. }
+                    | Fault::Corrupt { times }
+                    | Fault::WrongDigest { times } => *times,
+                    _ => 0,
+                };
+                (fault, AtomicU64::new(if left == 0 { u64::MAX } else { left }))
+            })
+            .collect();
+        Self { faults, pace, tokens }
+    }
+
+    /// Uses up one strike of the first fault that `pick` has something to say about.
+    fn strike<T>(&self, pick: impl Fn(&Fault) -> Option<T>) -> Option<T> {
+        self.faults.iter().find_map(|(fault, left)| {
+            let picked = pick(fault)?;
+            let used = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| match left {
+                0 => None,
+                u64::MAX => Some(u64::MAX),
+                some => Some(some - 1),
+            });
+            used.is_ok().then_some(picked)
+        })
+    }
+
+    fn has(&self, wanted: impl Fn(&Fault) -> bool) -> bool {
+        self.faults.iter().any(|(fault, _)| wanted(fault))
+    }
+}
+
+/// What a path asks for.
+enum Target<'a> {
+    Ping,
+    Token,
+    Manifest(&'a str),
+    Blob(&'a str),
+    Other,
+}
+
+fn target(path: &str) -> Target<'_> {
+    match path {
+        "/v2/" | "/v2" => return Target::Ping,
+        "/token" => return Target::Token,
+        _ => {}
+    }
+    let Some(rest) = path.strip_prefix("/v2/") else { return Target::Other };
+    if let Some((name, _)) = rest.rsplit_once("/manifests/") {
+        return Target::Manifest(name);
+    }
+    match rest.rsplit_once("/blobs/") {
+        Some((name, digest)) if digest.starts_with("sha256:") => Target::Blob(name),
+        _ => Target::Other,
+    }
+}
+
+/// Everything that requests share.
+#[derive(Debug)]
+pub(super) struct Handler {
+    upstream: SocketAddr,
+    front: SocketAddr,
+    store: SocketAddr,
+    client: Client<HttpConnector, Incoming>,
+    behaviour: Arc<RwLock<Arc<Behaviour>>>,
+    counters: Arc<Counters>,
+}
+
+impl Handler {
+    pub(super) fn new(
+        upstream: SocketAddr,
+        front: SocketAddr,
+        store: SocketAddr,
+        behaviour: Arc<RwLock<Arc<Behaviour>>>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        Self { upstream, front, store, client, behaviour, counters }
+    }
+
+    /// A request at the registry's own address.
+    pub(super) async fn front(&self, mut request: Request<Incoming>) -> Result<Answer, Infallible> {
+        let behaviour = Arc::clone(&self.behaviour.read().unwrap_or_else(PoisonError::into_inner));
+        bump(&self.counters.requests);
+        let path = request.uri().path().to_owned();
+        let target = target(&path);
+        self.count(&request, &target);
+        for (fault, _) in &behaviour.faults {
+            if let Fault::Delay { milliseconds } = fault {
+                tokio::time::sleep(Duration::from_millis(*milliseconds)).await;
+            }
+        }
+        if let Some(tokens) = &behaviour.tokens {
+            if let Target::Token = target {
+                return Ok(self.token(tokens, &request));
+            }
+            let repository = match target {
+                Target::Manifest(name) | Target::Blob(name) => name,
+                _ => "",
+            };
+            if !tokens.allows(header(&request, &AUTHORIZATION), repository) {
+                bump(&self.counters.unauthorized);
+                return Ok(self.challenge(repository));
+            }
+            // What opened this door would puzzle the registry behind it.
+            request.headers_mut().remove(AUTHORIZATION);
+        }
+        let wanted = matches!(target, Target::Manifest(_) | Target::Blob(_));
+        let refusal = behaviour.strike(|fault| match fault {
+            Fault::Status { code, retry_after, .. } if wanted => Some((*code, *retry_after)),
+            _ => None,
+        });
+        if let Some((code, retry_after)) = refusal {
+            bump(&self.counters.faults);
+            return Ok(refuse(code, retry_after));
+        }
+        let get_blob = matches!(target, Target::Blob(_)) && request.method() == Method::GET;
+        if get_blob && behaviour.has(|fault| *fault == Fault::Redirect) {
+            let place = format!("http://{}{path}", self.store);
+            return Ok(answer(StatusCode::TEMPORARY_REDIRECT, &[(LOCATION, &place)], ""));
+        }
+        Ok(self.forward(request, &behaviour, &target).await)
+    }
+
+    /// A request at the place that blobs are redirected to.
+    pub(super) async fn store(&self, request: Request<Incoming>) -> Result<Answer, Infallible> {
+        let behaviour = Arc::clone(&self.behaviour.read().unwrap_or_else(PoisonError::into_inner));
+        bump(&self.counters.redirected);
+        if request.headers().contains_key(AUTHORIZATION) {
+            bump(&self.counters.leaked_credentials);
+            return Ok(answer(StatusCode::BAD_REQUEST, &[], "only one way to authenticate is allowed"));
+        }
+        let path = request.uri().path().to_owned();
+        match target(&path) {
+            target @ Target::Blob(_) => Ok(self.forward(request, &behaviour, &target).await),
+            _ => Ok(answer(StatusCode::NOT_FOUND, &[], "there is nothing but blobs here")),
+        }
+    }
+
+    fn count(&self, request: &Request<Incoming>, target: &Target<'_>) {
+        let head = request.method() == Method::HEAD;
+        match target {
+            Target::Ping => bump(&self.counters.pings),
+            Target::Token => bump(&self.counters.tokens),
+            Target::Manifest(_) | Target::Blob(_) if head => bump(&self.counters.heads),
+            Target::Manifest(_) => bump(&self.counters.manifests),
+            Target::Blob(_) => {
+                bump(&self.counters.blobs);
+                if request.headers().contains_key(RANGE) {
+                    bump(&self.counters.ranges);
+                }
+            }
+            Target::Other => {}
+        }
+    }
+
+    fn token(&self, tokens: &Tokens, request: &Request<Incoming>) -> Answer {
+        let query = request.uri().query().unwrap_or_default();
+        match tokens.grant(query, header(request, &AUTHORIZATION)) {
+            Ok(Grant::Token(name, lifetime)) => {
+                let text = json!({ "token": name, "access_token": name, "expires_in": lifetime }).to_string();
+                answer(StatusCode::OK, &[(CONTENT_TYPE, "application/json")], &text)
+            }
+            Ok(Grant::Refused) => {
+                answer(StatusCode::UNAUTHORIZED, &[], r#"{"details":"wrong user or password"}"#)
+            }
+            Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, &[], &error.to_string()),
+        }
+    }
+
+    fn challenge(&self, repository: &str) -> Answer {
+        let mut way = format!("Bearer realm=\"http://{}/token\",service=\"dunnage\"", self.front);
+        if !repository.is_empty() {
+            way.push_str(&format!(",scope=\"repository:{repository}:pull\""));
+        }
+        let text = error_body("UNAUTHORIZED", "authentication required");
+        answer(
+            StatusCode::UNAUTHORIZED,
+            &[(WWW_AUTHENTICATE, &way), (CONTENT_TYPE, "application/json")],
+            &text,
+        )
+    }
+
+    /// Sends the request on and the answer back, with the faults that concern bodies.
+    async fn forward(
+        &self,
+        mut request: Request<Incoming>,
+        behaviour: &Behaviour,
+        target: &Target<'_>,
+    ) -> Answer {
+        if behaviour.has(|fault| *fault == Fault::NoRange) {
+            request.headers_mut().remove(RANGE);
+        }
+        let get = request.method() == Method::GET;
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        let Ok(uri) = format!("http://{}{path}", self.upstream).parse::<Uri>() else {
+            return answer(StatusCode::BAD_REQUEST, &[], "the path is malformed");
+        };
+        *request.uri_mut() = uri;
+        // The client names the registry it sees; the one behind builds its own addresses from that.
+        let host = HeaderValue::from_str(&self.front.to_string());
+        if let Ok(host) = host {
+            request.headers_mut().insert(HOST, host);
+        }
+        let response = match self.client.request(request).await {
+            Ok(response) => response,
+            Err(error) => return answer(StatusCode::BAD_GATEWAY, &[], &error.to_string()),
+        };
+        if !get || !response.status().is_success() {
+            return response.map(|body| body.map_err(std::io::Error::other).boxed());
+        }
+        match target {
+            Target::Blob(_) => self.pass_blob(response, behaviour),
+            Target::Manifest(_) => self.pass_manifest(response, behaviour).await,
+            _ => response.map(|body| body.map_err(std::io::Error::other).boxed()),
+        }
+    }
+
+    fn pass_blob(&self, mut response: Response<Incoming>, behaviour: &Behaviour) -> Answer {
+        if behaviour.has(|fault| *fault == Fault::NoRange) {
+            response.headers_mut().remove(ACCEPT_RANGES);
+        }
+        let length = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        let length: u64 = length.and_then(|text| text.parse().ok()).unwrap_or(0);
+        let plan = Plan {
+            cut_at: behaviour.strike(|fault| match fault {
+                Fault::Drop { after, .. } if *after < length => Some(*after),
+                _ => None,
+            }),
+            stall_at: behaviour.strike(|fault| match fault {
+                Fault::Stall { after, .. } if *after < length => Some(*after),
+                _ => None,
+            }),
+            flip_at: behaviour.strike(|fault| match fault {
+                Fault::Corrupt { .. } if length >= LAYER => Some(length / 2),
+                _ => None,
+            }),
+            pace: behaviour.pace.clone(),
+        };
+        response.map(|upstream| body::pipe(upstream, plan, Arc::clone(&self.counters)).boxed())
+    }
+
+    async fn pass_manifest(&self, response: Response<Incoming>, behaviour: &Behaviour) -> Answer {
+        let spoil = behaviour.strike(|fault| matches!(fault, Fault::WrongDigest { .. }).then_some(()));
+        if spoil.is_none() {
+            return response.map(|body| body.map_err(std::io::Error::other).boxed());
+        }
+        bump(&self.counters.faults);
+        let (mut parts, upstream) = response.into_parts();
+        let Ok(bytes) = upstream.collect().await else {
+            return answer(StatusCode::BAD_GATEWAY, &[], "the registry broke off");
+        };
+        let mut bytes = bytes.to_bytes().to_vec();
+        bytes.push(b' ');
+        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+        Response::from_parts(parts, full(bytes))
+    }
+}
+
+fn header<'a>(request: &'a Request<Incoming>, name: &HeaderName) -> Option<&'a str> {
+    request.headers().get(name)?.to_str().ok()
+}
+
+fn refuse(code: u16, retry_after: Option<u64>) -> Answer {
+    let status = StatusCode::from_u16(code).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    let name = if code == 429 { "TOOMANYREQUESTS" } else { "UNAVAILABLE" };
+    let text = error_body(name, "refused on purpose");
+    let seconds = retry_after.map(|seconds| seconds.to_string());
+    let mut headers = vec![(CONTENT_TYPE, "application/json")];
+    headers.extend(seconds.as_deref().map(|seconds| (RETRY_AFTER, seconds)));
+    answer(status, &headers, &text)
+}
+
+/// The shape in which registries tell errors.
+fn error_body(code: &str, message: &str) -> String {
+    json!({ "errors": [{ "code": code, "message": message }] }).to_string()
+}
+
+fn answer(status: StatusCode, headers: &[(HeaderName, &str)], text: &str) -> Answer {
+    let mut response = Response::new(full(text.as_bytes().to_vec()));
+    *response.status_mut() = status;
+    for (name, value) in headers {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+fn full(bytes: Vec<u8>) -> BoxBody<Bytes, std::io::Error> {
+    Full::new(Bytes::from(bytes)).map_err(|never| match never {}).boxed()
+}

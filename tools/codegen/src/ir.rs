@@ -1,0 +1,161 @@
+//! The neutral picture of the API that every emitter reads: operations, types and error kinds, without Rust in it.
+
+use dunnage::catalog::{Bytes, Target};
+use serde_json::Value;
+
+/// All of the API.
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// The version of the library, such as `0.1.0`.
+    pub version: String,
+    /// The operations, in the catalogue's order.
+    pub operations: Vec<Operation>,
+    /// Every struct and enum that an operation, the configuration or an event needs, ordered by name.
+    pub types: Vec<TypeDef>,
+    /// The error kinds, in the order of their numbers.
+    pub errors: Vec<ErrorDef>,
+}
+
+/// The struct that an engine is opened with.
+pub const CONFIG_TYPE: &str = "Config";
+/// The struct that an event callback takes.
+pub const EVENT_TYPE: &str = "Event";
+
+/// One operation.
+#[derive(Debug, Clone)]
+pub struct Operation {
+    /// `noun.verb`.
+    pub name: String,
+    /// What stands before the dot.
+    pub noun: String,
+    /// What stands after it.
+    pub verb: String,
+    /// What it is called on.
+    pub target: Target,
+    /// One sentence or more.
+    pub summary: String,
+    /// Fields of the options that languages with positional arguments take first, in order.
+    pub arguments: Vec<String>,
+    /// Whether it is a multi-step write with events.
+    pub events: bool,
+    /// Which bytes travel beside its JSON; such operations are written by hand in each binding.
+    pub bytes: Bytes,
+    /// The name of its options' type.
+    pub options: String,
+    /// The name of its result's type; none when it has no result.
+    pub result: Option<String>,
+}
+
+impl Operation {
+    /// Whether it is called with JSON alone, so that its face can be generated.
+    pub fn is_json(&self) -> bool {
+        self.bytes == Bytes::None
+    }
+}
+
+/// A struct or an enum.
+#[derive(Debug, Clone)]
+pub struct TypeDef {
+    /// Its name, in CamelCase.
+    pub name: String,
+    /// Paragraphs, each on one line, parted by an empty line.
+    pub docs: String,
+    /// Whether a caller writes it: it is, or is part of, options or the configuration.
+    pub input: bool,
+    /// Whether the library writes it: it is, or is part of, a result or an event.
+    pub output: bool,
+    /// What it is made of.
+    pub shape: Shape,
+    /// The JSON Schema it was read from; references to others are `#/$defs/<name>`.
+    pub schema: Value,
+}
+
+/// What a type is made of.
+#[derive(Debug, Clone)]
+pub enum Shape {
+    /// An object with these fields.
+    Struct(Vec<Field>),
+    /// One of these strings.
+    Enum(Vec<Variant>),
+}
+
+/// A field of a struct.
+#[derive(Debug, Clone)]
+pub struct Field {
+    /// Its name in JSON.
+    pub name: String,
+    /// Paragraphs, each on one line, parted by an empty line.
+    pub docs: String,
+    /// What it holds.
+    pub ty: Type,
+    /// Whether it may be absent or null, with a meaning of its own.
+    pub nullable: bool,
+    /// As input: whether the caller must give it.
+    pub must_give: bool,
+    /// As output: whether it is always there.
+    pub always_present: bool,
+    /// As input: what it is when absent; none for fields that are nullable or must be given.
+    pub default: Option<Value>,
+}
+
+/// A string of an enum.
+#[derive(Debug, Clone)]
+pub struct Variant {
+    /// The string in JSON.
+    pub value: String,
+    /// What it means.
+    pub docs: String,
+}
+
+/// What a field holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Type {
+    /// Text.
+    String,
+    /// True or false.
+    Bool,
+    /// A whole number.
+    Int {
+        /// How many bits hold it: 8, 16, 32 or 64.
+        bits: u8,
+        /// Whether it may be negative.
+        signed: bool,
+    },
+    /// A number.
+    Float,
+    /// A list of these.
+    List(Box<Type>),
+    /// An object with any keys and these values.
+    Map(Box<Type>),
+    /// The struct or enum of this name.
+    Named(String),
+}
+
+/// One kind of error.
+#[derive(Debug, Clone)]
+pub struct ErrorDef {
+    /// The stable name, such as `NOT_FOUND`.
+    pub name: String,
+    /// The stable number, never 0.
+    pub number: i32,
+    /// What it means and what to do about it; one paragraph.
+    pub meaning: String,
+}
+
+impl Api {
+    /// The type of this name.
+    pub fn type_named(&self, name: &str) -> Option<&TypeDef> {
+        self.types.iter().find(|t| t.name == name)
+    }
+
+    /// The nouns in the catalogue's order.
+    pub fn nouns(&self) -> Vec<&str> {
+        let mut nouns: Vec<&str> = Vec::new();
+        for operation in &self.operations {
+            if !nouns.contains(&operation.noun.as_str()) {
+                nouns.push(&operation.noun);
+            }
+        }
+        nouns
+    }
+}
