@@ -4,7 +4,7 @@
 mod rows;
 mod spec;
 
-pub use spec::{Bytes, OperationSpec, Target};
+pub use spec::{Bytes, OperationSpec, Target, parse};
 
 use crate::engine::{CallOptions, Engine};
 use crate::error::{Error, Result};
