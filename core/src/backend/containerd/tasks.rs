@@ -82,6 +82,10 @@ pub(super) async fn kill(client: &Client, container: &str, signal: i32, all: boo
             .with("signal", signal)
             .with("container", container));
     };
+    // 1.6 says yes to a signal for all processes of a task that has ended. It has none left: they end with the first one.
+    if all && !get(client, container).await?.is_some_and(|task| task.exit.is_none()) {
+        return Ok(false);
+    }
     let request = client.request(KillRequest {
         container_id: container.to_owned(),
         exec_id: String::new(),
