@@ -14,13 +14,15 @@ use dunnage_bridge::bridgepb::container_service_client::ContainerServiceClient;
 use dunnage_bridge::bridgepb::{DeleteFileRequest, ExecInput, ReadRawRequest, StatRequest, WriteRawChunk};
 use dunnage_bridge::v1::fd_request::Op;
 use dunnage_bridge::v1::{FdCommit, FdOpenRead, FdOpenWrite, FdRequest, FdResponse};
-use dunnage_bridge::{CONNECTION_WINDOW, FD_SOCKET_NAME, MAX_FRAME_SIZE, MAX_MESSAGE_SIZE, RAW_CHUNK_SIZE, STREAM_WINDOW};
+use dunnage_bridge::{
+    CONNECTION_WINDOW, FD_SOCKET_NAME, MAX_FRAME_SIZE, MAX_MESSAGE_SIZE, RAW_CHUNK_SIZE, STREAM_WINDOW,
+};
 use hyper_util::rt::TokioIo;
 use prost::Message;
 use prost::bytes::Bytes;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrUnix,
-    SocketType, connect, recvmsg, sendmsg, socket,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendFlags,
+    SocketAddrUnix, SocketType, connect, recvmsg, sendmsg, socket,
 };
 use tonic::transport::{Channel, Endpoint};
 

@@ -71,7 +71,9 @@ fn function(operation: &Operation, out: &mut String) {
     write_docs(out, &what, "/// ", WIDTH);
     out.push_str("///\n/// # Safety\n");
     let pointers = match on_workspace {
-        true => "`engine` is alive; `workspace_id` and `options` are NUL-terminated or NULL; the others may be NULL.",
+        true => {
+            "`engine` is alive; `workspace_id` and `options` are NUL-terminated or NULL; the others may be NULL."
+        }
         false => "`engine` is alive; `options` is NUL-terminated or NULL; the others may be NULL.",
     };
     write_docs(out, pointers, "/// ", WIDTH);
@@ -88,10 +90,8 @@ fn function(operation: &Operation, out: &mut String) {
     out.push_str("    // SAFETY: the caller keeps the promises above.\n");
     let workspace = if on_workspace { "Some(workspace_id)" } else { "None" };
     let result = if operation.result.is_some() { "result" } else { "std::ptr::null_mut()" };
-    let call = format!(
-        "door::json(\"{}\", engine, {workspace}, options, call, {result}, error)",
-        operation.name
-    );
+    let call =
+        format!("door::json(\"{}\", engine, {workspace}, options, call, {result}, error)", operation.name);
     // Laid out as rustfmt does it.
     if call.len() + "    unsafe {  }".len() <= WIDTH {
         let _ = writeln!(out, "    unsafe {{ {call} }}");

@@ -10,7 +10,10 @@ async fn a_command_runs_with_its_streams_kept_apart() {
     let fixture = Fixture::start().await;
     let output = fixture
         .client()
-        .run(&sh("cat; echo err >&2; echo $NAME; pwd; exit 7").env([("NAME".into(), "v w".into())]), Bytes::from("in"))
+        .run(
+            &sh("cat; echo err >&2; echo $NAME; pwd; exit 7").env([("NAME".into(), "v w".into())]),
+            Bytes::from("in"),
+        )
         .await
         .unwrap();
     assert_eq!(output.result.exit_code, 7);
@@ -73,11 +76,15 @@ async fn malformed_commands_are_refused_before_anything_is_sent() {
     let client = fixture.client();
     let env = |name: &str, value: &str| sh("x").env([(name.to_owned(), value.to_owned())]);
     let long = "x".repeat(200_000);
-    for options in [sh(""), sh("a\0b"), sh(&long), env("", "x"), env("A=B", "x"), env("A", "\0"), sh("x").work_dir("")] {
+    for options in
+        [sh(""), sh("a\0b"), sh(&long), env("", "x"), env("A=B", "x"), env("A", "\0"), sh("x").work_dir("")]
+    {
         let error = client.run(&options, Bytes::new()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
     }
-    for options in [spawn("x").cols(3_u32), spawn("x").pty(true).cols(0_u32), spawn("x").pty(true).rows(70_000_u32)] {
+    for options in
+        [spawn("x").cols(3_u32), spawn("x").pty(true).cols(0_u32), spawn("x").pty(true).rows(70_000_u32)]
+    {
         assert_eq!(client.spawn(&options).await.unwrap_err().kind(), ErrorKind::InvalidArgument);
     }
 }
@@ -131,7 +138,8 @@ async fn one_task_reads_while_another_writes() {
 async fn signals_reach_the_group_even_behind_input_nobody_reads() {
     let fixture = Fixture::start().await;
     let client = fixture.client();
-    let process = Arc::new(client.spawn(&spawn("trap 'exit 5' USR1; while :; do sleep 0.05; done")).await.unwrap());
+    let process =
+        Arc::new(client.spawn(&spawn("trap 'exit 5' USR1; while :; do sleep 0.05; done")).await.unwrap());
     tokio::time::sleep(Duration::from_millis(100)).await;
     process.signal(10).await.unwrap();
     assert_eq!(process.wait().await.unwrap().exit_code, 5);
@@ -163,7 +171,8 @@ async fn a_dropped_process_is_ended_even_behind_input_nobody_reads() {
 
     let process = client.spawn(&spawn("exec sleep 60")).await.unwrap();
     let pid = process.pid().unwrap();
-    let stuck = tokio::time::timeout(Duration::from_millis(300), process.write_stdin(vec![0; 32 << 20])).await;
+    let stuck =
+        tokio::time::timeout(Duration::from_millis(300), process.write_stdin(vec![0; 32 << 20])).await;
     assert!(stuck.is_err());
     drop(process);
     eventually("the stuck process ends", || !alive(pid)).await;
@@ -174,8 +183,10 @@ async fn a_dropped_run_is_ended() {
     let fixture = Fixture::start().await;
     let mark = fixture.data().join("pid");
     let client = fixture.client();
-    let run = tokio::spawn(async move { client.run(&sh("echo $$ > pid; exec sleep 60"), Bytes::new()).await });
-    eventually("the command starts", || std::fs::read_to_string(&mark).is_ok_and(|s| s.ends_with('\n'))).await;
+    let run =
+        tokio::spawn(async move { client.run(&sh("echo $$ > pid; exec sleep 60"), Bytes::new()).await });
+    eventually("the command starts", || std::fs::read_to_string(&mark).is_ok_and(|s| s.ends_with('\n')))
+        .await;
     let pid = std::fs::read_to_string(&mark).unwrap().trim().parse().unwrap();
     assert!(alive(pid));
     run.abort();

@@ -113,7 +113,12 @@ async fn a_restart_between_calls_is_never_seen() {
         // Ready by another pool: this one's connection is the dead one's.
         let other = Fixture::idle();
         let target = BridgeTarget::Socket(fixture.socket());
-        other.pool.client("o", target).wait_ready(Duration::from_secs(10), &CancellationToken::new()).await.unwrap();
+        other
+            .pool
+            .client("o", target)
+            .wait_ready(Duration::from_secs(10), &CancellationToken::new())
+            .await
+            .unwrap();
         let output = client.run(&sh("echo again"), Bytes::new()).await.unwrap();
         assert_eq!(output.stdout, "again\n", "round {round}");
         client.write(&write("f"), vec![1; 300_000].into()).await.unwrap();
@@ -129,7 +134,8 @@ async fn two_hundred_calls_at_once() {
         tokio::spawn(async move {
             match i % 4 {
                 0 => {
-                    let output = client.run(&sh(&format!("echo {i}; sleep 0.2")), Bytes::new()).await.unwrap();
+                    let output =
+                        client.run(&sh(&format!("echo {i}; sleep 0.2")), Bytes::new()).await.unwrap();
                     assert_eq!(output.stdout, format!("{i}\n"));
                 }
                 1 => {

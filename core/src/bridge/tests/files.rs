@@ -79,7 +79,11 @@ async fn a_directory_longer_than_one_message_is_listed_whole() {
     for i in 0..60_000 {
         std::fs::write(fixture.data().join(format!("{long}{i:06}")), "").unwrap();
     }
-    let list = fixture.client().list(&ListDirOptions::default().path("/data/../".to_owned() + &text(&fixture.data()))).await.unwrap();
+    let list = fixture
+        .client()
+        .list(&ListDirOptions::default().path("/data/../".to_owned() + &text(&fixture.data())))
+        .await
+        .unwrap();
     assert_eq!(list.entries.len(), 60_000);
     assert!(list.problems.is_empty());
     assert!(list.entries.is_sorted_by(|a, b| a.path < b.path));
@@ -91,7 +95,10 @@ async fn text_is_read_by_lines() {
     let client = fixture.client();
     let lines: String = (1..=500).map(|i| format!("line {i}\n")).collect();
     client.write(&write("t"), lines.into()).await.unwrap();
-    let part = client.read_text(&ReadTextOptions::default().path("t").line_offset(3_u32).n_lines(2_u32)).await.unwrap();
+    let part = client
+        .read_text(&ReadTextOptions::default().path("t").line_offset(3_u32).n_lines(2_u32))
+        .await
+        .unwrap();
     assert_eq!(part.content.trim_end(), "line 3\nline 4");
     assert_eq!((part.total_lines, part.binary), (500, false));
     let whole = client.read_text(&ReadTextOptions::default().path("t")).await.unwrap();
@@ -118,7 +125,8 @@ async fn bad_paths_are_refused_before_anything_is_sent() {
     }
     for path in ["/", "//", "/x/..", ".."] {
         let path = if path == ".." { "../".repeat(40) } else { path.to_owned() };
-        let error = client.remove(&RemoveOptions::default().path(path.clone()).recursive(true)).await.unwrap_err();
+        let error =
+            client.remove(&RemoveOptions::default().path(path.clone()).recursive(true)).await.unwrap_err();
         assert_eq!((error.kind(), error.operation()), (ErrorKind::PermissionDenied, "fs.remove"), "{path}");
         let rename = RenameOptions::default().from(path).to("x");
         assert_eq!(kind(client.rename(&rename).await), ErrorKind::PermissionDenied);
@@ -141,7 +149,10 @@ async fn what_is_no_regular_file_is_refused_without_waiting() {
         let result = tokio::time::timeout(Duration::from_secs(3), client.read(&read(path))).await.unwrap();
         assert_eq!(kind(result), ErrorKind::FailedPrecondition, "{path}");
     }
-    assert_eq!(kind(client.write(&write("."), Bytes::from_static(b"x")).await), ErrorKind::FailedPrecondition);
+    assert_eq!(
+        kind(client.write(&write("."), Bytes::from_static(b"x")).await),
+        ErrorKind::FailedPrecondition
+    );
     // Files that the kernel makes up have no length and still have content: they go over gRPC.
     let status = client.read(&read("/proc/self/status")).await.unwrap();
     assert!(status.starts_with(b"Name:"));

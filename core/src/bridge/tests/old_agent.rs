@@ -124,7 +124,8 @@ async fn commands_run_as_far_as_the_old_service_goes() {
         let endless = client.run(&sh("sleep 0.1; echo x").timeout_ms(0_u64), Bytes::new()).await.unwrap();
         assert_eq!(endless.stdout, "x\n");
 
-        let process = client.spawn(&spawn("stty size; cat").pty(true).cols(90_u32).rows(20_u32)).await.unwrap();
+        let process =
+            client.spawn(&spawn("stty size; cat").pty(true).cols(90_u32).rows(20_u32)).await.unwrap();
         assert_eq!(process.pid(), None);
         assert_eq!(process.next_output().await.unwrap().unwrap().1, "20 90\r\n");
         assert_eq!(process.signal(15).await.unwrap_err().kind(), ErrorKind::Unsupported);
