@@ -2,10 +2,12 @@
 // a directory of its own, `fresh()` for workspace ids, and `named` for those to delete; it resolves with why it was
 // skipped, or with nothing.
 import assert from 'node:assert/strict';
-import { readdirSync } from 'node:fs';
+import { execFile } from 'node:child_process';
 import { once } from 'node:events';
+import { readdirSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import { DunnageError, Engine } from '../../../bindings-node/dist/index.mjs';
 import { eventsFault } from './match.mjs';
@@ -229,6 +231,15 @@ export const native = {
     const began = Date.now();
     await Promise.race([run.catch(() => undefined), sleep(10_000, undefined, { ref: false })]);
     assert.ok(Date.now() - began < 9_000, 'the command still runs after the engine was closed');
+    // A process that never closes its engine ends all the same, and says nothing.
+    const third = await running(context);
+    const source = `
+      import { Engine } from '${new URL('../../../bindings-node/dist/index.mjs', import.meta.url)}';
+      const engine = await Engine.open(${JSON.stringify(context.config)});
+      const { stdout } = await engine.workspace('${third.id}').exec.run('echo here');
+      process.stdout.write(stdout);`;
+    const child = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', source], { timeout: 20_000 });
+    assert.deepEqual([child.stdout, child.stderr], ['here\n', '']);
   },
 
   'native.process': async (context) => {
