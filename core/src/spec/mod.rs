@@ -35,8 +35,7 @@ impl HostTraits {
     /// The traits of this host.
     pub(crate) fn detect() -> Self {
         // CGROUP2_SUPER_MAGIC of linux/magic.h.
-        const CGROUP2: i64 = 0x6367_7270;
-        let cgroup_v2 = rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|fs| fs.f_type as i64 == CGROUP2);
+        let cgroup_v2 = rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|fs| fs.f_type == 0x6367_7270);
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
         Self { cgroup_v2, open_files: limit.maximum.unwrap_or(u64::MAX) }
     }
