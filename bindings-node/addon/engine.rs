@@ -35,7 +35,7 @@ pub fn open_engine(env: &Env, config: Option<String>, file: Option<String>) -> n
 /// The library's version.
 #[napi]
 pub fn library_version() -> &'static str {
-    dunnage::VERSION
+    env!("CARGO_PKG_VERSION")
 }
 
 #[napi]

@@ -1,4 +1,5 @@
 use crate::engine::{buffer, json};
+use crate::failure::to_js;
 use crate::promise::promise;
 use bytes::Bytes;
 use dunnage::{Output, Process, StreamKind};
@@ -76,14 +77,28 @@ impl NativeProcess {
     #[napi(catch_unwind)]
     pub fn close_stdin<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         let process = self.process.clone();
-        promise(env, async move { process.close_stdin().await })
+        promise(env, async move {
+            process.close_stdin().await;
+            Ok(())
+        })
+    }
+
+    /// Its process id inside; none where the agent is too old to tell.
+    #[napi(getter)]
+    pub fn pid(&self) -> Option<i32> {
+        self.process.pid()
+    }
+
+    /// Throws away its output from here on.
+    #[napi]
+    pub fn discard_output(&self) {
+        self.process.discard_output();
     }
 
     /// Sets the size of its terminal.
     #[napi(catch_unwind)]
-    pub fn resize<'env>(&self, env: &'env Env, cols: u32, rows: u32) -> napi::Result<Object<'env>> {
-        let process = self.process.clone();
-        promise(env, async move { process.resize(cols, rows).await })
+    pub fn resize(&self, cols: u32, rows: u32) -> napi::Result<()> {
+        self.process.resize(cols, rows).map_err(|e| to_js(&e))
     }
 
     /// Sends a signal to its process group.
@@ -100,10 +115,10 @@ impl NativeProcess {
         promise(env, async move { json(&process.wait().await?) })
     }
 
-    /// Kills its process group with SIGKILL.
+    /// Kills its process group with SIGKILL and waits for its end.
     #[napi(catch_unwind)]
     pub fn kill<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         let process = self.process.clone();
-        promise(env, async move { process.kill().await })
+        promise(env, async move { json(&process.kill().await?) })
     }
 }

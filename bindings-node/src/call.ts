@@ -149,7 +149,7 @@ export async function plain<T>(link: Link, operation: string, positional: object
     throw invalidArgument('this call has no events: leave onEvent out', operation, { field: 'onEvent' });
   }
   const result = await run(operation, options, (call) => link.engine.call(operation, link.workspace, text, call));
-  return JSON.parse(result) as T;
+  return (JSON.parse(result) ?? undefined) as T;
 }
 
 /**
@@ -175,7 +175,7 @@ export function operate<T>(
       watch,
       onEvent,
     );
-    return JSON.parse(result) as T;
+    return (JSON.parse(result) ?? undefined) as T;
   });
 }
 

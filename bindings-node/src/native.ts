@@ -14,19 +14,21 @@ export interface NativeChunk {
 
 /** A command with its streams open. */
 export interface NativeProcess {
+  readonly pid: number | null;
+  discardOutput(): void;
   nextOutput(): Promise<NativeChunk | null>;
   writeStdin(data: Uint8Array): Promise<void>;
   closeStdin(): Promise<void>;
-  resize(cols: number, rows: number): Promise<void>;
+  resize(cols: number, rows: number): void;
   signal(number: number): Promise<void>;
   wait(): Promise<string>;
-  kill(): Promise<void>;
+  kill(): Promise<string>;
 }
 
 /** A file that is open for reading. */
 export interface NativeFileReader {
   next(): Promise<Buffer | null>;
-  close(): Promise<void>;
+  close(): void;
 }
 
 /** A file that is open for writing. */

@@ -36,7 +36,7 @@ class Output {
         wanted(this);
       },
       destroy(error, done): void {
-        // What comes for a destroyed stream is dropped, so that the other one goes on.
+        // What comes for a destroyed stream is dropped, so that the other one, and the command, go on.
         wanted(this);
         done(error);
       },
@@ -98,6 +98,8 @@ function stdin(native: NativeProcess): Writable {
  * full pipe. The command's process group is killed when this object is disposed of or garbage collected.
  */
 export class Process implements AsyncDisposable {
+  /** Its process id inside the workspace; undefined where the agent is too old to tell. */
+  readonly pid: number | undefined;
   /** Its stdin. End it for commands that read to the end of their input. */
   readonly stdin: Writable;
   /** Its stdout; with a terminal, all its output. */
@@ -112,6 +114,7 @@ export class Process implements AsyncDisposable {
   /** @internal */
   constructor(native: NativeProcess, signal: AbortSignal | undefined) {
     this.#native = native;
+    this.pid = native.pid ?? undefined;
     this.stdin = stdin(native);
     const output = new Output(native);
     this.stdout = output.stdout;
@@ -140,16 +143,20 @@ export class Process implements AsyncDisposable {
   /**
    * Sets the size of its terminal.
    *
-   * @throws {DunnageError} FAILED_PRECONDITION when it has none or has ended.
+   * @throws {DunnageError} INVALID_ARGUMENT unless both are 1 to 65535; FAILED_PRECONDITION when it has no terminal.
    */
-  async resize(cols: number, rows: number): Promise<void> {
-    const limit = 65_535;
+  resize(cols: number, rows: number): void {
     for (const [field, value] of Object.entries({ cols, rows })) {
-      if (!Number.isInteger(value) || value < 1 || value > limit) {
-        throw invalidArgument(`${field} must be 1 to ${limit}`, 'exec.spawn', { field, value: String(value) });
+      // The addon would round or wrap what is no such number.
+      if (!Number.isInteger(value) || value < 1 || value > 65_535) {
+        throw invalidArgument(`${field} must be 1 to 65535`, 'exec.spawn', { field, value: String(value) });
       }
     }
-    await this.#try(this.#native.resize(cols, rows));
+    try {
+      this.#native.resize(cols, rows);
+    } catch (thrown) {
+      throw fromNative(thrown);
+    }
   }
 
   /**
@@ -176,7 +183,7 @@ export class Process implements AsyncDisposable {
     await this.exit.catch(() => undefined);
   }
 
-  async #try(call: Promise<void>): Promise<void> {
+  async #try(call: Promise<unknown>): Promise<void> {
     try {
       await call;
     } catch (thrown) {

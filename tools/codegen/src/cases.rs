@@ -11,8 +11,21 @@ pub(crate) const PATH: &str = "tests/behavior/cases.toml";
 const CASE_KEYS: &[&str] = &["id", "operation", "about", "needs", "native", "except", "step"];
 /// Keys of a step.
 const STEP_KEYS: &[&str] = &[
-    "op", "on", "options", "input", "repeat", "save", "expect", "expect_output", "expect_output_len", "expect_stderr",
-    "expect_error", "error_contains", "expect_events", "cancel_on", "time_limit_ms",
+    "op",
+    "on",
+    "options",
+    "input",
+    "repeat",
+    "save",
+    "expect",
+    "expect_output",
+    "expect_output_len",
+    "expect_stderr",
+    "expect_error",
+    "error_contains",
+    "expect_events",
+    "cancel_on",
+    "time_limit_ms",
 ];
 
 /// Reads and checks the cases.

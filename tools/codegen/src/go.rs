@@ -73,8 +73,7 @@ fn errors(api: &Api, out: &mut String) {
     for error in &api.errors {
         write_docs(out, &error.meaning, "\t// ", WIDTH);
         // Writing to a String cannot fail.
-        let _ =
-            writeln!(out, "\tCode{} Code = \"{}\"", name(&error.name.to_ascii_lowercase()), error.name);
+        let _ = writeln!(out, "\tCode{} Code = \"{}\"", name(&error.name.to_ascii_lowercase()), error.name);
     }
     out.push_str(")\n\n// One error of each kind, for errors.Is.\nvar (\n");
     for error in &api.errors {
@@ -98,8 +97,7 @@ fn enumeration(def: &TypeDef, out: &mut String) {
     let _ = writeln!(out, "type {} string\n\n// The values of {}.\nconst (", def.name, def.name);
     for variant in variants {
         write_docs(out, &variant.docs, "\t// ", WIDTH);
-        let _ =
-            writeln!(out, "\t{}{} {} = \"{}\"", def.name, name(&variant.value), def.name, variant.value);
+        let _ = writeln!(out, "\t{}{} {} = \"{}\"", def.name, name(&variant.value), def.name, variant.value);
     }
     out.push_str(")\n\n");
 }

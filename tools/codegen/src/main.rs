@@ -16,6 +16,7 @@ mod parity;
 mod read;
 mod schema;
 mod text;
+mod ts;
 
 use ir::Api;
 use output::Output;
@@ -31,6 +32,7 @@ const EMITTERS: &[(&str, Emitter)] = &[
     ("errors", |api, _| Ok(errors_md::emit(api))),
     ("c", |api, _| Ok(c::emit(api))),
     ("header", |api, root| header::emit(api, root)),
+    ("ts", |api, _| Ok(ts::emit(api))),
     ("go", |api, _| Ok(go::emit(api))),
 ];
 

@@ -55,8 +55,10 @@ fn operation(
     inward: &mut SchemaGenerator,
     outward: &mut SchemaGenerator,
 ) -> Result<Operation> {
-    let (noun, verb) =
-        spec.name.split_once('.').ok_or_else(|| format!("{}: an operation is called noun.verb", spec.name))?;
+    let (noun, verb) = spec
+        .name
+        .split_once('.')
+        .ok_or_else(|| format!("{}: an operation is called noun.verb", spec.name))?;
     let options = (spec.options)(inward);
     let result = (spec.result)(outward);
     let named = |value: &Value| value.get("$ref")?.as_str()?.strip_prefix(DEFS).map(str::to_owned);
