@@ -28,6 +28,7 @@ static dunnage_status dunnage_go_submit(const dunnage_engine *engine, const char
 import "C"
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -204,6 +205,26 @@ func call[R any, O any](ctx context.Context, on target, operation string, option
 	return result, nil
 }
 
+// Call does an operation of the catalogue by its name, such as workspace.create, with options and result as JSON: for
+// programs that pass calls on. workspaceID is empty for operations on the engine; nil options stand for the defaults.
+// Operations that move bytes are not called this way.
+func (e *Engine) Call(
+	ctx context.Context, operation, workspaceID string, options json.RawMessage, calls ...CallOption,
+) (json.RawMessage, error) {
+	on := target{engine: e}
+	if workspaceID != "" {
+		on.workspace = &workspaceID
+	}
+	if options == nil {
+		options = json.RawMessage("{}")
+	}
+	result, err := call[json.RawMessage](ctx, on, operation, &options, calls)
+	if err != nil {
+		return nil, err
+	}
+	return *result, nil
+}
+
 func withCause(ctx context.Context, err error) error {
 	if failed, ok := err.(*Error); ok && failed.Code == CodeCancelled && ctx.Err() != nil {
 		failed.cause = context.Cause(ctx)
@@ -220,6 +241,13 @@ func cancelled(operation string, ctx context.Context) error {
 func encode[O any](operation string, options *O) (string, error) {
 	if options == nil {
 		return "{}", nil
+	}
+	if raw, ok := any(options).(*json.RawMessage); ok {
+		// Passed on as it is: the library tells what is wrong with it.
+		if bytes.IndexByte(*raw, 0) >= 0 {
+			return "", invalid(operation, "options have a NUL byte")
+		}
+		return string(*raw), nil
 	}
 	text, err := json.Marshal(options)
 	if err != nil {

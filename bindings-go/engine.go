@@ -44,6 +44,18 @@ func Open(ctx context.Context, config *Config, calls ...CallOption) (*Engine, er
 	})
 }
 
+// OpenJSON opens an engine with its configuration as JSON.
+func OpenJSON(ctx context.Context, config string, calls ...CallOption) (*Engine, error) {
+	text, err := cString("engine.open", "config", config)
+	if err != nil {
+		return nil, err
+	}
+	defer C.free(unsafe.Pointer(text))
+	return open(ctx, calls, func(with *C.dunnage_call, engine **C.dunnage_engine, failed **C.dunnage_error) C.dunnage_status {
+		return C.dunnage_engine_open(text, with, engine, failed)
+	})
+}
+
 // OpenFile opens an engine as a configuration file says: JSON when its name ends in .json, else TOML.
 func OpenFile(ctx context.Context, path string, calls ...CallOption) (*Engine, error) {
 	name, err := cString("engine.open", "path", path)
