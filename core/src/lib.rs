@@ -18,7 +18,7 @@ mod spec;
 mod store;
 pub mod types;
 
-pub use bridge::{FileReader, FileWriter, Output, Process};
+pub use bridge::{FileReader, FileWriter, Output, Process, StreamKind};
 pub use config::Config;
 pub use engine::{CallOptions, Engine, Exec, Fs, Images, Workspace};
 pub use error::{Error, ErrorKind, Result};
