@@ -5,11 +5,27 @@ use dunnage::{Error, FileReader, FileWriter, Result};
 use napi::Env;
 use napi::bindgen_prelude::Object;
 use napi_derive::napi;
-use std::sync::Arc;
-use tokio::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// A handle that is used by one call at a time, until it is taken for good.
-type Slot<T> = Arc<Mutex<Option<T>>>;
+/// A handle that is there until it is closed, whatever the garbage collector does.
+struct Slot<T>(Mutex<Option<Arc<T>>>);
+
+impl<T> Slot<T> {
+    fn new(value: T) -> Self {
+        Self(Mutex::new(Some(Arc::new(value))))
+    }
+
+    /// The handle, for one call.
+    fn get(&self) -> Result<Arc<T>> {
+        let value = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        value.ok_or_else(|| Error::failed_precondition("the file is closed: open it again"))
+    }
+
+    /// The handle, for good.
+    fn take(&self) -> Option<Arc<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
 
 /// A file that is open for reading.
 #[napi]
@@ -19,7 +35,7 @@ pub struct NativeFileReader {
 
 impl NativeFileReader {
     pub(crate) fn new(reader: FileReader) -> Self {
-        Self { reader: Arc::new(Mutex::new(Some(reader))) }
+        Self { reader: Slot::new(reader) }
     }
 }
 
@@ -28,22 +44,14 @@ impl NativeFileReader {
     /// The next piece; settles with null at the end.
     #[napi(catch_unwind)]
     pub fn next<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
-        let slot = self.reader.clone();
-        promise(env, async move {
-            let mut slot = slot.lock().await;
-            let reader = slot.as_mut().ok_or_else(closed)?;
-            Ok(reader.next().await?.map(buffer))
-        })
+        let reader = self.reader.get();
+        promise(env, async move { Ok(reader?.next_chunk().await?.map(buffer)) })
     }
 
-    /// Lets the file go. May be called again.
-    #[napi(catch_unwind)]
-    pub fn close<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
-        let slot = self.reader.clone();
-        promise(env, async move {
-            drop(slot.lock().await.take());
-            Ok(())
-        })
+    /// Lets the file go, once a read under way has ended. May be called again.
+    #[napi]
+    pub fn close(&self) {
+        drop(self.reader.take());
     }
 }
 
@@ -55,7 +63,7 @@ pub struct NativeFileWriter {
 
 impl NativeFileWriter {
     pub(crate) fn new(writer: FileWriter) -> Self {
-        Self { writer: Arc::new(Mutex::new(Some(writer))) }
+        Self { writer: Slot::new(writer) }
     }
 }
 
@@ -64,40 +72,26 @@ impl NativeFileWriter {
     /// Writes a piece; settles when there is room for more.
     #[napi(catch_unwind)]
     pub fn write<'env>(&self, env: &'env Env, data: &[u8]) -> napi::Result<Object<'env>> {
-        let (slot, data) = (self.writer.clone(), Bytes::copy_from_slice(data));
-        promise(env, async move {
-            let mut slot = slot.lock().await;
-            slot.as_mut().ok_or_else(closed)?.write(data).await
-        })
+        let (writer, data) = (self.writer.get(), Bytes::copy_from_slice(data));
+        promise(env, async move { writer?.write(data).await })
     }
 
     /// Puts the file in its place; settles with its `WriteResult` as JSON text.
     #[napi(catch_unwind)]
     pub fn finish<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
-        let slot = self.writer.clone();
-        promise(env, async move {
-            let writer = take(&slot).await?;
-            json(&writer.finish().await?)
-        })
+        let writer = self.writer.get();
+        promise(env, async move { json(&writer?.finish().await?) })
     }
 
-    /// Leaves the old file as it was. May be called again.
+    /// Leaves the old file as it was, unless it was finished. May be called again.
     #[napi(catch_unwind)]
     pub fn abort<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
-        let slot = self.writer.clone();
+        let writer = self.writer.take();
         promise(env, async move {
-            match slot.lock().await.take() {
-                Some(writer) => writer.abort().await,
-                None => Ok(()),
+            if let Some(writer) = writer {
+                writer.abort().await;
             }
+            Ok(())
         })
     }
-}
-
-async fn take<T>(slot: &Slot<T>) -> Result<T> {
-    slot.lock().await.take().ok_or_else(closed)
-}
-
-fn closed() -> Error {
-    Error::failed_precondition("the file is closed: open it again")
 }

@@ -70,7 +70,12 @@ export function fromNative(error: unknown): unknown {
     return error;
   }
   const cause = (wire.causes ?? []).reduceRight<Error | undefined>(
-    (cause, message) => (cause === undefined ? new Error(message) : new Error(message, { cause })),
+    (cause, message) => {
+      const error = cause === undefined ? new Error(message) : new Error(message, { cause });
+      // It came about in the library: where this side read it tells nothing.
+      error.stack = `Error: ${message}`;
+      return error;
+    },
     undefined,
   );
   return new DunnageError(wire.code, wire.message, { operation: wire.operation, context: wire.context, cause });

@@ -28,7 +28,7 @@ export interface NativeProcess {
 /** A file that is open for reading. */
 export interface NativeFileReader {
   next(): Promise<Buffer | null>;
-  close(): Promise<void>;
+  close(): void;
 }
 
 /** A file that is open for writing. */

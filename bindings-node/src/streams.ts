@@ -42,11 +42,8 @@ export class FileReadStream extends Readable {
   }
 
   override _destroy(error: Error | null, done: Done): void {
-    const close = this.#reader?.close() ?? Promise.resolve();
-    close.then(
-      () => done(error),
-      (thrown: unknown) => done(error ?? (fromNative(thrown) as Error)),
-    );
+    this.#reader?.close();
+    done(error);
   }
 }
 

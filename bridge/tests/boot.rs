@@ -1,4 +1,5 @@
 //! Before the agent serves.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 

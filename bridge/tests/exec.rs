@@ -1,4 +1,5 @@
 //! Commands through the old protocol: every fault it used to have.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
@@ -173,7 +174,7 @@ async fn a_dropped_stream_ends_its_command() {
     let mut exec =
         Exec::start(&mut client, ExecInput { timeout_seconds: -1, ..command(&text) }).await.unwrap();
     exec.until("up").await;
-    assert!(processes(&sleep) > 0);
+    eventually("they run", || processes(&sleep) > 1);
     drop(exec);
     tokio::task::yield_now().await;
     tokio::time::sleep(Duration::from_millis(20)).await;
@@ -196,7 +197,7 @@ async fn a_dropped_terminal_ends_its_session_with_all_jobs() {
     exec.send(stdin(format!("set -m; (trap '' HUP TERM; sleep {sleep}) & sleep {sleep} & echo u''p\n")))
         .await;
     exec.until("up").await;
-    assert!(processes(&sleep) > 0);
+    eventually("they run", || processes(&sleep) > 1);
     drop(exec);
     for _ in 0..400 {
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -1,4 +1,5 @@
 //! Bulk bytes by descriptor.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 

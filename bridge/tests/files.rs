@@ -1,4 +1,5 @@
 //! Files through the old protocol.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 

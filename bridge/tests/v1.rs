@@ -1,4 +1,5 @@
 //! The new protocol.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The old protocol, byte for byte, as its field table says.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use dunnage_bridge::bridgepb as pb;
 use dunnage_bridge::bridgepb::exec_output::Stream;

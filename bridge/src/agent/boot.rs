@@ -9,6 +9,7 @@ use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, set_child_subreaper, setrlimit, umask};
 
 use super::config::Config;
+use super::memory;
 use super::seed;
 use super::server;
 use super::state::Agent;
@@ -31,7 +32,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run() -> std::io::Result<()> {
-    tune_allocator();
+    memory::tune();
     umask(Mode::from_raw_mode(0o022));
     // As process 1 it inherits orphans anyway.
     if let Err(error) = set_child_subreaper(rustix::process::Pid::from_raw(1)) {
@@ -66,20 +67,3 @@ fn complain(message: &str) {
     // There is nowhere to report that the log is closed.
     let _ = writeln!(std::io::stderr(), "dunnage-bridge: {message}");
 }
-
-/// Keeps the C library's allocator small: one arena for all threads, big blocks returned to the system at once.
-#[cfg(target_env = "gnu")]
-fn tune_allocator() {
-    const M_TRIM_THRESHOLD: i32 = -1;
-    const M_MMAP_THRESHOLD: i32 = -3;
-    const M_ARENA_MAX: i32 = -8;
-    unsafe extern "C" {
-        safe fn mallopt(param: i32, value: i32) -> i32;
-    }
-    mallopt(M_ARENA_MAX, 1);
-    mallopt(M_MMAP_THRESHOLD, 2 << 20);
-    mallopt(M_TRIM_THRESHOLD, 1 << 20);
-}
-
-#[cfg(not(target_env = "gnu"))]
-fn tune_allocator() {}

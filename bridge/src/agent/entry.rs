@@ -1,5 +1,8 @@
 //! Descriptions of files, in both protocols.
 
+// The fields of `stat` have other types on other architectures.
+#![allow(clippy::useless_conversion)]
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;

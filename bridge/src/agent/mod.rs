@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `config`, `boot`, `seed` | environment, process set-up, first-boot files |
+//! | `config`, `boot`, `memory`, `seed` | environment, process set-up, first-boot files |
 //! | `listener`, `server` | sockets, gRPC server, graceful stop |
 //! | `reaper` | the one place that waits for children |
 //! | `program`, `user`, `pty`, `channel`, `spawn` | from a request to a running child |
@@ -27,6 +27,7 @@ mod feed;
 mod kill;
 mod legacy;
 mod listener;
+mod memory;
 mod paths;
 mod program;
 mod pty;

@@ -80,9 +80,8 @@ pub(crate) async fn drain(channel: &AsyncFd<OwnedFd>, out: &mpsc::Sender<Event>,
 pub(crate) async fn discard(channel: Channel) {
     loop {
         let Ok(mut ready) = channel.readable().await else { return };
-        match ready.try_io(|fd| read(fd.as_fd(), PIECE)) {
-            Ok(Ok(None) | Err(_)) => return,
-            Ok(Ok(Some(_))) | Err(_) => {}
+        if let Ok(Ok(None) | Err(_)) = ready.try_io(|fd| read(fd.as_fd(), PIECE)) {
+            return;
         }
     }
 }

@@ -11,6 +11,7 @@ use tonic::Status;
 
 use super::atomic::Replacement;
 use super::errors::{At, blocking};
+use super::memory::settle_later;
 use crate::consts::RAW_CHUNK_SIZE;
 
 /// Opens a regular file for reading; never waits, whatever is there.
@@ -56,6 +57,12 @@ impl Source {
             Ok((!buffer.is_empty()).then(|| (buffer.into(), self)))
         })
         .await
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        settle_later();
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::fdpass;
 use super::legacy::Legacy;
 use super::listener::{Bound, Peers};
+use super::memory;
 use super::state::Agent;
 use super::v1::V1;
 use crate::bridgepb::container_service_server::{ContainerServiceServer, SERVICE_NAME as LEGACY};
@@ -42,6 +43,7 @@ pub(crate) async fn run(agent: Arc<Agent>) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(Arc::clone(&agent.reaper).run()?);
+    tokio::spawn(memory::settle());
 
     let config = &agent.config;
     let main = Bound::new(&config.socket, SocketType::STREAM)?;
@@ -149,6 +151,7 @@ impl hyper::service::Service<http::Request<Incoming>> for Services {
 
     fn call(&self, request: http::Request<Incoming>) -> Self::Future {
         use tonic::codegen::Service;
+        memory::settle_later();
         let service = request.uri().path().strip_prefix('/').and_then(|path| path.split('/').next());
         match service {
             Some(LEGACY) => self.legacy.clone().call(request),

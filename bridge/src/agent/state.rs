@@ -74,5 +74,6 @@ pub(crate) struct SessionGuard(Arc<Agent>);
 impl Drop for SessionGuard {
     fn drop(&mut self) {
         self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+        super::memory::settle_later();
     }
 }

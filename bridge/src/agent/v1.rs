@@ -30,11 +30,7 @@ use crate::v1::exec_start::Program as Asked;
 use crate::v1::write_request::Frame as Write;
 use crate::v1::{
     ExecExited, ExecRequest, ExecResponse, ExecStart, ExecStarted, InfoRequest, InfoResponse, ListProblem,
-<<<<<<< .merge_file_942J3f
-    ListRequest, ListResponse, StatRequest, StatResponse, StdinMode,
-=======
     ListRequest, ListResponse, StatRequest, StatResponse, StdinMode, WriteRequest, WriteResponse,
->>>>>>> .merge_file_Zq6dHv
 };
 
 /// Entries of one message of a listing.

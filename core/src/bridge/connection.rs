@@ -24,6 +24,8 @@ pub(crate) struct AgentInfo {
     pub(crate) exec: bool,
     /// Whether it tells the exact kinds of files, and lists without limit.
     pub(crate) file_info: bool,
+    /// Whether a streamed file has an explicit end.
+    pub(crate) write: bool,
     /// Whether it hands out descriptors.
     pub(crate) descriptors: bool,
 }
@@ -110,6 +112,7 @@ async fn probe(lane: &Lane, target: &BridgeTarget) -> Result<AgentInfo> {
             Ok(AgentInfo {
                 exec: has(features::EXEC),
                 file_info: has(features::FILE_INFO),
+                write: has(features::WRITE),
                 descriptors: has(features::FD_SOCKET),
                 version: Some(info.version),
             })

@@ -67,7 +67,7 @@ pub(super) fn protocol(what: &str) -> Error {
 }
 
 /// What an agent says comes from inside the workspace: no control characters, no endless text.
-fn clean(said: &str) -> String {
+pub(super) fn clean(said: &str) -> String {
     let mut text: String = said.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.len() > MAX_MESSAGE {
         let end = (0..=MAX_MESSAGE).rev().find(|i| text.is_char_boundary(*i)).unwrap_or_default();

@@ -3,10 +3,10 @@ use super::dial::BridgeTarget;
 use crate::error::{Error, ErrorKind, Result};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::fs::{CWD, Mode, OFlags};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::Duration;
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe::Receiver;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -89,7 +89,9 @@ impl BridgeClient {
 }
 
 /// Tells when names in a directory come and go.
-struct Watch(AsyncFd<OwnedFd>);
+///
+/// What the kernel tells is read as from a pipe: the one way to wait for any descriptor that needs no unsafe code here.
+struct Watch(Receiver);
 
 impl Watch {
     fn new(directory: &Path) -> std::io::Result<Self> {
@@ -99,15 +101,40 @@ impl Watch {
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         let changes = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ATTRIB | WatchFlags::ONLYDIR;
         inotify::add_watch(&inotify, format!("/proc/self/fd/{}", held.as_raw_fd()), changes)?;
-        Ok(Self(AsyncFd::new(inotify)?))
+        Ok(Self(Receiver::from_owned_fd_unchecked(inotify)?))
     }
 
     /// Completes once something has changed since the last call. Never completes when the watch fails: the caller
     /// looks from time to time anyway.
     async fn changed(&self) {
-        let Ok(mut ready) = self.0.readable().await else { return std::future::pending().await };
         let mut events = [0_u8; 4096];
-        while rustix::io::read(self.0.get_ref(), &mut events).is_ok_and(|n| n > 0) {}
-        ready.clear_ready();
+        loop {
+            if self.0.readable().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            match self.0.try_read(&mut events) {
+                Ok(1..) => break,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Ok(0) | Err(_) => std::future::pending().await,
+            }
+        }
+        while self.0.try_read(&mut events).is_ok_and(|n| n > 0) {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_watch_tells_of_names_that_appear_and_of_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let watch = Watch::new(root.path()).unwrap();
+        let wait = Duration::from_millis(50);
+        assert!(tokio::time::timeout(wait, watch.changed()).await.is_err());
+        std::fs::write(root.path().join("a"), "").unwrap();
+        std::fs::rename(root.path().join("a"), root.path().join("b")).unwrap();
+        tokio::time::timeout(Duration::from_secs(2), watch.changed()).await.unwrap();
+        assert!(tokio::time::timeout(wait, watch.changed()).await.is_err());
     }
 }

@@ -30,7 +30,7 @@ impl Engine {
 
     async fn open_inner(config: Config) -> Result<Self> {
         config.validate()?;
-        let backend: Arc<dyn Backend> = Arc::new(Containerd::open(&config).await?);
+        let backend: Arc<dyn Backend> = Arc::new(Containerd::connect(&config).await?);
         Self::assemble(config, backend).await
     }
 

@@ -16,6 +16,8 @@ mod recover;
 mod resolve;
 mod start;
 mod stop;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use bridge::bridge;
 pub(crate) use create::create;

@@ -11,6 +11,9 @@ pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+jso
 pub(crate) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
+/// The longest configuration.
+pub(crate) const MAX_CONFIG: u64 = 8 << 20;
+
 /// The most layers an image may have: overlayfs stops at 500, and a workspace needs some of its own.
 const MAX_LAYERS: usize = 450;
 

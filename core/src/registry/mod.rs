@@ -20,6 +20,7 @@ mod token;
 
 pub(crate) use blob::BlobStream;
 pub(crate) use client::{Registry, Repository};
-pub(crate) use document::{Descriptor, Document, ImageConfig};
+pub(crate) use document::{Descriptor, Document, ImageConfig, MAX_CONFIG, choose, wrong_platform};
 pub(crate) use hash::Hasher;
+pub(crate) use manifest::{Fetched, MAX_MANIFEST};
 pub(crate) use platform::Platform;

@@ -27,15 +27,17 @@ const OCI_VERSION: &str = "1.0.2";
 pub(crate) struct HostTraits {
     /// Whether `/sys/fs/cgroup` is the unified hierarchy.
     pub(crate) cgroup_v2: bool,
+    /// How many files a process here may open at most: not every host lets root raise that.
+    pub(crate) open_files: u64,
 }
 
 impl HostTraits {
     /// The traits of this host.
     pub(crate) fn detect() -> Self {
         // CGROUP2_SUPER_MAGIC of linux/magic.h.
-        const CGROUP2: i64 = 0x6367_7270;
-        let cgroup_v2 = rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|fs| fs.f_type as i64 == CGROUP2);
-        Self { cgroup_v2 }
+        let cgroup_v2 = rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|fs| fs.f_type == 0x6367_7270);
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        Self { cgroup_v2, open_files: limit.maximum.unwrap_or(u64::MAX) }
     }
 }
 
@@ -48,7 +50,7 @@ pub(crate) fn build(container: &NewContainer, namespace: &str, host: HostTraits)
     let mut spec = SpecBuilder::default()
         .version(OCI_VERSION)
         .root(root)
-        .process(process::process(container)?)
+        .process(process::process(container, host)?)
         .mounts(mounts::mounts(container, host)?)
         .linux(linux::linux(container, namespace, host)?)
         .build()

@@ -1,4 +1,4 @@
-use super::broken;
+use super::{HostTraits, broken};
 use crate::backend::NewContainer;
 use crate::error::Result;
 use oci_spec::runtime::{
@@ -33,7 +33,7 @@ const OPEN_FILES_HARD: u64 = 524_288;
 /// Where programs are looked for when the image does not say.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-pub(super) fn process(container: &NewContainer) -> Result<Process> {
+pub(super) fn process(container: &NewContainer, host: HostTraits) -> Result<Process> {
     let user = &container.user;
     // The primary group belongs to the list too: without it, a program that drops the group keeps none of its rights
     // and a denied group is evaded (CVE-2023-25173).
@@ -54,8 +54,8 @@ pub(super) fn process(container: &NewContainer) -> Result<Process> {
         .map_err(broken)?;
     let open_files = PosixRlimitBuilder::default()
         .typ(PosixRlimitType::RlimitNofile)
-        .soft(OPEN_FILES_SOFT)
-        .hard(OPEN_FILES_HARD)
+        .soft(OPEN_FILES_SOFT.min(host.open_files))
+        .hard(OPEN_FILES_HARD.min(host.open_files))
         .build()
         .map_err(broken)?;
     ProcessBuilder::default()

@@ -5,8 +5,8 @@ use crate::types::Limits;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-const V1: HostTraits = HostTraits { cgroup_v2: false };
-const V2: HostTraits = HostTraits { cgroup_v2: true };
+const V1: HostTraits = HostTraits { cgroup_v2: false, open_files: 1 << 20 };
+const V2: HostTraits = HostTraits { cgroup_v2: true, open_files: 1 << 20 };
 
 fn container() -> NewContainer {
     let mount = |source: &str, target: &str, read_only| GuestMount {
@@ -130,6 +130,13 @@ fn mounts_are_read_back_and_parents_come_first() {
         [&given[0].target, &given[2].target, &given[1].target]
     );
     assert!(mounts[0].read_only && !mounts[1].read_only);
+}
+
+#[test]
+fn open_files_stay_within_what_the_host_allows() {
+    let host = HostTraits { open_files: 20_000, ..V1 };
+    let limit = &json(&container(), host)["process"]["rlimits"][0];
+    assert_eq!((limit["soft"].as_u64(), limit["hard"].as_u64()), (Some(1024), Some(20_000)));
 }
 
 #[test]

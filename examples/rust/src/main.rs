@@ -5,7 +5,9 @@
 
 #![expect(clippy::print_stdout, reason = "it is a program that talks to a person")]
 
-use dunnage::types::{CreateOptions, Event, EventType, ReadTextOptions, RunOptions, StopOptions, WriteOptions};
+use dunnage::types::{
+    CreateOptions, Event, EventType, ReadTextOptions, RunOptions, StopOptions, WriteOptions,
+};
 use dunnage::{Config, Engine};
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
@@ -36,8 +38,10 @@ async fn main() -> Result<(), Failure> {
     let read = workspace.fs().read_text(ReadTextOptions::default().path("/data/poem.txt")).await?;
     steps.done("read", &format!("{} lines", read.total_lines));
 
-    let output = workspace.exec().run(RunOptions::default().command("wc -c < poem.txt; uname -m"), "").await?;
-    let words: Vec<_> = String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect();
+    let output =
+        workspace.exec().run(RunOptions::default().command("wc -c < poem.txt; uname -m"), "").await?;
+    let words: Vec<_> =
+        String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect();
     steps.done("run", &format!("{} (exit code {})", words.join(" "), output.result.exit_code));
 
     let info = workspace.info().await?;

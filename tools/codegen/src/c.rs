@@ -21,7 +21,7 @@ use std::ffi::c_char;
 ";
 
 /// Writes it.
-pub fn emit(api: &Api) -> Vec<Output> {
+pub(crate) fn emit(api: &Api) -> Vec<Output> {
     let mut out = HEAD.to_owned();
     status(api, &mut out);
     for operation in api.operations.iter().filter(|o| o.is_json()) {
@@ -31,7 +31,7 @@ pub fn emit(api: &Api) -> Vec<Output> {
 }
 
 /// The name of an operation's C function.
-pub fn function_name(operation: &Operation) -> String {
+pub(crate) fn function_name(operation: &Operation) -> String {
     format!("dunnage_{}_{}", operation.noun, operation.verb)
 }
 
@@ -56,7 +56,7 @@ fn function(operation: &Operation, out: &mut String) {
     let on_workspace = operation.target == Target::Workspace;
     write_docs(out, &format!("`{}`: {}", operation.name, lower_first(&operation.summary)), "/// ", WIDTH);
     out.push_str("///\n");
-    let mut what = format!("`options` is a `{}` as JSON, or NULL for its defaults.", operation.options);
+    let mut what = format!("`options_json` is a `{}` as JSON, or NULL for its defaults.", operation.options);
     if let Some(result) = &operation.result {
         let _ = write!(
             what,
@@ -71,8 +71,8 @@ fn function(operation: &Operation, out: &mut String) {
     write_docs(out, &what, "/// ", WIDTH);
     out.push_str("///\n/// # Safety\n");
     let pointers = match on_workspace {
-        true => "`engine` is alive; `workspace_id` and `options` are NUL-terminated or NULL; the others may be NULL.",
-        false => "`engine` is alive; `options` is NUL-terminated or NULL; the others may be NULL.",
+        true => "`engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.",
+        false => "`engine` is alive; `options_json` is NUL-terminated or NULL; the others may be NULL.",
     };
     write_docs(out, pointers, "/// ", WIDTH);
     let _ = writeln!(out, "#[unsafe(no_mangle)]\npub unsafe extern \"C\" fn {}(", function_name(operation));
@@ -80,7 +80,7 @@ fn function(operation: &Operation, out: &mut String) {
     if on_workspace {
         out.push_str("    workspace_id: *const c_char,\n");
     }
-    out.push_str("    options: *const c_char,\n    call: *const dunnage_call,\n");
+    out.push_str("    options_json: *const c_char,\n    call: *const dunnage_call,\n");
     if operation.result.is_some() {
         out.push_str("    result: *mut *mut c_char,\n");
     }
@@ -89,7 +89,7 @@ fn function(operation: &Operation, out: &mut String) {
     let workspace = if on_workspace { "Some(workspace_id)" } else { "None" };
     let result = if operation.result.is_some() { "result" } else { "std::ptr::null_mut()" };
     let call = format!(
-        "door::json(\"{}\", engine, {workspace}, options, call, {result}, error)",
+        "door::json(\"{}\", engine, {workspace}, options_json, call, {result}, error)",
         operation.name
     );
     // Laid out as rustfmt does it.

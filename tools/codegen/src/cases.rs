@@ -5,21 +5,34 @@ use std::collections::HashSet;
 use std::path::Path;
 
 /// Where the cases are.
-pub const PATH: &str = "tests/behavior/cases.toml";
+pub(crate) const PATH: &str = "tests/behavior/cases.toml";
 
 /// Keys of a case.
 const CASE_KEYS: &[&str] = &["id", "operation", "about", "needs", "native", "except", "step"];
 /// Keys of a step.
 const STEP_KEYS: &[&str] = &[
-    "op", "on", "options", "input", "repeat", "save", "expect", "expect_output", "expect_output_len", "expect_stderr",
-    "expect_error", "error_contains", "expect_events", "cancel_on", "time_limit_ms",
+    "op",
+    "on",
+    "options",
+    "input",
+    "repeat",
+    "save",
+    "expect",
+    "expect_output",
+    "expect_output_len",
+    "expect_stderr",
+    "expect_error",
+    "error_contains",
+    "expect_events",
+    "cancel_on",
+    "time_limit_ms",
 ];
 
 /// Reads and checks the cases.
 ///
 /// # Errors
 /// When the file is malformed; the message names the case and the key.
-pub fn read(root: &Path) -> Result<Value, String> {
+pub(crate) fn read(root: &Path) -> Result<Value, String> {
     let path = root.join(PATH);
     let text = std::fs::read_to_string(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
     let table: toml::Table = text.parse().map_err(|e| format!("{PATH}: {e}"))?;
@@ -32,20 +45,20 @@ pub fn read(root: &Path) -> Result<Value, String> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn print(root: &Path) -> Result<(), String> {
+pub(crate) fn print(root: &Path) -> Result<(), String> {
     let value = read(root)?;
     println!("{value:#}");
     Ok(())
 }
 
 /// The cases, each with its id.
-pub fn ids(cases: &Value) -> Vec<(&str, &Value)> {
+pub(crate) fn ids(cases: &Value) -> Vec<(&str, &Value)> {
     let list = cases.get("case").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     list.iter().filter_map(|case| Some((case.get("id")?.as_str()?, case))).collect()
 }
 
 /// The operations that a case's steps call, its own first.
-pub fn operations(case: &Value) -> Vec<&str> {
+pub(crate) fn operations(case: &Value) -> Vec<&str> {
     let own = case.get("operation").and_then(Value::as_str);
     let steps = case.get("step").and_then(Value::as_array).into_iter().flatten();
     own.into_iter().chain(steps.filter_map(|step| step.get("op")?.as_str())).collect()

@@ -32,7 +32,7 @@ const INITIALISMS: &[(&str, &str)] = &[
 ];
 
 /// Writes it.
-pub fn emit(api: &Api) -> Vec<Output> {
+pub(crate) fn emit(api: &Api) -> Vec<Output> {
     let mut out = HEAD.to_owned();
     errors(api, &mut out);
     for def in &api.types {
@@ -48,7 +48,7 @@ pub fn emit(api: &Api) -> Vec<Output> {
 }
 
 /// The Go type that carries a noun's methods.
-pub fn receiver(noun: &str) -> String {
+pub(crate) fn receiver(noun: &str) -> String {
     match noun {
         "engine" => "Engine".to_owned(),
         "image" => "Images".to_owned(),
@@ -58,7 +58,7 @@ pub fn receiver(noun: &str) -> String {
 }
 
 /// `snake_case` as an exported Go name.
-pub fn name(snake: &str) -> String {
+pub(crate) fn name(snake: &str) -> String {
     snake
         .split('_')
         .map(|word| match INITIALISMS.iter().find(|(plain, _)| *plain == word) {
@@ -73,8 +73,7 @@ fn errors(api: &Api, out: &mut String) {
     for error in &api.errors {
         write_docs(out, &error.meaning, "\t// ", WIDTH);
         // Writing to a String cannot fail.
-        let _ =
-            writeln!(out, "\tCode{} Code = \"{}\"", name(&error.name.to_ascii_lowercase()), error.name);
+        let _ = writeln!(out, "\tCode{} Code = \"{}\"", name(&error.name.to_ascii_lowercase()), error.name);
     }
     out.push_str(")\n\n// One error of each kind, for errors.Is.\nvar (\n");
     for error in &api.errors {
@@ -98,8 +97,7 @@ fn enumeration(def: &TypeDef, out: &mut String) {
     let _ = writeln!(out, "type {} string\n\n// The values of {}.\nconst (", def.name, def.name);
     for variant in variants {
         write_docs(out, &variant.docs, "\t// ", WIDTH);
-        let _ =
-            writeln!(out, "\t{}{} {} = \"{}\"", def.name, name(&variant.value), def.name, variant.value);
+        let _ = writeln!(out, "\t{}{} {} = \"{}\"", def.name, name(&variant.value), def.name, variant.value);
     }
     out.push_str(")\n\n");
 }
@@ -140,6 +138,10 @@ fn field_type(api: &Api, field: &Field, input: bool) -> (String, &'static str) {
     let number = matches!(field.ty, Type::Bool | Type::Int { .. } | Type::Float);
     if number && (field.nullable || input && !field.default.as_ref().is_none_or(is_zero)) {
         return (format!("*{plain}"), "omitempty");
+    }
+    if input && matches!(field.ty, Type::List(_) | Type::Map(_)) {
+        // An empty one is sent: it may mean something else than one that is absent.
+        return (plain, "omitzero");
     }
     (plain, if input || field.nullable { "omitempty" } else { "" })
 }

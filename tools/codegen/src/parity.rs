@@ -25,7 +25,13 @@ const LANGUAGES: &[Language] = &[
         name: "rust",
         face: &["core/src/engine"],
         driver: &["tests/rust", "core/tests"],
-        signs: |o| vec![format!("pub fn {}(", o.verb), format!("pub async fn {}(", o.verb), format!("{}(\"{}\"", o.verb, o.name)],
+        signs: |o| {
+            vec![
+                format!("pub fn {}(", o.verb),
+                format!("pub async fn {}(", o.verb),
+                format!("{}(\"{}\"", o.verb, o.name),
+            ]
+        },
     },
     Language {
         name: "c",
@@ -65,7 +71,7 @@ const LANGUAGES: &[Language] = &[
 ///
 /// # Errors
 /// When something is missing; the message lists everything.
-pub fn check(root: &Path) -> Result<(), String> {
+pub(crate) fn check(root: &Path) -> Result<(), String> {
     let api = read::api()?;
     let cases = cases::read(root)?;
     let mut gaps = Vec::new();
@@ -73,7 +79,12 @@ pub fn check(root: &Path) -> Result<(), String> {
         let face = text_of(root, language.face)?;
         for operation in &api.operations {
             if !(language.signs)(operation).iter().any(|sign| face.contains(sign)) {
-                gaps.push(format!("{}: {} is not in {}", language.name, operation.name, language.face.join(", ")));
+                gaps.push(format!(
+                    "{}: {} is not in {}",
+                    language.name,
+                    operation.name,
+                    language.face.join(", ")
+                ));
             }
         }
         let driver = text_of(root, language.driver)?;

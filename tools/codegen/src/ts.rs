@@ -99,7 +99,9 @@ fn operations(api: &Api) -> String {
     names.sort_unstable();
     names.dedup();
     let mut out = format!("{MARK}\n");
-    out.push_str("import { type CallOptions, Noun, type OperationCallOptions, operate, plain } from './call.js';\n");
+    out.push_str(
+        "import { type CallOptions, Noun, type OperationCallOptions, operate, plain } from './call.js';\n",
+    );
     out.push_str("import type { Operation } from './operation.js';\nimport type {\n");
     for name in names {
         let _ = writeln!(out, "  {name},");
@@ -199,7 +201,8 @@ mod tests {
             assert!(operations.contains(&format!("'{}'", operation.name)), "{}", operation.name);
         }
         for def in &api.types {
-            let (interface, union) = (format!("export interface {} {{", def.name), format!("type {} =", def.name));
+            let (interface, union) =
+                (format!("export interface {} {{", def.name), format!("type {} =", def.name));
             assert!(types.contains(&interface) || types.contains(&union), "{}", def.name);
         }
         assert!(types.contains("export interface Event {"));

@@ -29,6 +29,10 @@ const ADDRESS_VARIABLE: &str = "CONTAINERD_ADDRESS";
 /// What containerd itself takes and sends at most.
 const MAX_MESSAGE: usize = 16 << 20;
 
+/// How often work is repeated at once, and how long it waits before.
+const MAX_REPEATS: usize = 5;
+const BREATH: Duration = Duration::from_millis(20);
+
 const NAMESPACE_HEADER: &str = "containerd-namespace";
 const LEASE_HEADER: &str = "containerd-lease";
 
@@ -244,8 +248,8 @@ impl Client {
         }
     }
 
-    /// Makes a call that only reads, and once more when the connection broke under it: the daemon may have restarted
-    /// with the connection open.
+    /// Makes a call that only reads, and again when the connection broke under it: the daemon may have restarted with
+    /// the connection open, and a dying connection takes a call or two before it is known to be dead.
     ///
     /// # Errors
     /// As [`Client::call`].
@@ -253,10 +257,18 @@ impl Client {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        match self.call(doing, call()).await {
-            Err(error) if error.kind() == ErrorKind::Unavailable => self.call(doing, call()).await,
-            done => done,
+        let mut patience = self.patience();
+        loop {
+            match self.call(doing, call()).await {
+                Err(error) if patience.allows(&error).await => {}
+                done => return done,
+            }
         }
+    }
+
+    /// The patience for work that only reads.
+    pub(super) fn patience(&self) -> Patience {
+        Patience { until: Instant::now() + self.inner.connect_limit, repeats: 0 }
     }
 
     /// Waits for work of several messages, such as a stream, as long as for one call.
@@ -295,6 +307,28 @@ impl Client {
             limit.as_millis()
         ))
         .with("address", &self.inner.address)
+    }
+}
+
+/// How long work that only reads is repeated because the connection breaks under it: a few times, and no longer than a
+/// connection may take.
+#[derive(Debug)]
+pub(super) struct Patience {
+    until: Instant,
+    repeats: usize,
+}
+
+impl Patience {
+    /// Whether to try again after this error; waits a moment before it says yes.
+    pub(super) async fn allows(&mut self, error: &Error) -> bool {
+        let again = error.kind() == ErrorKind::Unavailable
+            && self.repeats < MAX_REPEATS
+            && Instant::now() < self.until;
+        if again {
+            self.repeats += 1;
+            tokio::time::sleep(BREATH).await;
+        }
+        again
     }
 }
 

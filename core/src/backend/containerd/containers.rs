@@ -62,9 +62,12 @@ pub(super) async fn get(client: &Client, id: &str) -> Result<Option<Container>> 
 
 /// Listed as a stream: all records in one message may be more than a message may hold.
 pub(super) async fn list(client: &Client, filter: &ContainerFilter) -> Result<Vec<Container>> {
-    match list_once(client, filter).await {
-        Err(error) if error.kind() == ErrorKind::Unavailable => list_once(client, filter).await,
-        done => done,
+    let mut patience = client.patience();
+    loop {
+        match list_once(client, filter).await {
+            Err(error) if patience.allows(&error).await => {}
+            done => return done,
+        }
     }
 }
 

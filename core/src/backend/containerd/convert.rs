@@ -176,8 +176,7 @@ pub(crate) fn task(process: Process) -> Task {
         ProcessStatus::Stopped => TaskStatus::Stopped,
         ProcessStatus::Unknown => TaskStatus::Unknown,
     };
-    let exit =
-        (status == TaskStatus::Stopped).then(|| task_exit(process.exit_status, process.exited_at.clone()));
+    let exit = (status == TaskStatus::Stopped).then(|| task_exit(process.exit_status, process.exited_at));
     // A task reply names its container in `id`; 1.6 leaves `container_id` empty in lists.
     let container = if process.container_id.is_empty() { process.id } else { process.container_id };
     Task { container, pid: process.pid, status, exit }

@@ -1,101 +1,196 @@
-//! Images that are here: a small reader for images that were imported and unpacked by `ctr`.
+//! Image records, and what they point at.
 
 use super::client::Client;
 use super::convert;
+use super::pull::{self, Local, LocalImage};
 use crate::backend::UnpackedImage;
 use crate::error::{Error, ErrorKind, Result};
+use crate::registry::Platform;
 use crate::types::ImageInfo;
 use containerd_client::services::v1::{
-    DeleteImageRequest, GetImageRequest, Image, ListImagesRequest, ReadContentRequest,
+    CreateImageRequest, DeleteImageRequest, GetImageRequest, Image, ListImagesRequest, UpdateImageRequest,
 };
-use oci_spec::image::{ImageConfiguration, ImageManifest};
-use sha2::{Digest, Sha256};
+use containerd_client::types::Descriptor;
+use futures::{StreamExt, TryStreamExt};
 
-pub(super) async fn get(client: &Client, name: &str) -> Result<Option<ImageInfo>> {
-    Ok(record(client, name).await?.map(info))
+/// Records that are looked into at a time.
+const AT_A_TIME: usize = 8;
+
+/// The image of this full name, also when its record has a short one.
+///
+/// # Errors
+/// As [`Client::call`].
+pub(crate) async fn get(client: &Client, name: &str) -> Result<Option<ImageInfo>> {
+    match find(client, name).await? {
+        Some(record) => info(client, record, &Platform::host()).await.map(Some),
+        None => Ok(None),
+    }
 }
 
-pub(super) async fn list(client: &Client) -> Result<Vec<ImageInfo>> {
-    let mut service = client.images();
-    let reply =
-        client.call("list images", service.list(client.request(ListImagesRequest::default()))).await?;
-    Ok(reply.images.into_iter().map(info).collect())
+/// All images of the namespace.
+///
+/// # Errors
+/// As [`Client::call`].
+pub(crate) async fn list(client: &Client) -> Result<Vec<ImageInfo>> {
+    let ask = || {
+        let request = client.request(ListImagesRequest { filters: Vec::new() });
+        let mut service = client.images();
+        async move { service.list(request).await }
+    };
+    let records = client.read("list images", ask).await?.images;
+    let host = Platform::host();
+    futures::stream::iter(records)
+        .map(|record| info(client, record, &host))
+        .buffered(AT_A_TIME)
+        .try_collect()
+        .await
 }
 
-pub(super) async fn delete(client: &Client, name: &str) -> Result<bool> {
-    let mut service = client.images();
-    let request = DeleteImageRequest { name: name.to_owned(), ..DeleteImageRequest::default() };
-    match client.call("delete the image", service.delete(client.request(request))).await {
+/// Removes an image's record. Returns whether there was one. What only it pointed at is collected by containerd.
+///
+/// # Errors
+/// As [`Client::call`].
+pub(crate) async fn delete(client: &Client, name: &str) -> Result<bool> {
+    let Some(record) = find(client, name).await? else { return Ok(false) };
+    let request = client.request(DeleteImageRequest { name: record.name, sync: false, target: None });
+    match client.call("delete an image", client.images().delete(request)).await {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error.with("image", name)),
     }
 }
 
-pub(super) async fn unpacked(
+/// What a container of an image starts from. Layers that are here but not unpacked are unpacked.
+///
+/// # Errors
+/// NOT_FOUND when there is no such image; FAILED_PRECONDITION when parts of it are missing or it is not for this
+/// platform; else as a pull.
+pub(crate) async fn unpacked(
     client: &Client,
     name: &str,
-    _platform: Option<&str>,
-    _snapshotter: &str,
+    platform: Option<&str>,
+    snapshotter: &str,
 ) -> Result<UnpackedImage> {
-    let Some(record) = record(client, name).await? else {
-        return Err(Error::not_found("the image is not here").with("image", name));
+    let platform = Platform::parse(platform)?;
+    let image = match pull::local(client, name, &platform).await? {
+        Local::Absent => {
+            return Err(Error::not_found("the image is not here: pull it first").with("image", name));
+        }
+        Local::Incomplete(_) => return Err(incomplete(name)),
+        Local::Described(image) => image,
     };
-    let corrupt = |e: oci_spec::OciSpecError| Error::data_corrupt("the image cannot be read").caused_by(e);
-    let target = record.target.unwrap_or_default();
-    let manifest = ImageManifest::from_reader(&read(client, &target.digest).await?[..]).map_err(corrupt)?;
-    let config = read(client, manifest.config().digest().as_ref()).await?;
-    let config = ImageConfiguration::from_reader(&config[..]).map_err(corrupt)?;
-    let mut chain = String::new();
-    for diff in config.rootfs().diff_ids() {
-        chain = if chain.is_empty() {
-            diff.clone()
-        } else {
-            let sum = Sha256::digest(format!("{chain} {diff}"));
-            format!("sha256:{}", sum.iter().map(|b| format!("{b:02x}")).collect::<String>())
+    let chain = image.config.chain_ids();
+    if let Some(top) = chain.last()
+        && !pull::snapshot_exists(client, snapshotter, top).await?
+    {
+        pull::unpack_local(client, &image, snapshotter).await.map_err(|e| e.with("image", name))?;
+    }
+    Ok(describe(image, chain.last().cloned().unwrap_or_default()))
+}
+
+/// The error of an image whose record is here without all that it points at.
+pub(super) fn incomplete(name: &str) -> Error {
+    Error::failed_precondition("parts of the image are missing: pull it again").with("image", name)
+}
+
+fn describe(image: LocalImage, top_snapshot: String) -> UnpackedImage {
+    let run = image.config.config.unwrap_or_default();
+    UnpackedImage {
+        name: image.record.name,
+        top_snapshot,
+        env: run.env.unwrap_or_default(),
+        user: run.user.unwrap_or_default(),
+        working_dir: run.working_dir.unwrap_or_default(),
+    }
+}
+
+/// The record of an image: under its full name, else under a short one that means the same.
+pub(super) async fn find(client: &Client, name: &str) -> Result<Option<Image>> {
+    for name in names(name) {
+        let ask = || {
+            let request = client.request(GetImageRequest { name: name.to_owned() });
+            let mut service = client.images();
+            async move { service.get(request).await }
         };
+        match client.read("look for an image", ask).await {
+            Ok(reply) => return Ok(reply.image),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error.with("image", name)),
+        }
     }
-    let run = config.config().clone().unwrap_or_default();
-    Ok(UnpackedImage {
-        name: name.to_owned(),
-        top_snapshot: chain,
-        env: run.env().clone().unwrap_or_default(),
-        user: run.user().clone().unwrap_or_default(),
-        working_dir: run.working_dir().clone().unwrap_or_default(),
-    })
+    Ok(None)
 }
 
-async fn record(client: &Client, name: &str) -> Result<Option<Image>> {
-    let mut service = client.images();
-    let request = client.request(GetImageRequest { name: name.to_owned() });
-    match client.call("read the image", service.get(request)).await {
-        Ok(reply) => Ok(reply.image),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error.with("image", name)),
+/// The names under which an image may be recorded, the full one first.
+fn names(full: &str) -> Vec<&str> {
+    let mut names = vec![full];
+    if let Some(short) = full.strip_prefix("docker.io/") {
+        names.push(short);
+        names.extend(short.strip_prefix("library/"));
     }
+    names
 }
 
-async fn read(client: &Client, digest: &str) -> Result<Vec<u8>> {
-    const DOING: &str = "read content";
-    let mut service = client.content();
-    let request = client.request(ReadContentRequest { digest: digest.to_owned(), offset: 0, size: 0 });
-    let mut stream = client.call_unbounded(DOING, service.read(request)).await?;
-    let mut bytes = Vec::new();
-    while let Some(part) = stream.message().await.map_err(|status| client.failed(DOING, status))? {
-        bytes.extend(part.data);
-    }
-    Ok(bytes)
+/// Points a name at a target: a new record, or the old one changed.
+///
+/// # Errors
+/// As [`Client::call`].
+pub(super) async fn put(client: &Client, lease: &str, name: &str, target: Descriptor) -> Result<Image> {
+    let image = Image { name: name.to_owned(), target: Some(target), ..Image::default() };
+    let create = CreateImageRequest { image: Some(image.clone()), source_date_epoch: None };
+    let created = client.call("record an image", client.images().create(client.leased(create, lease)?)).await;
+    let reply = match created {
+        Ok(reply) => reply.image,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            let update = UpdateImageRequest {
+                image: Some(image.clone()),
+                update_mask: Some(prost_types::FieldMask { paths: vec!["target".to_owned()] }),
+                source_date_epoch: None,
+            };
+            let request = client.leased(update, lease)?;
+            client.call("change an image's record", client.images().update(request)).await?.image
+        }
+        Err(error) => return Err(error.with("image", name)),
+    };
+    Ok(reply.unwrap_or(image))
 }
 
-fn info(image: Image) -> ImageInfo {
-    let target = image.target.unwrap_or_default();
+/// What is told of an image; its content is looked into for platform and size.
+async fn info(client: &Client, record: Image, platform: &Platform) -> Result<ImageInfo> {
+    // An image of another platform or a broken one is listed all the same.
+    let described = match pull::describe_record(client, record.clone(), platform).await {
+        Ok(Local::Described(image)) => Some(image),
+        Ok(_) => None,
+        Err(error) => match error.kind() {
+            ErrorKind::FailedPrecondition | ErrorKind::DataCorrupt | ErrorKind::Unsupported => None,
+            _ => return Err(error),
+        },
+    };
+    Ok(shown(record, described.as_ref()))
+}
+
+/// A record as it is told, with what is known of its content.
+pub(super) fn shown(record: Image, image: Option<&LocalImage>) -> ImageInfo {
+    let target = record.target.unwrap_or_default();
     ImageInfo {
-        name: image.name,
+        name: record.name,
         digest: target.digest,
         media_type: target.media_type,
-        platform: String::new(),
-        size: 0,
-        created_at: convert::timestamp(image.created_at).to_string(),
-        updated_at: convert::timestamp(image.updated_at).to_string(),
+        platform: image.map(|i| i.config.platform().to_string()).unwrap_or_default(),
+        size: image.map_or(0, LocalImage::size),
+        created_at: convert::timestamp(record.created_at).to_string(),
+        updated_at: convert::timestamp(record.updated_at).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_mean_the_same_are_tried() {
+        assert_eq!(names("docker.io/library/a:1"), ["docker.io/library/a:1", "library/a:1", "a:1"]);
+        assert_eq!(names("docker.io/me/a:1"), ["docker.io/me/a:1", "me/a:1"]);
+        assert_eq!(names("ghcr.io/me/a:1"), ["ghcr.io/me/a:1"]);
     }
 }

@@ -2,8 +2,10 @@
 
 mod client;
 mod containers;
+mod content;
 mod convert;
 mod images;
+mod lease;
 mod pull;
 mod rootfs;
 mod snapshots;
@@ -38,7 +40,7 @@ impl Containerd {
     ///
     /// # Errors
     /// UNAVAILABLE or PERMISSION_DENIED with every address that was tried.
-    pub(crate) async fn open(config: &Config) -> Result<Self> {
+    pub(crate) async fn connect(config: &Config) -> Result<Self> {
         let limits = config.time_limits.clone();
         let client = match (config.backend, &config.containerd.address) {
             (BackendKind::Containerd, Some(address)) => {

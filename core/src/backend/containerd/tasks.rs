@@ -82,6 +82,10 @@ pub(super) async fn kill(client: &Client, container: &str, signal: i32, all: boo
             .with("signal", signal)
             .with("container", container));
     };
+    // 1.6 says yes to a signal for all processes of a task that has ended. It has none left: they end with the first one.
+    if all && get(client, container).await?.is_none_or(|task| task.exit.is_some()) {
+        return Ok(false);
+    }
     let request = client.request(KillRequest {
         container_id: container.to_owned(),
         exec_id: String::new(),
@@ -100,15 +104,21 @@ pub(super) async fn kill(client: &Client, container: &str, signal: i32, all: boo
 
 /// Waits across restarts of the daemon: its shims go on without it, and it finds them again.
 pub(super) async fn wait(client: &Client, container: &str) -> Result<TaskExit> {
+    let mut patience = client.patience();
     loop {
         let begun = Instant::now();
         let request =
             client.request(WaitRequest { container_id: container.to_owned(), exec_id: String::new() });
         let mut service = client.tasks();
-        match client.call_unbounded("wait for the task", service.wait(request)).await {
+        let error = match client.call_unbounded("wait for the task", service.wait(request)).await {
             Ok(reply) => return Ok(convert::task_exit(reply.exit_status, reply.exited_at)),
-            Err(error) if error.kind() == ErrorKind::Unavailable && begun.elapsed() > SHORT_WAIT => {}
-            Err(error) => return Err(error.with("container", container)),
+            Err(error) => error,
+        };
+        if begun.elapsed() > SHORT_WAIT {
+            patience = client.patience();
+        }
+        if !patience.allows(&error).await {
+            return Err(error.with("container", container));
         }
     }
 }

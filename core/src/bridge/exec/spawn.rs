@@ -1,5 +1,5 @@
 use super::super::client::BridgeClient;
-use super::input::{InputStream, channel};
+use super::input::channel;
 use super::launch::Launch;
 use super::process::Process;
 use super::stream::ExecStream;

@@ -1,6 +1,6 @@
 use super::super::client::{BridgeClient, Repeat};
 use super::super::connection::{Class, Connection, old, v1};
-use super::super::path;
+use super::super::{failure, path};
 use super::convert;
 use crate::error::{Error, Result};
 use crate::types::{DirEntry, DirList, DirProblem, ListDirOptions};
@@ -12,6 +12,8 @@ use tonic::Streaming;
 
 /// The most entries that are taken into memory.
 const MAX_ENTRIES: usize = 1_000_000;
+/// The most bytes of names that are taken into memory.
+const MAX_NAME_BYTES: usize = 256 << 20;
 /// The most problems that are reported; more say nothing new.
 const MAX_PROBLEMS: usize = 1000;
 
@@ -19,8 +21,8 @@ impl BridgeClient {
     /// Lists a directory, ordered by path; symbolic links are listed, not followed.
     ///
     /// # Errors
-    /// NOT_FOUND; FAILED_PRECONDITION when it is no directory; RESOURCE_EXHAUSTED for more than a million entries;
-    /// INVALID_ARGUMENT for a malformed path; UNAVAILABLE.
+    /// NOT_FOUND; FAILED_PRECONDITION when it is no directory; RESOURCE_EXHAUSTED for more than a million entries or
+    /// 256 MiB of names; INVALID_ARGUMENT for a malformed path; UNAVAILABLE.
     ///
     /// # Cancel safety
     /// Safe.
@@ -64,9 +66,11 @@ impl BridgeClient {
         mut batches: Streaming<ListResponse>,
         list: &mut DirList,
     ) -> Result<()> {
+        let mut bytes = 0;
         while let Some(batch) = self.next_piece(connection, batches.message()).await? {
-            if list.entries.len() + batch.entries.len() > MAX_ENTRIES {
-                let message = "the directory has over a million entries; list its parts";
+            bytes += batch.entries.iter().map(|info| info.path.len()).sum::<usize>();
+            if list.entries.len() + batch.entries.len() > MAX_ENTRIES || bytes > MAX_NAME_BYTES {
+                let message = "the directory has over a million entries or 256 MiB of names; list its parts";
                 return Err(self.at(Error::resource_exhausted(message)));
             }
             let named =
@@ -76,7 +80,7 @@ impl BridgeClient {
             let room = MAX_PROBLEMS.saturating_sub(list.problems.len());
             for problem in batch.problems.into_iter().take(room) {
                 let path = entry_path(&list.path, &problem.path).unwrap_or_else(|| list.path.clone());
-                list.problems.push(DirProblem { path, message: problem.message });
+                list.problems.push(DirProblem { path, message: failure::clean(&problem.message) });
             }
         }
         Ok(())

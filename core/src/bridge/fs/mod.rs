@@ -10,6 +10,7 @@ mod open_write;
 mod read;
 mod read_text;
 mod stat;
+mod stream_write;
 mod upload;
 mod write;
 

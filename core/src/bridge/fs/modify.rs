@@ -3,6 +3,10 @@ use super::super::connection::{Class, old};
 use crate::error::Result;
 use crate::types::{MkdirOptions, RemoveOptions, RenameOptions};
 use dunnage_bridge::bridgepb;
+use std::time::Duration;
+
+/// How long removing a directory with what is in it may take.
+const WHOLE_TREE: Duration = Duration::from_secs(3600);
 
 impl BridgeClient {
     /// Makes a directory and its parents. One that is there is no error.
@@ -62,7 +66,9 @@ impl BridgeClient {
         let removed = async {
             let path = self.clean_below_root(&options.path, "removed")?;
             let request = bridgepb::DeleteFileRequest { path, recursive: options.recursive };
-            self.call(Class::Control, Repeat::IfUnsent, |_, lane| {
+            // A tree takes as long as it takes.
+            let limit = if options.recursive { WHOLE_TREE } else { self.slot().limits.call };
+            self.call_within(Class::Control, Repeat::IfUnsent, limit, |_, lane| {
                 let request = request.clone();
                 async move { old(lane).delete_file(request).await }
             })

@@ -1,25 +1,12 @@
-use super::super::client::{BridgeClient, Repeat};
-use super::super::connection::{Class, old};
+use super::super::client::BridgeClient;
 use super::super::fd::{FdFault, NewFile, blocking};
+use super::stream_write::Upload;
 use crate::error::{Error, Result};
 use crate::types::WriteResult;
 use bytes::Bytes;
-use dunnage_bridge::RAW_CHUNK_SIZE;
-use dunnage_bridge::bridgepb::WriteRawChunk;
 use std::io::Write;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex as StdMutex, PoisonError};
-use std::task::{Context, Poll};
-use std::time::Duration;
-use tokio::sync::{Mutex, mpsc};
-use tokio::task::JoinHandle;
-use tokio_stream::Stream;
-use tonic::Status;
-
-/// Chunks that wait for the agent.
-const WAITING: usize = 4;
-/// How long a call that carries a whole file may take: its chunks have a limit of their own.
-const WHOLE_FILE: Duration = Duration::from_secs(24 * 3600);
+use std::sync::Arc;
+use tokio::sync::Mutex;
 
 /// A file inside that is written piece by piece. It takes the place of what is there by [`FileWriter::finish`], and not
 /// before.
@@ -96,7 +83,7 @@ impl FileWriter {
             let sink = sink.ok_or_else(ended)?;
             match sink.kind {
                 SinkKind::Descriptor(new) => blocking(move |_| new.commit(sink.written)).await,
-                SinkKind::Stream(upload) => upload.finish(&self.client).await,
+                SinkKind::Stream(upload) => upload.finish(&self.client, sink.written).await,
             }
         };
         let bytes_written = finished.await.map_err(|e| self.error(e))?;
@@ -128,110 +115,8 @@ impl FileWriter {
     }
 }
 
-fn ended() -> Error {
+pub(super) fn ended() -> Error {
     Error::failed_precondition("the file was finished, aborted or failed before; open it again")
-}
-
-/// A file on its way over gRPC. Dropping it resets the call, and the agent keeps what was there.
-struct Upload {
-    chunks: mpsc::Sender<Part>,
-    task: Option<JoinHandle<Result<u64>>>,
-}
-
-enum Part {
-    Bytes(Bytes),
-    End,
-}
-
-impl Drop for Upload {
-    fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
-    }
-}
-
-impl Upload {
-    fn begin(client: &BridgeClient, path: String) -> Self {
-        let (chunks, parts) = mpsc::channel(WAITING);
-        let client = client.clone();
-        let task = tokio::spawn(async move {
-            let parts = StdMutex::new(Some(parts));
-            let (written, _) = client
-                .call_within(Class::Bulk, Repeat::IfUnsent, WHOLE_FILE, |_, lane| {
-                    let parts = parts.lock().unwrap_or_else(PoisonError::into_inner).take();
-                    let path = path.clone();
-                    async move {
-                        let parts =
-                            parts.ok_or_else(|| Status::unavailable("the agent went away; write again"))?;
-                        let chunks = Chunks { parts, path: Some(path) };
-                        Ok(old(lane).write_raw(chunks).await?.into_inner().bytes_written)
-                    }
-                })
-                .await?;
-            Ok(u64::try_from(written).unwrap_or_default())
-        });
-        Self { chunks, task: Some(task) }
-    }
-
-    async fn send(self, client: &BridgeClient, mut bytes: Bytes) -> Result<Self> {
-        let limit = client.slot().limits.call;
-        while !bytes.is_empty() {
-            let chunk = bytes.split_to(bytes.len().min(RAW_CHUNK_SIZE));
-            match tokio::time::timeout(limit, self.chunks.send(Part::Bytes(chunk))).await {
-                Ok(Ok(())) => {}
-                // The call has ended: its outcome says why.
-                Ok(Err(_)) => return Err(self.outcome().await.err().unwrap_or_else(ended)),
-                Err(_) => return Err(client.late(limit)),
-            }
-        }
-        Ok(self)
-    }
-
-    async fn finish(self, client: &BridgeClient) -> Result<u64> {
-        let limit = client.slot().limits.call;
-        // Fails when the call has ended: its outcome says why.
-        let _ = tokio::time::timeout(limit, self.chunks.send(Part::End)).await;
-        match tokio::time::timeout(limit, self.outcome()).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(client.late(limit)),
-        }
-    }
-
-    async fn outcome(mut self) -> Result<u64> {
-        let Some(task) = self.task.as_mut() else { return Err(ended()) };
-        match task.await {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                Err(Error::unavailable("the engine was closed during the transfer").caused_by(error))
-            }
-        }
-    }
-}
-
-/// The chunks of a file as the call takes them. It ends only by an end that was sent: a sender that goes away without one
-/// leaves it open, so that the agent never takes a part for the whole.
-struct Chunks {
-    parts: mpsc::Receiver<Part>,
-    path: Option<String>,
-}
-
-impl Stream for Chunks {
-    type Item = WriteRawChunk;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<WriteRawChunk>> {
-        // The first chunk carries the path, and is sent at once: a refusal then comes early.
-        if let Some(path) = self.path.take() {
-            return Poll::Ready(Some(WriteRawChunk { path, data: Bytes::new() }));
-        }
-        match self.parts.poll_recv(cx) {
-            Poll::Ready(Some(Part::Bytes(data))) => {
-                Poll::Ready(Some(WriteRawChunk { path: String::new(), data }))
-            }
-            Poll::Ready(Some(Part::End)) => Poll::Ready(None),
-            Poll::Ready(None) | Poll::Pending => Poll::Pending,
-        }
-    }
 }
 
 impl BridgeClient {

@@ -18,7 +18,7 @@ use crate::error::{Context, Error, Result};
 use crate::warden::Children;
 
 pub(crate) use mounts::below as mounts_below;
-pub(crate) use network::{FILE as NETWORK_FILE, firewall_rules, pinned_namespaces};
+pub(crate) use network::{FILE as NETWORK_FILE, firewall_rules, pinned_namespaces, remove_idle_chains};
 pub(crate) use processes::{kill_descendants_of, owned_by};
 
 /// Kills what runs from `dir`, undoes its traces on the host and removes it.

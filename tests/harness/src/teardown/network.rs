@@ -55,16 +55,61 @@ fn remove_rules(table: &str, network: &Network, children: &Children) {
     let saved = String::from_utf8_lossy(&saved.stdout).into_owned();
     let plan = Plan::of(&saved, network);
     for rule in &plan.rules {
-        let words = split_words(rule);
-        let mut arguments = vec!["-w", "-t", table, "-D"];
-        arguments.extend(words.iter().skip(1).map(String::as_str));
-        let _ = children.run("iptables", &arguments);
+        delete_rule(table, rule, children);
     }
     for flag in ["-F", "-X"] {
         for chain in &plan.chains {
             let _ = children.run("iptables", &["-w", "-t", table, flag, chain]);
         }
     }
+}
+
+/// Chains that all networks of a host share. The plugins make them when they are missing, and never remove them.
+const SHARED: [(&str, &[&str]); 2] = [
+    ("nat", &["CNI-HOSTPORT-DNAT", "CNI-HOSTPORT-MASQ", "CNI-HOSTPORT-SETMARK"]),
+    ("filter", &["CNI-FORWARD", "CNI-ADMIN"]),
+];
+
+/// Removes the shared chains that serve nobody any more. For the last harness of the host only.
+pub(crate) fn remove_idle_chains(children: &Children) {
+    for (table, chains) in SHARED {
+        let Ok(saved) = children.run("iptables-save", &["-t", table]) else { continue };
+        let Some(jumps) = idle(&String::from_utf8_lossy(&saved.stdout), chains) else { continue };
+        for rule in jumps {
+            delete_rule(table, &rule, children);
+        }
+        for flag in ["-F", "-X"] {
+            for chain in chains {
+                let _ = children.run("iptables", &["-w", "-t", table, flag, chain]);
+            }
+        }
+    }
+}
+
+/// The rules that lead into `chains`, or `None` when one of these holds a rule for a container, or none exists.
+fn idle(saved: &str, chains: &[&str]) -> Option<Vec<String>> {
+    let mut jumps = Vec::new();
+    for rule in saved.lines().filter(|line| line.starts_with("-A ")) {
+        let words = split_words(rule);
+        let inside = words.get(1).is_some_and(|chain| chains.contains(&chain.as_str()));
+        let target = words.iter().skip_while(|word| *word != "-j").nth(1).map_or("", String::as_str);
+        if chains.contains(&target) {
+            // Rules between the shared chains come and go with them.
+            if !inside {
+                jumps.push(rule.to_owned());
+            }
+        } else if inside && !matches!(target, "MASQUERADE" | "MARK") {
+            return None;
+        }
+    }
+    (!jumps.is_empty()).then_some(jumps)
+}
+
+fn delete_rule(table: &str, rule: &str, children: &Children) {
+    let words = split_words(rule);
+    let mut arguments = vec!["-w", "-t", table, "-D"];
+    arguments.extend(words.iter().skip(1).map(String::as_str));
+    let _ = children.run("iptables", &arguments);
 }
 
 /// What is to be deleted from one table.
@@ -158,7 +203,7 @@ fn wired_to(bridge: &str, children: &Children) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Plan, split_words};
+    use super::{Plan, idle, split_words};
     use crate::cni::Network;
 
     fn network() -> Network {
@@ -189,5 +234,15 @@ mod tests {
         let plan = Plan::of(saved, &network());
         assert_eq!(plan.rules.len(), 2);
         assert_eq!(plan.chains, ["CNI-0123456789abcdef01234567"]);
+    }
+
+    #[test]
+    fn shared_chains_stay_while_somebody_uses_them() {
+        let chains = ["CNI-FORWARD", "CNI-ADMIN"];
+        let unused = "-A FORWARD -m comment --comment \"CNI firewall plugin rules\" -j CNI-FORWARD\n\
+                      -A CNI-FORWARD -m comment --comment \"overrides\" -j CNI-ADMIN\n";
+        assert_eq!(idle(unused, &chains).map(|jumps| jumps.len()), Some(1));
+        assert_eq!(idle(&format!("{unused}-A CNI-FORWARD -s 10.4.0.2/32 -j ACCEPT\n"), &chains), None);
+        assert_eq!(idle("-A FORWARD -j OTHER\n", &chains), None);
     }
 }

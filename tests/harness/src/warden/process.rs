@@ -128,8 +128,10 @@ impl Keeper {
         }
         teardown::kill_descendants_of(std::process::id());
         let removed = teardown::remove(&self.home.path, &self.children);
-        // Other wardens may live beside us; the last one takes the base away.
-        let _ = self.home.path.parent().map(fs::remove_dir);
+        // Other wardens may live beside us; the last one takes the base away, and what they all shared.
+        if self.home.path.parent().is_some_and(|base| fs::remove_dir(base).is_ok()) {
+            teardown::remove_idle_chains(&self.children);
+        }
         removed.and(first)
     }
 }
