@@ -2,6 +2,7 @@
 
 mod faults;
 mod same_tree;
+mod timing;
 mod together;
 
 use super::pull;
@@ -12,7 +13,9 @@ use crate::config::{ContainerdConfig, RegistryConfig, TimeLimits};
 use crate::error::{ErrorKind, Result};
 use crate::names::ImageRef;
 use crate::types::{LayerState, PullPolicy};
-use dunnage_harness::{Containerd, ContainerdOptions, Fault, FaultProxy, Registry, RegistryOptions, Version, fixtures};
+use dunnage_harness::{
+    Containerd, ContainerdOptions, Fault, FaultProxy, Registry, RegistryOptions, Version, fixtures,
+};
 use std::sync::OnceLock;
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +30,10 @@ pub(super) fn world() -> &'static World {
     WORLD.get_or_init(|| World {
         containerd: Containerd::start(ContainerdOptions {
             version: Version::from_env().unwrap(),
-            ..ContainerdOptions::default()
+            // Otherwise one test's download would be another's, whatever namespace it has.
+            extra_config:
+                "[plugins.\"io.containerd.metadata.v1.bolt\"]\ncontent_sharing_policy = \"isolated\"\n"
+                    .to_owned(),
         })
         .unwrap(),
         registry: Registry::start(RegistryOptions::default()).unwrap(),
