@@ -1,0 +1,288 @@
+//! Processes that share a data root, die in the middle of things, or lose their containerd.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{Rig, fails, kill, running, said, sh, until};
+use dunnage::types::{
+    CreateOptions, ListOptions, NetworkMode, RunOptions, StartOptions, StopOptions, WriteOptions,
+};
+use dunnage::{CallOptions, Config, Engine, Error, ErrorKind};
+
+const HELPER: &str = env!("CARGO_BIN_EXE_dunnage-faults");
+
+/// A helper process that is ended at the latest when the test ends.
+struct Helper(Child);
+
+impl Helper {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(HELPER);
+        Self(command.args(arguments).stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// What it prints until it ends.
+    fn output(mut self) -> String {
+        let mut text = String::new();
+        self.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        let status = self.0.wait().unwrap();
+        assert!(status.success(), "{status}: {text}");
+        text
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn write_config(rig: &Rig, config: &Config) -> PathBuf {
+    let file = rig.containerd.dir().join("config.json");
+    std::fs::write(&file, serde_json::to_string(config).unwrap()).unwrap();
+    file
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_may_do_everything_at_once() {
+    let rig = Rig::start();
+    let engine = rig.engine().await;
+    let image = rig.pulled(&engine, "busybox").await;
+    let before = rig.count();
+    let config = write_config(&rig, &rig.config());
+    let helpers: Vec<Helper> = ["11", "12"]
+        .iter()
+        .map(|seed| Helper::start(&["churn", text(&config), &image, seed, "12", "a", "b", "c"]))
+        .collect();
+    let outputs: Vec<String> = tokio::task::spawn_blocking(|| helpers.into_iter().map(Helper::output).collect())
+        .await
+        .unwrap();
+    let mut outcomes: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for line in outputs.iter().flat_map(|output| output.lines()) {
+        let words: Vec<&str> = line.splitn(4, ' ').collect();
+        let (operation, outcome) = (words[0], words[2]);
+        *outcomes.entry((operation.to_owned(), outcome.to_owned())).or_default() += 1;
+        // Whoever comes after a deletion finds nothing. Nothing else may go wrong.
+        let fine = outcome == "OK" || (outcome == "NOT_FOUND" && matches!(operation, "start" | "stop" | "info"));
+        assert!(fine, "{line}");
+    }
+    assert_eq!(outcomes.values().sum::<usize>(), 72, "{outcomes:?}");
+    assert!(outcomes.contains_key(&("create".to_owned(), "OK".to_owned())), "{outcomes:?}");
+    // What is left is whole.
+    for id in ["a", "b", "c"] {
+        let workspace = engine.workspace(id).unwrap();
+        workspace.ensure_running(StartOptions::default()).await.unwrap();
+        assert_eq!(said(sh(&workspace, "echo whole").await), "whole");
+        workspace.delete(kill()).await.unwrap();
+        rig.no_files_of(id);
+    }
+    rig.settle(&before);
+    engine.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_killed_at_any_time_leaves_whole_workspaces() {
+    let rig = Rig::start();
+    let mut config = rig.config();
+    let engine = Engine::open(config.clone()).await.unwrap();
+    let image = rig.pulled(&engine, "busybox").await;
+    engine.close().await;
+    let before = rig.count();
+    let mut random = 0x2545_F491_4F6C_DD1D_u64;
+    let (mut whole, mut absent, mut kills) = (0, 0, 0);
+    for round in 0..24u32 {
+        // Every third time with the network, where most steps are.
+        config.network.mode = if round % 3 == 0 { NetworkMode::Cni } else { NetworkMode::None };
+        let file = write_config(&rig, &config);
+        let id = format!("killed-{round}");
+        let deleting = round % 2 == 1;
+        if deleting {
+            let engine = Engine::open(config.clone()).await.unwrap();
+            running(&engine, &id, &image).await;
+            engine.close().await;
+        }
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let span = if deleting { 250 } else { 500 };
+        let wait = Duration::from_millis(random % span);
+        let operation = if deleting { "delete" } else { "create" };
+        kills += u32::from(killed(text(&file), operation, &id, &image, wait));
+
+        // The next process finds it whole or not at all.
+        let engine = Engine::open(config.clone()).await.unwrap();
+        let workspace = engine.workspace(&id).unwrap();
+        match workspace.info().await {
+            Ok(info) => {
+                whole += 1;
+                if !info.task_running {
+                    workspace.start(StartOptions::default()).await.unwrap_or_else(|e| panic!("{round}: {e}"));
+                }
+                assert_eq!(said(sh(&workspace, "echo whole").await), "whole", "{round}");
+                workspace.delete(kill()).await.unwrap();
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::NotFound, "{round}: {error}");
+                absent += 1;
+            }
+        }
+        engine.close().await;
+        rig.settle(&before);
+        rig.no_files_of(&id);
+    }
+    println!("{kills} kills: {whole} whole, {absent} absent");
+    assert!(kills >= 12, "most processes ended before they were killed: {kills}");
+    assert!(whole > 0 && absent > 0, "{whole} whole, {absent} absent");
+}
+
+/// Starts an operation in a process of its own and kills that after a while. Returns whether it was in time.
+fn killed(config: &str, operation: &str, id: &str, image: &str, wait: Duration) -> bool {
+    let mut helper = Helper::start(&["once", config, operation, id, image]);
+    let mut lines = BufReader::new(helper.0.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "begin");
+    std::thread::sleep(wait);
+    helper.0.kill().unwrap();
+    helper.0.wait().unwrap();
+    lines.next().is_none()
+}
+
+/// How a call may end while containerd is away.
+fn bearable(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_of_containerd_under_load_is_survived() {
+    let mut rig = Rig::start();
+    let mut config = rig.config();
+    config.time_limits.connect_ms = 400;
+    let engine = Engine::open(config).await.unwrap();
+    let image = rig.pulled(&engine, "busybox").await;
+    let before = rig.count();
+    let steady = running(&engine, "steady", &image).await;
+    steady.fs().write(WriteOptions::default().path("kept"), "kept").await.unwrap();
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut load = Vec::new();
+    for n in 0..3 {
+        let (engine, image, stop) = (engine.clone(), image.clone(), stop.clone());
+        load.push(tokio::spawn(async move {
+            let mut failures = Vec::new();
+            let mut successes = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let workspace = engine.workspace(format!("load-{n}")).unwrap();
+                for result in [
+                    workspace.create(CreateOptions::default().image(&image)).await.map(drop),
+                    workspace.stop(StopOptions::default().grace_ms(0u64)).await.map(drop),
+                    workspace.delete(kill()).await.map(drop),
+                    engine.list(ListOptions::default()).await.map(drop),
+                ] {
+                    match result {
+                        Ok(()) => successes += 1,
+                        // A creation that failed leaves nothing to stop.
+                        Err(error) if error.kind() == ErrorKind::NotFound => {}
+                        Err(error) => failures.push(error),
+                    }
+                }
+            }
+            (successes, failures)
+        }));
+    }
+    let talk = tokio::spawn({
+        let (steady, stop) = (steady.clone(), stop.clone());
+        async move {
+            let mut calls = 0u32;
+            while !stop.load(Ordering::Relaxed) {
+                // The workspace's own agent does not need containerd.
+                assert_eq!(said(sh(&steady, "cat kept").await), "kept");
+                calls += 1;
+            }
+            calls
+        }
+    });
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        tokio::task::block_in_place(|| rig.containerd.kill9().unwrap());
+        tokio::time::sleep(Duration::from_millis(1000)).await;
+        fails(engine.list(ListOptions::default()).await, ErrorKind::Unavailable, &["containerd"]);
+        let health = engine.health().await.unwrap();
+        assert!(!health.healthy && !health.backend.reachable && !health.problems.is_empty(), "{health:?}");
+        tokio::task::block_in_place(|| rig.containerd.restart().unwrap());
+    }
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut failed = 0;
+    for task in load {
+        let (successes, failures) = task.await.unwrap();
+        for error in &failures {
+            assert!(bearable(error), "{error}");
+        }
+        failed += failures.len();
+        assert!(successes > 3, "{successes} successes, {failures:?}");
+    }
+    assert!(failed > 0, "nobody noticed the crash");
+    assert!(talk.await.unwrap() > 20);
+    // It recovered by itself, and nothing was lost.
+    assert_eq!(said(sh(&steady, "cat kept").await), "kept");
+    assert!(steady.info().await.unwrap().task_running);
+    for n in 0..3 {
+        engine.workspace(format!("load-{n}")).unwrap().delete(kill()).await.unwrap();
+    }
+    steady.stop(StopOptions::default()).await.unwrap();
+    steady.start(StartOptions::default()).await.unwrap();
+    assert_eq!(said(sh(&steady, "cat kept").await), "kept");
+    steady.delete(kill()).await.unwrap();
+    rig.settle(&before);
+    engine.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_containerd_is_given_up_in_time() {
+    let rig = Rig::start();
+    let mut config = rig.config();
+    config.time_limits.backend_ms = 700;
+    config.time_limits.connect_ms = 700;
+    let engine = Engine::open(config.clone()).await.unwrap();
+    let image = rig.pulled(&engine, "busybox").await;
+    let before = rig.count();
+    let workspace = running(&engine, "frozen", &image).await;
+    rig.containerd.freeze().unwrap();
+    let begun = Instant::now();
+    let error = fails(workspace.info().await, ErrorKind::Timeout, &[]);
+    assert_eq!(error.operation(), "workspace.info");
+    fails(engine.list(ListOptions::default()).await, ErrorKind::Timeout, &[]);
+    let other = engine.workspace("other").unwrap();
+    fails(other.create(CreateOptions::default().image(&image)).await, ErrorKind::Timeout, &[]);
+    fails(workspace.stop(StopOptions::default()).await, ErrorKind::Timeout, &[]);
+    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+    // A call's own limit is shorter still.
+    let begun = Instant::now();
+    let call = CallOptions::default().time_limit(Duration::from_millis(100));
+    fails(call.guard(workspace.info()).await, ErrorKind::Timeout, &["limit_ms: 100"]);
+    assert!(begun.elapsed() < Duration::from_millis(500));
+    let opening = Engine::open(config).await;
+    let error = opening.err().expect("nobody can open an engine on a frozen daemon");
+    assert!(bearable(&error), "{error}");
+    // The agent does not need it.
+    assert_eq!(said(sh(&workspace, "echo here").await), "here");
+    rig.containerd.thaw().unwrap();
+    until(Duration::from_secs(10), "it answers again", async || workspace.info().await.is_ok()).await;
+    fails(other.info().await, ErrorKind::NotFound, &[]);
+    let run = RunOptions::default().command("true");
+    assert_eq!(workspace.exec().run(run, "").await.unwrap().result.exit_code, 0);
+    workspace.delete(kill()).await.unwrap();
+    rig.settle(&before);
+    engine.close().await;
+}
