@@ -1,0 +1,65 @@
+//! The benches. Each measures the library and its peer turn by turn and returns its rows.
+
+mod create;
+mod exec;
+mod files;
+mod list;
+mod memory;
+mod pull;
+mod stop;
+
+use crate::Failure;
+use crate::bed::Bed;
+use crate::report::Row;
+
+/// One bench.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    /// Its name on the command line.
+    pub(crate) name: &'static str,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    CreateNoNetwork,
+    CreateCni,
+    PullCold,
+    ExecTrue,
+    Files,
+    Memory,
+    List100,
+    StopStart,
+}
+
+/// All benches, in the order in which they run.
+pub(crate) fn all() -> &'static [Bench] {
+    const fn bench(name: &'static str, kind: Kind) -> Bench {
+        Bench { name, kind }
+    }
+    const ALL: &[Bench] = &[
+        bench("create_no_network", Kind::CreateNoNetwork),
+        bench("create_cni", Kind::CreateCni),
+        bench("stop_start", Kind::StopStart),
+        bench("exec_true", Kind::ExecTrue),
+        bench("files", Kind::Files),
+        bench("pull_cold", Kind::PullCold),
+        bench("memory", Kind::Memory),
+        bench("list_100", Kind::List100),
+    ];
+    ALL
+}
+
+/// Runs one.
+pub(crate) async fn run(bench: &Bench, bed: &Bed) -> Result<Vec<Row>, Failure> {
+    match bench.kind {
+        Kind::CreateNoNetwork => create::no_network(bed).await,
+        Kind::CreateCni => create::cni(bed).await,
+        Kind::PullCold => pull::cold(bed).await,
+        Kind::ExecTrue => exec::command(bed).await,
+        Kind::Files => files::both_ways(bed).await,
+        Kind::Memory => memory::resident(bed).await,
+        Kind::List100 => list::hundred(bed).await,
+        Kind::StopStart => stop::stop_start(bed).await,
+    }
+}
