@@ -388,7 +388,11 @@ class DirList:
         return cls(
             entries=[DirEntry.from_json(item) for item in data["entries"]],
             path=data["path"],
-            problems=[DirProblem.from_json(item) for item in data["problems"]] if data.get("problems") is not None else [],
+            problems=(
+                [DirProblem.from_json(item) for item in data["problems"]]
+                if data.get("problems") is not None
+                else []
+            ),
         )
 
 
@@ -469,7 +473,11 @@ class Event:
             container=WorkspaceInfo.from_json(data["container"]) if data.get("container") is not None else None,
             image=data.get("image"),
             image_info=ImageInfo.from_json(data["image_info"]) if data.get("image_info") is not None else None,
-            layers=[LayerProgress.from_json(item) for item in data["layers"]] if data.get("layers") is not None else None,
+            layers=(
+                [LayerProgress.from_json(item) for item in data["layers"]]
+                if data.get("layers") is not None
+                else None
+            ),
             message=data.get("message"),
             total_bytes=data.get("total_bytes"),
             unpacked_bytes=data.get("unpacked_bytes"),
