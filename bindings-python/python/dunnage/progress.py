@@ -17,7 +17,9 @@ class TqdmProgress:
         import tqdm.auto
 
         bar: Any = tqdm.auto.tqdm
-        self._make = lambda: bar(**{"unit": "B", "unit_scale": True, "unit_divisor": 1000, "desc": "pull", **options})
+        self._make: Any = lambda: bar(
+            **{"unit": "B", "unit_scale": True, "unit_divisor": 1000, "desc": "pull", **options}
+        )
         self._bar: Optional[Any] = None
 
     def __call__(self, event: Event) -> None:

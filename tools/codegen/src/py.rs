@@ -125,13 +125,17 @@ fn dataclass(out: &mut String, api: &Api, def: &TypeDef, fields: &[Field]) {
     docstring(out, &def.docs, "    ");
     // Fields without a default come first.
     let mut ordered: Vec<&Field> = fields.iter().collect();
-    ordered.sort_by_key(|f| optional(f));
+    let given = |field: &Field| def.input && !field.must_give;
+    let default = |field: &Field| field.default.as_ref().filter(|_| given(field)).and_then(python_literal);
+    ordered.sort_by_key(|f| optional(f) || default(f).is_some() || (given(f) && f.nullable));
     if !ordered.is_empty() {
         out.push('\n');
     }
     for field in &ordered {
         let ty = output_type(&field.ty);
         let text = match &field.ty {
+            _ if let Some(default) = default(field) => format!("{ty} = {default}"),
+            _ if !optional(field) && field.nullable && given(field) => format!("{ty} | None = None"),
             _ if !optional(field) && field.nullable => format!("{ty} | None"),
             _ if !optional(field) => ty,
             Type::List(_) if !field.nullable => format!("{ty} = field(default_factory=list)"),
