@@ -17,7 +17,7 @@ type byteCall struct {
 	engine  *C.dunnage_engine
 	id      *C.char
 	options *C.char
-	with    C.dunnage_call
+	with    *C.dunnage_call
 	end     func()
 	release func()
 }
@@ -43,7 +43,7 @@ func beginBytes[O any](
 		return nil, err
 	}
 	call := &byteCall{engine: engine, id: id, options: C.CString(text), release: release}
-	_, call.end = newCall(calls).prepare(ctx, &call.with)
+	call.with, _, call.end = newCall(calls).prepare(ctx)
 	return call, nil
 }
 

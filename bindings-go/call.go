@@ -91,8 +91,9 @@ func (s *callState) limitMs() C.uint64_t {
 	return C.uint64_t((s.limit + time.Millisecond - 1) / time.Millisecond)
 }
 
-// prepare fills a C call. The returned function must run when the call has ended.
-func (s *callState) prepare(ctx context.Context, call *C.dunnage_call) (cgo.Handle, func()) {
+// prepare makes a C call, in C's memory. The returned function must run when the call has ended.
+func (s *callState) prepare(ctx context.Context) (*C.dunnage_call, cgo.Handle, func()) {
+	call := (*C.dunnage_call)(C.malloc(C.sizeof_dunnage_call))
 	handle := cgo.NewHandle(s)
 	cancel := C.dunnage_cancel_new()
 	triggered := make(chan struct{})
@@ -105,12 +106,13 @@ func (s *callState) prepare(ctx context.Context, call *C.dunnage_call) (cgo.Hand
 		events = 1
 	}
 	C.dunnage_go_prepare(call, C.uintptr_t(handle), cancel, s.limitMs(), events)
-	return handle, func() {
+	return call, handle, func() {
 		if !stop() {
 			// The context ended: its function must be through with the cancel before that is freed.
 			<-triggered
 		}
 		C.dunnage_cancel_free(cancel)
+		C.free(unsafe.Pointer(call))
 		handle.Delete()
 	}
 }
@@ -185,11 +187,10 @@ func call[R any, O any](ctx context.Context, on target, operation string, option
 	}
 
 	state := newCall(calls)
-	var with C.dunnage_call
-	handle, end := state.prepare(ctx, &with)
+	with, handle, end := state.prepare(ctx)
 	defer end()
 	var failed *C.dunnage_error
-	if status := C.dunnage_go_submit(engine, name, id, given, &with, C.uintptr_t(handle), &failed); status != C.DUNNAGE_OK {
+	if status := C.dunnage_go_submit(engine, name, id, given, with, C.uintptr_t(handle), &failed); status != C.DUNNAGE_OK {
 		return nil, takeError(ctx, status, failed)
 	}
 	done := <-state.done

@@ -76,15 +76,14 @@ func open(
 	if err := ctx.Err(); err != nil {
 		return nil, cancelled("engine.open", ctx)
 	}
-	var with C.dunnage_call
-	_, end := newCall(calls).prepare(ctx, &with)
+	with, _, end := newCall(calls).prepare(ctx)
 	defer end()
 	var failed *C.dunnage_error
-	engine := &Engine{}
-	if status := begin(&with, &engine.handle, &failed); status != C.DUNNAGE_OK {
+	var handle *C.dunnage_engine
+	if status := begin(with, &handle, &failed); status != C.DUNNAGE_OK {
 		return nil, takeError(ctx, status, failed)
 	}
-	handle := engine.handle
+	engine := &Engine{handle: handle}
 	engine.ref.free = func() { C.dunnage_engine_free(handle) }
 	engine.Images = &Images{engine: engine}
 	// A safety net for hosts that forget to close.

@@ -44,7 +44,7 @@ func (e *Exec) Run(ctx context.Context, command string, options *RunOptions, cal
 	var result *C.char
 	var stdout, stderr C.dunnage_buffer
 	var failed *C.dunnage_error
-	status := C.dunnage_exec_run(call.engine, call.id, call.options, data, length, &call.with,
+	status := C.dunnage_exec_run(call.engine, call.id, call.options, data, length, call.with,
 		&result, &stdout, &stderr, &failed)
 	runtime.KeepAlive(input)
 	if status != C.DUNNAGE_OK {
@@ -72,14 +72,14 @@ func (e *Exec) Start(ctx context.Context, command string, options *ExecOptions, 
 		return nil, err
 	}
 	defer call.finishArguments()
-	process := &Process{ctx: ctx}
+	var handle *C.dunnage_process
 	var failed *C.dunnage_error
-	status := C.dunnage_exec_spawn(call.engine, call.id, call.options, &call.with, &process.handle, &failed)
+	status := C.dunnage_exec_spawn(call.engine, call.id, call.options, call.with, &handle, &failed)
 	if status != C.DUNNAGE_OK {
 		call.end()
 		return nil, takeError(ctx, status, failed)
 	}
-	handle, end := process.handle, call.end
+	process, end := &Process{handle: handle, ctx: ctx}, call.end
 	process.ref.free = func() {
 		C.dunnage_process_free(handle)
 		end()

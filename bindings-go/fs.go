@@ -25,7 +25,7 @@ func (f *FS) ReadFile(ctx context.Context, path string, options *ReadOptions, ca
 	defer call.finish()
 	var content C.dunnage_buffer
 	var failed *C.dunnage_error
-	status := C.dunnage_fs_read(call.engine, call.id, call.options, &call.with, &content, &failed)
+	status := C.dunnage_fs_read(call.engine, call.id, call.options, call.with, &content, &failed)
 	if status != C.DUNNAGE_OK {
 		return nil, takeError(ctx, status, failed)
 	}
@@ -49,7 +49,7 @@ func (f *FS) WriteFile(
 	data, length := pointer(content)
 	var result *C.char
 	var failed *C.dunnage_error
-	status := C.dunnage_fs_write(call.engine, call.id, call.options, data, length, &call.with, &result, &failed)
+	status := C.dunnage_fs_write(call.engine, call.id, call.options, data, length, call.with, &result, &failed)
 	runtime.KeepAlive(content)
 	if status != C.DUNNAGE_OK {
 		return nil, takeError(ctx, status, failed)
@@ -70,14 +70,14 @@ func (f *FS) Open(ctx context.Context, path string, options *OpenReadOptions, ca
 		return nil, err
 	}
 	defer call.finishArguments()
-	reader := &Reader{ctx: ctx}
+	var handle *C.dunnage_reader
 	var failed *C.dunnage_error
-	status := C.dunnage_fs_open_read(call.engine, call.id, call.options, &call.with, &reader.handle, &failed)
+	status := C.dunnage_fs_open_read(call.engine, call.id, call.options, call.with, &handle, &failed)
 	if status != C.DUNNAGE_OK {
 		call.end()
 		return nil, takeError(ctx, status, failed)
 	}
-	handle, end := reader.handle, call.end
+	reader, end := &Reader{handle: handle, ctx: ctx}, call.end
 	reader.ref.free = func() {
 		C.dunnage_reader_free(handle)
 		end()
@@ -99,14 +99,14 @@ func (f *FS) Create(ctx context.Context, path string, options *WriteOptions, cal
 		return nil, err
 	}
 	defer call.finishArguments()
-	writer := &Writer{ctx: ctx}
+	var handle *C.dunnage_writer
 	var failed *C.dunnage_error
-	status := C.dunnage_fs_open_write(call.engine, call.id, call.options, &call.with, &writer.handle, &failed)
+	status := C.dunnage_fs_open_write(call.engine, call.id, call.options, call.with, &handle, &failed)
 	if status != C.DUNNAGE_OK {
 		call.end()
 		return nil, takeError(ctx, status, failed)
 	}
-	handle, end := writer.handle, call.end
+	writer, end := &Writer{handle: handle, ctx: ctx}, call.end
 	writer.ref.free = func() {
 		C.dunnage_writer_free(handle)
 		end()

@@ -37,7 +37,7 @@ macro_rules! forward {
 }
 
 forward! {
-    /// What a path names. A symbolic link is told as itself.
+    /// What a path names. A symbolic link is followed; [`Fs::list`] tells links as themselves.
     ///
     /// # Errors
     /// NOT_FOUND, PERMISSION_DENIED.

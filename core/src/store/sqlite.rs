@@ -8,6 +8,7 @@ use sqlx::sqlite::{
     SqliteSynchronous,
 };
 use sqlx::{Row, query};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -110,9 +111,10 @@ fn json_error(error: serde_json::Error) -> Error {
 
 const PUT_WORKSPACE: &str = "INSERT INTO workspaces (workspace_id, container_id, image, namespace, snapshotter, snapshot_key,
         container_path, auto_start, options, created_at, updated_at, last_started_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, CASE WHEN ?8 THEN ?11 END)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, CASE WHEN ?12 THEN ?11 END)
     ON CONFLICT (workspace_id) DO UPDATE SET container_id = ?2, image = ?3, namespace = ?4, snapshotter = ?5,
-        snapshot_key = ?6, container_path = ?7, auto_start = ?8, options = ?9, created_at = ?10, updated_at = ?11";
+        snapshot_key = ?6, container_path = ?7, auto_start = ?8, options = ?9, created_at = ?10, updated_at = ?11,
+        last_started_at = CASE WHEN ?12 THEN COALESCE(last_started_at, ?11) END";
 
 async fn put(connection: &mut SqliteConnection, record: &WorkspaceRecord) -> Result<(), sqlx::Error> {
     let options = serde_json::to_string(&record.options).map_err(|e| sqlx::Error::Encode(Box::new(e)))?;
@@ -128,6 +130,7 @@ async fn put(connection: &mut SqliteConnection, record: &WorkspaceRecord) -> Res
         .bind(options)
         .bind(record.created_at.to_string())
         .bind(record.updated_at.to_string())
+        .bind(record.started)
         .execute(connection)
         .await
         .map(drop)
@@ -145,6 +148,7 @@ impl SqliteStore {
             snapshot_key: text("snapshot_key")?,
             container_path: text("container_path")?,
             auto_start: row.try_get("auto_start").map_err(|e| self.fail(e))?,
+            started: row.try_get::<Option<String>, _>("last_started_at").map_err(|e| self.fail(e))?.is_some(),
             options: serde_json::from_str(&text("options")?).map_err(json_error)?,
             created_at: time(&text("created_at")?)?,
             updated_at: time(&text("updated_at")?)?,
@@ -173,6 +177,14 @@ impl Store for SqliteStore {
             .await
             .map_err(|e| self.fail(e))?;
         row.map(|row| self.record(&row)).transpose()
+    }
+
+    async fn started(&self) -> Result<HashSet<String>> {
+        let rows = query("SELECT workspace_id FROM workspaces WHERE last_started_at IS NOT NULL")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|e| self.fail(e))?;
+        rows.iter().map(|row| row.try_get("workspace_id").map_err(|e| self.fail(e))).collect()
     }
 
     async fn put_workspace(&self, record: &WorkspaceRecord) -> Result<()> {
@@ -313,6 +325,7 @@ mod tests {
             snapshot_key: "k".to_owned(),
             container_path: "/run/x".to_owned(),
             auto_start: true,
+            started: true,
             options: CreateOptions::default().image("x"),
             created_at: Timestamp::now(),
             updated_at: Timestamp::now(),

@@ -7,10 +7,14 @@ import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import { DunnageError, Engine } from '../../../bindings-node/dist/index.mjs';
 import { eventsFault } from './match.mjs';
+
+/** The package, for worker threads. */
+const face = fileURLToPath(new URL('../../../bindings-node/dist/index.js', import.meta.url));
 
 /** A handle of a fresh workspace that the driver deletes. */
 function handle({ engine, fresh, named }) {
@@ -126,6 +130,28 @@ export const native = {
       },
     });
     assert.equal(eventsFault(events, undefined), undefined);
+    // A worker thread is ended while its callback sleeps: the operation goes on to its end without it.
+    const other = handle(context);
+    const source = `
+      const { parentPort, workerData } = require('node:worker_threads');
+      const { Engine } = require(workerData.face);
+      (async () => {
+        const engine = await Engine.open(workerData.config);
+        await engine.workspace(workerData.id).create({
+          image: workerData.image,
+          onEvent: () => {
+            parentPort.postMessage('sleeping');
+            Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 60_000);
+          },
+        });
+      })();`;
+    const worker = new Worker(source, {
+      eval: true,
+      workerData: { face, config: context.config, id: other.id, image: context.env.images.busybox },
+    });
+    await once(worker, 'message');
+    await worker.terminate();
+    await eventually('the workspace', () => other.info().then((info) => info.task_running, () => false));
   },
 
   'native.callback_calls_back': async (context) => {
@@ -178,7 +204,6 @@ export const native = {
         // It is not closed: a worker must end all the same.
         parentPort.postMessage(all.every((health) => health.healthy));
       })();`;
-    const face = new URL('../../../bindings-node/dist/index.js', import.meta.url).pathname;
     await Promise.all(
       Array.from({ length: 4 }, async () => {
         const worker = new Worker(source, { eval: true, workerData: { face, config } });

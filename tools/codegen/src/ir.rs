@@ -138,6 +138,17 @@ pub(crate) struct ErrorDef {
 }
 
 impl Api {
+    /// The nouns in the catalogue's order.
+    pub(crate) fn nouns(&self) -> Vec<&str> {
+        let mut nouns: Vec<&str> = Vec::new();
+        for operation in &self.operations {
+            if !nouns.contains(&operation.noun.as_str()) {
+                nouns.push(&operation.noun);
+            }
+        }
+        nouns
+    }
+
     /// The type of this name.
     pub(crate) fn type_named(&self, name: &str) -> Option<&TypeDef> {
         self.types.iter().find(|t| t.name == name)

@@ -56,7 +56,7 @@ const LANGUAGES: &[Language] = &[
         driver: &["tests/node"],
         signs: |o| {
             let verb = lower_camel(&o.verb);
-            vec![format!("{verb}("), format!("{verb}<"), format!("\"{}\"", o.name)]
+            vec![format!("{verb}("), format!("{verb}<"), format!("'{}'", o.name)]
         },
     },
     Language {

@@ -17,15 +17,15 @@ use dunnage_harness::{
 };
 
 /// A containerd of the version that `$DUNNAGE_TEST_CONTAINERD` names, an open registry, and one namespace.
-pub struct Rig {
-    pub containerd: Containerd,
-    pub registry: Registry,
-    pub namespace: String,
+pub(crate) struct Rig {
+    pub(crate) containerd: Containerd,
+    pub(crate) registry: Registry,
+    pub(crate) namespace: String,
 }
 
 impl Rig {
     /// Starts both.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let version = Version::from_env().unwrap();
         let containerd = Containerd::start(ContainerdOptions { version, ..Default::default() }).unwrap();
         let registry = Registry::start(RegistryOptions::default()).unwrap();
@@ -34,7 +34,7 @@ impl Rig {
     }
 
     /// A configuration in which nothing of this host's own is used.
-    pub fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> Config {
         let mut config = Config::default()
             .data_root(self.containerd.data_root())
             .runtime_dir(runtime_dir())
@@ -50,29 +50,29 @@ impl Rig {
     }
 
     /// The directory of `hosts.toml` files; there are none until a test writes one.
-    pub fn hosts_dir(&self) -> PathBuf {
+    pub(crate) fn hosts_dir(&self) -> PathBuf {
         self.containerd.dir().join("certs.d")
     }
 
     /// An engine on [`Rig::config`].
-    pub async fn engine(&self) -> Engine {
+    pub(crate) async fn engine(&self) -> Engine {
         Engine::open(self.config()).await.unwrap()
     }
 
     /// Puts a fixture into the registry; returns its reference.
-    pub fn add(&self, fixture: &str) -> String {
+    pub(crate) fn add(&self, fixture: &str) -> String {
         self.registry.add(&fixtures::image(fixture).unwrap()).unwrap()
     }
 
     /// Puts a fixture into the registry and pulls it; returns its reference.
-    pub async fn pulled(&self, engine: &Engine, fixture: &str) -> String {
+    pub(crate) async fn pulled(&self, engine: &Engine, fixture: &str) -> String {
         let image = self.add(fixture);
         engine.image().pull(PullOptions::default().image(&image)).await.unwrap();
         image
     }
 
     /// A proxy before the registry.
-    pub fn proxy(&self, faults: &str) -> FaultProxy {
+    pub(crate) fn proxy(&self, faults: &str) -> FaultProxy {
         let faults = Fault::parse_all(faults).unwrap();
         let address = self.registry.address();
         // It blocks on a runtime of its own, which is not allowed on a thread that drives another.
@@ -80,19 +80,19 @@ impl Rig {
     }
 
     /// What `ctr` prints; it must succeed.
-    pub fn ctr(&self, arguments: &[&str]) -> String {
+    pub(crate) fn ctr(&self, arguments: &[&str]) -> String {
         run(self.containerd.ctr(&self.namespace).args(arguments))
     }
 
     /// Counts what is there. Pinned network namespaces are counted as mounts below the harness's own directory; those
     /// of the whole host belong to others as well.
-    pub fn count(&self) -> Leaks {
+    pub(crate) fn count(&self) -> Leaks {
         Leaks { netns: 0, ..self.containerd.leaks().unwrap() }
     }
 
     /// Waits until everything is as it was, and fails with both counts when it does not come to that.
     #[track_caller]
-    pub fn settle(&self, before: &Leaks) {
+    pub(crate) fn settle(&self, before: &Leaks) {
         let deadline = Instant::now() + Duration::from_secs(15);
         loop {
             let now = self.count();
@@ -106,7 +106,7 @@ impl Rig {
 
     /// The counts of a daemon that keeps its images and nothing else.
     #[track_caller]
-    pub fn expect_only_images(&self, snapshots: u64) {
+    pub(crate) fn expect_only_images(&self, snapshots: u64) {
         let now = self.count();
         let wanted = Leaks {
             snapshots,
@@ -120,7 +120,7 @@ impl Rig {
 
     /// No file of a workspace is left under the data root.
     #[track_caller]
-    pub fn no_files_of(&self, id: &str) {
+    pub(crate) fn no_files_of(&self, id: &str) {
         let root = self.containerd.data_root();
         for dir in ["run", "etc", "netns", "network", "backups"] {
             let left: Vec<_> = names(&root.join(dir)).into_iter().filter(|name| name.contains(id)).collect();
@@ -130,13 +130,13 @@ impl Rig {
 }
 
 /// The names in a directory; none when it is not there.
-pub fn names(dir: &Path) -> BTreeSet<String> {
+pub(crate) fn names(dir: &Path) -> BTreeSet<String> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
 /// The directory with the agent: `$DUNNAGE_RUNTIME_DIR`, else that of the build directory, built when it is missing.
-pub fn runtime_dir() -> PathBuf {
+pub(crate) fn runtime_dir() -> PathBuf {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
         if let Some(dir) = std::env::var_os("DUNNAGE_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
@@ -153,7 +153,7 @@ pub fn runtime_dir() -> PathBuf {
 
 /// What a program prints; it must succeed.
 #[track_caller]
-pub fn run(command: &mut Command) -> String {
+pub(crate) fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{command:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
@@ -161,24 +161,24 @@ pub fn run(command: &mut Command) -> String {
 }
 
 /// A workspace that runs.
-pub async fn running(engine: &Engine, id: &str, image: &str) -> Workspace {
+pub(crate) async fn running(engine: &Engine, id: &str, image: &str) -> Workspace {
     let workspace = engine.workspace(id).unwrap();
     workspace.create(CreateOptions::default().image(image)).await.unwrap();
     workspace
 }
 
 /// Removes a workspace without waiting for its processes.
-pub async fn remove(workspace: &Workspace) {
+pub(crate) async fn remove(workspace: &Workspace) {
     workspace.delete(kill()).await.unwrap();
 }
 
 /// A deletion that does not wait.
-pub fn kill() -> DeleteOptions {
+pub(crate) fn kill() -> DeleteOptions {
     DeleteOptions::default().grace_ms(0u64)
 }
 
 /// Runs a command inside; returns how it ended and both outputs.
-pub async fn sh(workspace: &Workspace, command: &str) -> (ExecResult, String, String) {
+pub(crate) async fn sh(workspace: &Workspace, command: &str) -> (ExecResult, String, String) {
     let output = workspace.exec().run(RunOptions::default().command(command), "").await.unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.result, text(&output.stdout), text(&output.stderr))
@@ -186,7 +186,7 @@ pub async fn sh(workspace: &Workspace, command: &str) -> (ExecResult, String, St
 
 /// Runs a command that must succeed inside; returns its stdout without the last line's end.
 #[track_caller]
-pub fn said(done: (ExecResult, String, String)) -> String {
+pub(crate) fn said(done: (ExecResult, String, String)) -> String {
     let (result, stdout, stderr) = done;
     assert_eq!(result.exit_code, 0, "{stdout}{stderr}");
     stdout.trim_end().to_owned()
@@ -195,7 +195,7 @@ pub fn said(done: (ExecResult, String, String)) -> String {
 /// The error of a call that must fail this way, checked for what every error has to be: it names its operation, speaks
 /// in lower case without a full stop, and contains each of `words`.
 #[track_caller]
-pub fn fails<T: std::fmt::Debug>(result: Result<T, Error>, kind: ErrorKind, words: &[&str]) -> Error {
+pub(crate) fn fails<T: std::fmt::Debug>(result: Result<T, Error>, kind: ErrorKind, words: &[&str]) -> Error {
     let error = match result {
         Ok(value) => panic!("it succeeded, expected {}: {value:?}", kind.as_str()),
         Err(error) => error,
@@ -212,13 +212,13 @@ pub fn fails<T: std::fmt::Debug>(result: Result<T, Error>, kind: ErrorKind, word
 
 /// A value of an error's context.
 #[track_caller]
-pub fn context(error: &Error, key: &str) -> String {
+pub(crate) fn context(error: &Error, key: &str) -> String {
     let found = error.context().find(|(name, _)| *name == key);
     found.unwrap_or_else(|| panic!("no {key} in the context of: {error}")).1.to_owned()
 }
 
 /// Waits for an operation and returns its events too.
-pub async fn watched<T: Send + 'static>(mut operation: Operation<T>) -> (Result<T, Error>, Vec<Event>) {
+pub(crate) async fn watched<T: Send + 'static>(mut operation: Operation<T>) -> (Result<T, Error>, Vec<Event>) {
     let mut stream = operation.events().unwrap();
     let watcher = tokio::spawn(async move {
         let mut events = Vec::new();
@@ -232,13 +232,13 @@ pub async fn watched<T: Send + 'static>(mut operation: Operation<T>) -> (Result<
 }
 
 /// Pulls and returns the events too.
-pub async fn pull(engine: &Engine, image: &str) -> (Result<PullResult, Error>, Vec<Event>) {
+pub(crate) async fn pull(engine: &Engine, image: &str) -> (Result<PullResult, Error>, Vec<Event>) {
     watched(engine.image().pull(PullOptions::default().image(image))).await
 }
 
 /// What the events of any pull must keep: counts that never fall, all of them right, one end.
 #[track_caller]
-pub fn sane(events: &[Event]) {
+pub(crate) fn sane(events: &[Event]) {
     let ends = events.iter().filter(|event| event.kind.is_terminal()).count();
     assert_eq!(ends, 1, "{events:#?}");
     assert!(events.last().unwrap().kind.is_terminal(), "{events:#?}");
@@ -263,7 +263,7 @@ pub fn sane(events: &[Event]) {
 }
 
 /// Repeats a look until it is true, for at most `limit`.
-pub async fn until(limit: Duration, what: &str, mut look: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(limit: Duration, what: &str, mut look: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + limit;
     while !look().await {
         assert!(Instant::now() < deadline, "it never came true: {what}");
@@ -272,6 +272,6 @@ pub async fn until(limit: Duration, what: &str, mut look: impl AsyncFnMut() -> b
 }
 
 /// A TCP port of this host that nobody listens on now.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
