@@ -113,7 +113,9 @@ impl NativeEngine {
         let spawn = async move |host, workspace: Workspace, options| {
             Ok(NativeProcess::new(host, workspace.exec().spawn(options).await?))
         };
-        self.with(py, "exec.spawn", workspace, options, time_limit, spawn, |py, process| process.into_py_any(py))
+        self.with(py, "exec.spawn", workspace, options, time_limit, spawn, |py, process| {
+            process.into_py_any(py)
+        })
     }
 
     /// Reads a file; ends with bytes.
@@ -156,7 +158,9 @@ impl NativeEngine {
         let open = async move |host, workspace: Workspace, options| {
             Ok(NativeReader::new(host, workspace.fs().open_read(options).await?))
         };
-        self.with(py, "fs.open_read", workspace, options, time_limit, open, |py, reader| reader.into_py_any(py))
+        self.with(py, "fs.open_read", workspace, options, time_limit, open, |py, reader| {
+            reader.into_py_any(py)
+        })
     }
 
     /// Opens a file for writing; ends with a `NativeWriter`.

@@ -140,7 +140,8 @@ impl Call {
         let work = work(options);
         let end = EndGuard(Arc::clone(&meeting));
         meeting.host.spawn(async move {
-            let outcome = work.await.map(|value| Box::new(move |py: Python<'_>| convert(py, value)) as Convert);
+            let outcome =
+                work.await.map(|value| Box::new(move |py: Python<'_>| convert(py, value)) as Convert);
             end.0.finish(outcome);
         });
         Pending { meeting, cancel }
@@ -196,9 +197,10 @@ impl Pending {
         match outcome {
             Some(Ok(convert)) => convert(py),
             Some(Err(error)) => Err(to_python(py, &error)),
-            None => {
-                Err(to_python(py, &Error::failed_precondition("the call is not done, or its result was taken")))
-            }
+            None => Err(to_python(
+                py,
+                &Error::failed_precondition("the call is not done, or its result was taken"),
+            )),
         }
     }
 }

@@ -47,11 +47,15 @@ impl NativeProcess {
 
     /// The next piece of output: whether it is of stderr, and its bytes; ends with None when all was returned.
     fn next(&self, py: Python<'_>) -> PyResult<Pending> {
-        self.guard(py, async move |process| process.next_output().await, |py, output| {
-            output
-                .map(|(kind, bytes)| (kind == StreamKind::Stderr, PyBytes::new(py, &bytes)))
-                .into_py_any(py)
-        })
+        self.guard(
+            py,
+            async move |process| process.next_output().await,
+            |py, output| {
+                output
+                    .map(|(kind, bytes)| (kind == StreamKind::Stderr, PyBytes::new(py, &bytes)))
+                    .into_py_any(py)
+            },
+        )
     }
 
     /// Throws away the output from here on.
@@ -92,7 +96,11 @@ impl NativeProcess {
     /// Writes to its stdin; ends when the bytes are on their way.
     fn write(&self, py: Python<'_>, data: PyBackedBytes) -> PyResult<Pending> {
         let data = held(data);
-        self.guard(py, async move |process: Arc<Process>| process.write_stdin(data).await, |py, ()| Ok(py.None()))
+        self.guard(
+            py,
+            async move |process: Arc<Process>| process.write_stdin(data).await,
+            |py, ()| Ok(py.None()),
+        )
     }
 
     /// Ends its stdin.
@@ -112,20 +120,28 @@ impl NativeProcess {
 
     /// Sends a signal to its process group.
     fn signal(&self, py: Python<'_>, number: i32) -> PyResult<Pending> {
-        self.guard(py, async move |process: Arc<Process>| process.signal(number).await, |py, ()| Ok(py.None()))
+        self.guard(
+            py,
+            async move |process: Arc<Process>| process.signal(number).await,
+            |py, ()| Ok(py.None()),
+        )
     }
 
     /// Kills its process group; ends with its `ExitStatus` as JSON text.
     fn kill(&self, py: Python<'_>) -> PyResult<Pending> {
-        self.guard(py, async move |process: Arc<Process>| json(&process.kill().await?), |py, text| {
-            text.into_py_any(py)
-        })
+        self.guard(
+            py,
+            async move |process: Arc<Process>| json(&process.kill().await?),
+            |py, text| text.into_py_any(py),
+        )
     }
 
     /// Waits for its end; ends with its `ExitStatus` as JSON text.
     fn wait(&self, py: Python<'_>) -> PyResult<Pending> {
-        self.guard(py, async move |process: Arc<Process>| json(&process.wait().await?), |py, text| {
-            text.into_py_any(py)
-        })
+        self.guard(
+            py,
+            async move |process: Arc<Process>| json(&process.wait().await?),
+            |py, text| text.into_py_any(py),
+        )
     }
 }

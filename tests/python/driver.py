@@ -18,6 +18,7 @@ from typing import Any, Optional
 sys.path.insert(0, str(Path(__file__).parent))
 
 import dunnage
+
 from lib import native, native_async
 from lib.match import ABSENT, Mismatch, at, fill
 from lib.steps import Outcome, judge, prepare, run_async, run_sync

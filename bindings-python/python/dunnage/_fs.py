@@ -59,9 +59,7 @@ class Fs(FsOperations):
     Every method raises `NotFoundError` when there is no such workspace, and `UnavailableError` when it does not run.
     """
 
-    def read(
-        self, path: StrPath, *, max_bytes: Optional[int] = None, time_limit: Optional[float] = None
-    ) -> bytes:
+    def read(self, path: StrPath, *, max_bytes: Optional[int] = None, time_limit: Optional[float] = None) -> bytes:
         """Reads a whole file into memory.
 
         Args:

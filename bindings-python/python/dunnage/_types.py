@@ -783,13 +783,13 @@ class Phases:
 class PortMapping:
     """A port of the host that leads into the workspace."""
 
-    container_port: int
+    container_port: int = 0
     """The port inside, 1 to 65535."""
-    host_ip: str | None
+    host_ip: str | None = None
     """The host's address to listen on. Default: all."""
-    host_port: int
+    host_port: int = 0
     """The port on the host, 1 to 65535."""
-    protocol: Protocol
+    protocol: Protocol = "tcp"
     """The transport. Default `tcp`."""
 
     @classmethod

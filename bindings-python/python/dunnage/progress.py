@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any, Dict, Optional
 
 from ._types import Event
@@ -14,10 +15,11 @@ class TqdmProgress:
 
     def __init__(self, **options: Any) -> None:
         """`options` go to `tqdm.tqdm`."""
-        import tqdm.auto
-
-        bar: Any = tqdm.auto.tqdm
-        self._make = lambda: bar(**{"unit": "B", "unit_scale": True, "unit_divisor": 1000, "desc": "pull", **options})
+        # By name: it ships no types, and those who do not use it need not have it.
+        bar: Any = import_module("tqdm.auto").tqdm
+        self._make: Any = lambda: bar(
+            **{"unit": "B", "unit_scale": True, "unit_divisor": 1000, "desc": "pull", **options}
+        )
         self._bar: Optional[Any] = None
 
     def __call__(self, event: Event) -> None:

@@ -71,7 +71,7 @@ def run_sync(engine: dunnage.Engine, config: dict[str, Any], call: dict[str, Any
     else:
         target = {"image": engine.image, "workspace": workspace, "fs": workspace and workspace.fs}[noun]
         extra: dict[str, Any] = {"time_limit": limit}
-        if noun == "workspace" and verb != "info" or op == "image.pull":
+        if (noun == "workspace" and verb != "info") or op == "image.pull":
 
             def on_event(event: dunnage.Event) -> None:
                 outcome.events.append(event)
