@@ -251,13 +251,15 @@ async fn a_crash_of_containerd_under_load_is_survived() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_containerd_is_given_up_in_time() {
     let rig = Rig::start();
+    let patient = rig.engine().await;
+    let image = rig.pulled(&patient, "busybox").await;
+    let before = rig.count();
+    running(&patient, "frozen", &image).await;
     let mut config = rig.config();
     config.time_limits.backend_ms = 700;
     config.time_limits.connect_ms = 700;
     let engine = Engine::open(config.clone()).await.unwrap();
-    let image = rig.pulled(&engine, "busybox").await;
-    let before = rig.count();
-    let workspace = running(&engine, "frozen", &image).await;
+    let workspace = engine.workspace("frozen").unwrap();
     rig.containerd.freeze().unwrap();
     let begun = Instant::now();
     let error = fails(workspace.info().await, ErrorKind::Timeout, &[]);
@@ -282,7 +284,8 @@ async fn a_frozen_containerd_is_given_up_in_time() {
     fails(other.info().await, ErrorKind::NotFound, &[]);
     let run = RunOptions::default().command("true");
     assert_eq!(workspace.exec().run(run, "").await.unwrap().result.exit_code, 0);
-    workspace.delete(kill()).await.unwrap();
+    patient.workspace("frozen").unwrap().delete(kill()).await.unwrap();
     rig.settle(&before);
     engine.close().await;
+    patient.close().await;
 }
