@@ -82,6 +82,11 @@ impl Runner {
         if self.tasks.is_closed() { Err(closed_error()) } else { Ok(()) }
     }
 
+    /// Waits until the engine closes.
+    pub(crate) async fn closing(&self) {
+        self.closing.cancelled().await;
+    }
+
     /// How many operations are under way.
     pub(crate) fn active(&self) -> usize {
         self.tasks.len()

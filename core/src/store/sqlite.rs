@@ -7,7 +7,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
     SqliteSynchronous,
 };
-use sqlx::{Row, query};
+use sqlx::{Connection, Row, query};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -134,6 +134,20 @@ async fn put(connection: &mut SqliteConnection, record: &WorkspaceRecord) -> Res
         .execute(connection)
         .await
         .map(drop)
+}
+
+/// Ends an operation and keeps what came of it, both or neither.
+async fn finish(
+    connection: &mut SqliteConnection,
+    operation: &str,
+    record: Option<&WorkspaceRecord>,
+) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    if let Some(record) = record {
+        put(&mut transaction, record).await?;
+    }
+    query("DELETE FROM operations WHERE id = ?1").bind(operation).execute(&mut *transaction).await?;
+    transaction.commit().await
 }
 
 impl SqliteStore {
@@ -267,16 +281,14 @@ impl Store for SqliteStore {
     }
 
     async fn finish(&self, operation: &str, record: Option<&WorkspaceRecord>) -> Result<()> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(|e| self.fail(e))?;
-        if let Some(record) = record {
-            put(&mut transaction, record).await.map_err(|e| self.fail(e))?;
+        let mut connection = self.pool.acquire().await.map_err(|e| self.fail(e))?;
+        let done = finish(&mut connection, operation, record).await;
+        if done.is_err() {
+            // On a full disk SQLite rolls back by itself, of which the pool's count of transactions knows nothing: such
+            // a connection could begin none any more.
+            connection.close_on_drop();
         }
-        query("DELETE FROM operations WHERE id = ?1")
-            .bind(operation)
-            .execute(&mut *transaction)
-            .await
-            .map_err(|e| self.fail(e))?;
-        transaction.commit().await.map_err(|e| self.fail(e))
+        done.map_err(|e| self.fail(e))
     }
 
     async fn unfinished(&self, id: &WorkspaceId) -> Result<Vec<JournalEntry>> {
@@ -299,9 +311,16 @@ impl Store for SqliteStore {
     }
 
     async fn check(&self) -> Result<()> {
-        // An immediate transaction takes the write lock, which a read-only or full disk refuses.
-        let transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(|e| self.fail(e))?;
-        transaction.rollback().await.map_err(|e| self.fail(e))
+        let mut connection = self.pool.acquire().await.map_err(|e| self.fail(e))?;
+        let done = async {
+            // An immediate transaction takes the write lock, which a read-only or full disk refuses.
+            connection.begin_with("BEGIN IMMEDIATE").await?.rollback().await
+        }
+        .await;
+        if done.is_err() {
+            connection.close_on_drop();
+        }
+        done.map_err(|e| self.fail(e))
     }
 
     async fn close(&self) {

@@ -149,7 +149,7 @@ async fn faults_that_last_are_told_apart_and_leave_nothing() {
     let proxy = rig.proxy("");
     let image = proxy.through(&rig.add("zstd"));
     for (faults, kind) in [
-        ("stall:300000:0", ErrorKind::Timeout),
+        ("stall:0:0", ErrorKind::Timeout),
         ("drop:0:0", ErrorKind::Unavailable),
         ("status:503:0", ErrorKind::Unavailable),
         ("status:500:0", ErrorKind::Unavailable),
@@ -445,7 +445,7 @@ async fn a_cancel_in_any_phase_leaves_nothing() {
         }
         operation.cancel();
         let asked = Instant::now();
-        fails(operation.await, ErrorKind::Cancelled, &[&image]);
+        fails(operation.await, ErrorKind::Cancelled, &[]);
         assert!(asked.elapsed() < Duration::from_secs(5), "{faults}: {:?}", asked.elapsed());
         nothing_kept(&rig);
     }
