@@ -41,8 +41,8 @@ import (
 type CallOption func(*callState)
 
 // OnEvent calls f with each event of the operation, one at a time and in order, on a goroutine of its own: it may block
-// and call the library. Progress that comes while it works is coalesced. A panic in f is logged, and neither ends the
-// program nor changes the operation. The call returns after f took the terminal event.
+// and call the library. Progress that comes while it works is coalesced. A panic in f is logged and ends the watching,
+// and neither ends the program nor changes the operation. The call returns after f took the terminal event.
 func OnEvent(f func(Event)) CallOption {
 	return func(call *callState) { call.onEvent = f }
 }
@@ -65,6 +65,7 @@ type callState struct {
 	onEvent func(Event)
 	limit   time.Duration
 	input   []byte
+	broken  bool
 	done    chan outcome
 }
 
@@ -120,7 +121,7 @@ func (s *callState) prepare(ctx context.Context) (*C.dunnage_call, cgo.Handle, f
 //export dunnageGoEvent
 func dunnageGoEvent(event *C.char, handle C.uintptr_t) C.int32_t {
 	state, ok := cgo.Handle(handle).Value().(*callState)
-	if !ok || state.onEvent == nil {
+	if !ok || state.onEvent == nil || state.broken {
 		return 0
 	}
 	var decoded Event
@@ -130,7 +131,9 @@ func dunnageGoEvent(event *C.char, handle C.uintptr_t) C.int32_t {
 	}
 	defer func() {
 		if panicked := recover(); panicked != nil {
-			slog.Error("dunnage: the event callback panicked", "panic", panicked)
+			// Events of one call come one at a time, so nobody else looks at this.
+			state.broken = true
+			slog.Error("dunnage: the event callback panicked and is not called again", "panic", panicked)
 		}
 	}()
 	state.onEvent(decoded)

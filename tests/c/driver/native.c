@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 static void pause_ms(long ms) {
     struct timespec time = {ms / 1000, ms % 1000 * 1000000};
@@ -411,6 +413,26 @@ static int no_leaks(state *s) {
                 count_in("/proc/self/task"), threads);
 }
 
+/* A forked child gets an error, can free what it has, and leaves the parent's engine as it was. */
+static int forked_child(state *s) {
+    dunnage_engine *engine = NULL;
+    if (dunnage_engine_open(s->run->config, NULL, &engine, NULL) != DUNNAGE_OK) {
+        return fail(s, "cannot open a second engine");
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        dunnage_status status = dunnage_engine_health(engine, NULL, NULL, NULL, NULL);
+        dunnage_engine_free(engine);
+        _exit(status == DUNNAGE_FAILED_PRECONDITION ? 0 : 1);
+    }
+    int ended = -1;
+    waitpid(child, &ended, 0);
+    dunnage_status status = dunnage_engine_health(engine, NULL, NULL, NULL, NULL);
+    dunnage_engine_free(engine);
+    return (ended == 0 && status == DUNNAGE_OK) ||
+           fail(s, "the child ended with %d, the parent's next call with %s", ended, dunnage_status_name(status));
+}
+
 static const struct {
     const char *id;
     int (*f)(state *s);
@@ -427,6 +449,7 @@ static const struct {
     {"native.process_dropped", process_dropped},
     {"native.writer_aborted", writer_aborted},
     {"native.no_leaks", no_leaks},
+    {"native.forked_child", forked_child},
 };
 
 int run_native(state *s, const char *id, int *ok) {
