@@ -46,4 +46,4 @@ def wrong(engine: dunnage.Engine) -> None:
     engine.workspace("a").create(imagee="x")  # type: ignore[call-arg]
     engine.workspace("a").create(network="no")  # type: ignore[arg-type]
     engine.workspace("a").fs.open("x", "r")  # type: ignore[call-overload]
-    engine.health().healty  # type: ignore[attr-defined]
+    print(engine.health().healty)  # type: ignore[attr-defined]

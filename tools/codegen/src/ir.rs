@@ -153,14 +153,4 @@ impl Api {
     pub(crate) fn type_named(&self, name: &str) -> Option<&TypeDef> {
         self.types.iter().find(|t| t.name == name)
     }
-    /// The nouns in the catalogue's order.
-    pub(crate) fn nouns(&self) -> Vec<&str> {
-        let mut nouns: Vec<&str> = Vec::new();
-        for operation in &self.operations {
-            if !nouns.contains(&operation.noun.as_str()) {
-                nouns.push(&operation.noun);
-            }
-        }
-        nouns
-    }
 }
