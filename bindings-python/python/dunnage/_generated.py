@@ -252,7 +252,7 @@ class FsOperations(Noun):
     """The calls of `fs` that move no bytes."""
 
     def stat(self, path: StrPath | None = None, *, time_limit: float | None = None) -> DirEntry:
-        """Tells what a path names.
+        """Tells what a path names; a symbolic link is followed.
 
         Args:
             path: The path; a relative one is under the data directory. Default `/`.
@@ -561,7 +561,7 @@ class AsyncFsOperations(AsyncNoun):
     """The calls of `fs` that move no bytes."""
 
     async def stat(self, path: StrPath | None = None, *, time_limit: float | None = None) -> DirEntry:
-        """Tells what a path names.
+        """Tells what a path names; a symbolic link is followed.
 
         Args:
             path: The path; a relative one is under the data directory. Default `/`.

@@ -184,7 +184,7 @@ StopOutcome = Literal["stopped", "killed", "not_running"]
 WorkspaceStatus = Literal["created", "running", "stopped", "paused", "unknown"]
 """What a workspace does.
 
-- `created`: Its container is there and no process runs.
+- `created`: Its container is there and has never been started.
 
 - `running`: Its first process runs.
 
