@@ -910,7 +910,7 @@ type WorkspaceStatus string
 
 // The values of WorkspaceStatus.
 const (
-	// Its container is there and no process runs.
+	// Its container is there and has never been started.
 	WorkspaceStatusCreated WorkspaceStatus = "created"
 	// Its first process runs.
 	WorkspaceStatusRunning WorkspaceStatus = "running"
@@ -1056,7 +1056,7 @@ func (w *Workspace) Delete(ctx context.Context, options *DeleteOptions, calls ..
 	return call[DeleteResult](ctx, w.target(), "workspace.delete", options, calls)
 }
 
-// Stat does fs.stat: tells what a path names.
+// Stat does fs.stat: tells what a path names; a symbolic link is followed.
 //
 // Nil options stand for the defaults; the arguments decide over their fields.
 func (f *FS) Stat(ctx context.Context, path string, options *StatOptions, calls ...CallOption) (*DirEntry, error) {

@@ -921,7 +921,7 @@ dunnage_status dunnage_workspace_delete(const struct dunnage_engine *engine,
                                         struct dunnage_error **error);
 
 /**
- * `fs.stat`: tells what a path names.
+ * `fs.stat`: tells what a path names; a symbolic link is followed.
  *
  * `options_json` is a `StatOptions` as JSON, or NULL for its defaults. `*result` becomes a `DirEntry` as
  * JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.

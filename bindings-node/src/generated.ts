@@ -116,7 +116,7 @@ export abstract class WorkspaceOperations extends Noun {
 
 /** The calls of `fs` that move no bytes. */
 export abstract class FsOperations extends Noun {
-  /** Tells what a path names. */
+  /** Tells what a path names; a symbolic link is followed. */
   stat(path?: string, options: Omit<StatOptions, 'path'> & CallOptions = {}): Promise<DirEntry> {
     return plain(this.link, 'fs.stat', { path }, options);
   }

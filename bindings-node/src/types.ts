@@ -881,7 +881,7 @@ export interface WorkspaceList {
 /**
  * What a workspace does.
  *
- * - `created`: Its container is there and no process runs.
+ * - `created`: Its container is there and has never been started.
  *
  * - `running`: Its first process runs.
  *

@@ -15,8 +15,7 @@ pub struct dunnage_buffer {
 
 impl dunnage_buffer {
     /// No bytes.
-    pub(crate) const EMPTY: Self =
-        Self { data: std::ptr::null(), len: 0, owner: std::ptr::null_mut() };
+    pub(crate) const EMPTY: Self = Self { data: std::ptr::null(), len: 0, owner: std::ptr::null_mut() };
 }
 
 impl From<Bytes> for dunnage_buffer {

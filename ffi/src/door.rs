@@ -143,7 +143,9 @@ pub(crate) unsafe fn text<'a>(pointer: *const c_char, name: &'static str) -> Res
     // SAFETY: not NULL, so NUL-terminated, by the caller's promise.
     let bytes = unsafe { CStr::from_ptr(pointer) };
     bytes.to_str().map_err(|e| {
-        Error::invalid_argument("an argument is no UTF-8").with("argument", name).with("valid_up_to", e.valid_up_to())
+        Error::invalid_argument("an argument is no UTF-8")
+            .with("argument", name)
+            .with("valid_up_to", e.valid_up_to())
     })
 }
 

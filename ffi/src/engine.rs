@@ -59,7 +59,11 @@ pub unsafe extern "C" fn dunnage_engine_open(
     unsafe {
         guard(error, "engine.open", call, |call| {
             let out = Out::required(engine, null_mut(), "engine")?;
-            let config = if config.is_null() { Config::from_env()? } else { Config::from_json(text(config, "config")?)? };
+            let config = if config.is_null() {
+                Config::from_env()?
+            } else {
+                Config::from_json(text(config, "config")?)?
+            };
             out.set(open(config, call)?);
             Ok(())
         })

@@ -73,7 +73,10 @@ pub unsafe extern "C" fn dunnage_error_operation(error: *const dunnage_error) ->
 /// # Safety
 /// `error` is NULL or alive; `key` is NULL or NUL-terminated.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn dunnage_error_context(error: *const dunnage_error, key: *const c_char) -> *const c_char {
+pub unsafe extern "C" fn dunnage_error_context(
+    error: *const dunnage_error,
+    key: *const c_char,
+) -> *const c_char {
     // SAFETY: NULL or alive, by the caller's promise.
     let Some(error) = (unsafe { error.as_ref() }) else { return null() };
     if key.is_null() {

@@ -328,7 +328,7 @@ pub unsafe extern "C" fn dunnage_workspace_delete(
     unsafe { door::json("workspace.delete", engine, Some(workspace_id), options_json, call, result, error) }
 }
 
-/// `fs.stat`: tells what a path names.
+/// `fs.stat`: tells what a path names; a symbolic link is followed.
 ///
 /// `options_json` is a `StatOptions` as JSON, or NULL for its defaults. `*result` becomes a `DirEntry` as
 /// JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.

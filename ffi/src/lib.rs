@@ -24,7 +24,8 @@ mod version;
 pub use buffer::{dunnage_buffer, dunnage_buffer_free, dunnage_string_free};
 pub use call::{dunnage_call, dunnage_event_fn, dunnage_finalizer_fn};
 pub use cancel::{
-    dunnage_cancel, dunnage_cancel_free, dunnage_cancel_is_triggered, dunnage_cancel_new, dunnage_cancel_trigger,
+    dunnage_cancel, dunnage_cancel_free, dunnage_cancel_is_triggered, dunnage_cancel_new,
+    dunnage_cancel_trigger,
 };
 pub use engine::{
     dunnage_engine, dunnage_engine_close, dunnage_engine_free, dunnage_engine_open, dunnage_engine_open_file,
@@ -37,13 +38,13 @@ pub use exec::{dunnage_exec_run, dunnage_exec_spawn};
 pub use files::{dunnage_fs_open_read, dunnage_fs_open_write, dunnage_fs_read, dunnage_fs_write};
 pub use generated::*;
 pub use process::{
-    dunnage_process, dunnage_process_close_stdin, dunnage_process_free, dunnage_process_kill, dunnage_process_pid,
-    dunnage_process_read, dunnage_process_resize, dunnage_process_signal, dunnage_process_wait, dunnage_process_write,
-    dunnage_stream,
+    dunnage_process, dunnage_process_close_stdin, dunnage_process_free, dunnage_process_kill,
+    dunnage_process_pid, dunnage_process_read, dunnage_process_resize, dunnage_process_signal,
+    dunnage_process_wait, dunnage_process_write, dunnage_stream,
 };
 pub use streams::{
-    dunnage_reader, dunnage_reader_free, dunnage_reader_read, dunnage_reader_size, dunnage_writer, dunnage_writer_abort,
-    dunnage_writer_finish, dunnage_writer_free, dunnage_writer_write,
+    dunnage_reader, dunnage_reader_free, dunnage_reader_read, dunnage_reader_size, dunnage_writer,
+    dunnage_writer_abort, dunnage_writer_finish, dunnage_writer_free, dunnage_writer_write,
 };
 pub use submit::{dunnage_done_fn, dunnage_submit};
 pub use version::{dunnage_abi_version, dunnage_version};

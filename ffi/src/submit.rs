@@ -81,8 +81,10 @@ pub unsafe extern "C" fn dunnage_submit(
             let host = handle(engine, "engine")?.host.clone();
             let name = text(operation, "operation")?;
             let spec = catalog::find(name).filter(|spec| spec.bytes == Bytes::None).ok_or_else(|| {
-                Error::invalid_argument("no operation that is called with JSON has this name: see the catalogue")
-                    .with("operation", name)
+                Error::invalid_argument(
+                    "no operation that is called with JSON has this name: see the catalogue",
+                )
+                .with("operation", name)
             })?;
             let workspace = match spec.target {
                 Target::Engine => None,
@@ -90,7 +92,8 @@ pub unsafe extern "C" fn dunnage_submit(
             };
             let given = options(options_json)?.to_owned();
             if on_done.is_none() {
-                return Err(Error::invalid_argument("an argument is NULL that must not be").with("argument", "on_done"));
+                return Err(Error::invalid_argument("an argument is NULL that must not be")
+                    .with("argument", "on_done"));
             }
             let options = call.options();
             let tasks = host.runtime.handle()?.clone();

@@ -71,7 +71,9 @@ fn function(operation: &Operation, out: &mut String) {
     write_docs(out, &what, "/// ", WIDTH);
     out.push_str("///\n/// # Safety\n");
     let pointers = match on_workspace {
-        true => "`engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.",
+        true => {
+            "`engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL."
+        }
         false => "`engine` is alive; `options_json` is NUL-terminated or NULL; the others may be NULL.",
     };
     write_docs(out, pointers, "/// ", WIDTH);

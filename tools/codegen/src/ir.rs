@@ -7,38 +7,38 @@ use serde_json::Value;
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
     /// The version of the library, such as `0.1.0`.
-    pub version: String,
+    pub(crate) version: String,
     /// The operations, in the catalogue's order.
-    pub operations: Vec<Operation>,
+    pub(crate) operations: Vec<Operation>,
     /// Every struct and enum that an operation, the configuration or an event needs, ordered by name.
-    pub types: Vec<TypeDef>,
+    pub(crate) types: Vec<TypeDef>,
     /// The error kinds, in the order of their numbers.
-    pub errors: Vec<ErrorDef>,
+    pub(crate) errors: Vec<ErrorDef>,
 }
 
 /// One operation.
 #[derive(Debug, Clone)]
 pub(crate) struct Operation {
     /// `noun.verb`.
-    pub name: String,
+    pub(crate) name: String,
     /// What stands before the dot.
-    pub noun: String,
+    pub(crate) noun: String,
     /// What stands after it.
-    pub verb: String,
+    pub(crate) verb: String,
     /// What it is called on.
-    pub target: Target,
+    pub(crate) target: Target,
     /// One sentence or more.
-    pub summary: String,
+    pub(crate) summary: String,
     /// Fields of the options that languages with positional arguments take first, in order.
-    pub arguments: Vec<String>,
+    pub(crate) arguments: Vec<String>,
     /// Whether it is a multi-step write with events.
-    pub events: bool,
+    pub(crate) events: bool,
     /// Which bytes travel beside its JSON; such operations are written by hand in each binding.
-    pub bytes: Bytes,
+    pub(crate) bytes: Bytes,
     /// The name of its options' type.
-    pub options: String,
+    pub(crate) options: String,
     /// The name of its result's type; none when it has no result.
-    pub result: Option<String>,
+    pub(crate) result: Option<String>,
 }
 
 impl Operation {
@@ -52,17 +52,17 @@ impl Operation {
 #[derive(Debug, Clone)]
 pub(crate) struct TypeDef {
     /// Its name, in CamelCase.
-    pub name: String,
+    pub(crate) name: String,
     /// Paragraphs, each on one line, parted by an empty line.
-    pub docs: String,
+    pub(crate) docs: String,
     /// Whether a caller writes it: it is, or is part of, options or the configuration.
-    pub input: bool,
+    pub(crate) input: bool,
     /// Whether the library writes it: it is, or is part of, a result or an event.
-    pub output: bool,
+    pub(crate) output: bool,
     /// What it is made of.
-    pub shape: Shape,
+    pub(crate) shape: Shape,
     /// The JSON Schema it was read from; references to others are `#/$defs/<name>`.
-    pub schema: Value,
+    pub(crate) schema: Value,
 }
 
 /// What a type is made of.
@@ -78,28 +78,28 @@ pub(crate) enum Shape {
 #[derive(Debug, Clone)]
 pub(crate) struct Field {
     /// Its name in JSON.
-    pub name: String,
+    pub(crate) name: String,
     /// Paragraphs, each on one line, parted by an empty line.
-    pub docs: String,
+    pub(crate) docs: String,
     /// What it holds.
-    pub ty: Type,
+    pub(crate) ty: Type,
     /// Whether it may be absent or null, with a meaning of its own.
-    pub nullable: bool,
+    pub(crate) nullable: bool,
     /// As input: whether the caller must give it.
-    pub must_give: bool,
+    pub(crate) must_give: bool,
     /// As output: whether it is always there.
-    pub always_present: bool,
+    pub(crate) always_present: bool,
     /// As input: what it is when absent; none for fields that are nullable or must be given.
-    pub default: Option<Value>,
+    pub(crate) default: Option<Value>,
 }
 
 /// A string of an enum.
 #[derive(Debug, Clone)]
 pub(crate) struct Variant {
     /// The string in JSON.
-    pub value: String,
+    pub(crate) value: String,
     /// What it means.
-    pub docs: String,
+    pub(crate) docs: String,
 }
 
 /// What a field holds.
@@ -130,11 +130,11 @@ pub(crate) enum Type {
 #[derive(Debug, Clone)]
 pub(crate) struct ErrorDef {
     /// The stable name, such as `NOT_FOUND`.
-    pub name: String,
+    pub(crate) name: String,
     /// The stable number, never 0.
-    pub number: i32,
+    pub(crate) number: i32,
     /// What it means and what to do about it; one paragraph.
-    pub meaning: String,
+    pub(crate) meaning: String,
 }
 
 impl Api {

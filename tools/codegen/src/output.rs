@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Output {
     /// Its path below the repository's root.
-    pub path: String,
+    pub(crate) path: String,
     /// All of its text.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 impl Output {
