@@ -9,7 +9,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{Row, query};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
@@ -99,6 +99,14 @@ fn convert(error: sqlx::Error, path: &Path) -> Error {
     Error::new(kind, message).with("path", path.display()).caused_by(error)
 }
 
+/// Tells how long a write took, which is mostly the disk's time.
+async fn traced<T>(doing: &str, work: impl Future<Output = T>) -> T {
+    let begun = Instant::now();
+    let done = work.await;
+    tracing::trace!(doing, micros = begun.elapsed().as_micros() as u64, "record written");
+    done
+}
+
 fn time(text: &str) -> Result<Timestamp> {
     text.parse()
         .map_err(|e: jiff::Error| Error::data_corrupt("the database holds a malformed time").caused_by(e))
@@ -113,6 +121,9 @@ const PUT_WORKSPACE: &str = "INSERT INTO workspaces (workspace_id, container_id,
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, CASE WHEN ?8 THEN ?11 END)
     ON CONFLICT (workspace_id) DO UPDATE SET container_id = ?2, image = ?3, namespace = ?4, snapshotter = ?5,
         snapshot_key = ?6, container_path = ?7, auto_start = ?8, options = ?9, created_at = ?10, updated_at = ?11";
+
+const PREFER_IMAGE: &str = "INSERT INTO image_preferences (workspace_id, image) VALUES (?1, ?2)
+    ON CONFLICT (workspace_id) DO UPDATE SET image = ?2";
 
 async fn put(connection: &mut SqliteConnection, record: &WorkspaceRecord) -> Result<(), sqlx::Error> {
     let options = serde_json::to_string(&record.options).map_err(|e| sqlx::Error::Encode(Box::new(e)))?;
@@ -181,7 +192,7 @@ impl Store for SqliteStore {
     }
 
     async fn set_running(&self, id: &WorkspaceId, running: bool) -> Result<()> {
-        query(
+        let update = query(
             "UPDATE workspaces SET auto_start = ?2, updated_at = ?3,
                 last_started_at = CASE WHEN ?2 THEN ?3 ELSE last_started_at END,
                 last_stopped_at = CASE WHEN ?2 THEN last_stopped_at ELSE ?3 END
@@ -190,10 +201,8 @@ impl Store for SqliteStore {
         .bind(id.as_str())
         .bind(running)
         .bind(Timestamp::now().to_string())
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(|e| self.fail(e))
+        .execute(&self.pool);
+        traced("record: running or not", update).await.map(drop).map_err(|e| self.fail(e))
     }
 
     async fn delete_workspace(&self, id: &WorkspaceId) -> Result<()> {
@@ -214,21 +223,8 @@ impl Store for SqliteStore {
         row.map(|row| row.try_get("image").map_err(|e| self.fail(e))).transpose()
     }
 
-    async fn prefer_image(&self, id: &WorkspaceId, image: &str) -> Result<()> {
-        query(
-            "INSERT INTO image_preferences (workspace_id, image) VALUES (?1, ?2)
-             ON CONFLICT (workspace_id) DO UPDATE SET image = ?2",
-        )
-        .bind(id.as_str())
-        .bind(image)
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(|e| self.fail(e))
-    }
-
     async fn begin(&self, entry: &JournalEntry) -> Result<()> {
-        query(
+        let insert = query(
             "INSERT INTO operations (id, kind, workspace_id, step, intent, started_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )
@@ -238,10 +234,8 @@ impl Store for SqliteStore {
         .bind(&entry.step)
         .bind(&entry.intent)
         .bind(entry.started_at.to_string())
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(|e| self.fail(e))
+        .execute(&self.pool);
+        traced("journal: begin", insert).await.map(drop).map_err(|e| self.fail(e))
     }
 
     async fn step(&self, operation: &str, step: &str) -> Result<()> {
@@ -255,16 +249,19 @@ impl Store for SqliteStore {
     }
 
     async fn finish(&self, operation: &str, record: Option<&WorkspaceRecord>) -> Result<()> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(|e| self.fail(e))?;
-        if let Some(record) = record {
-            put(&mut transaction, record).await.map_err(|e| self.fail(e))?;
-        }
-        query("DELETE FROM operations WHERE id = ?1")
-            .bind(operation)
-            .execute(&mut *transaction)
-            .await
-            .map_err(|e| self.fail(e))?;
-        transaction.commit().await.map_err(|e| self.fail(e))
+        let write = async {
+            let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+            if let Some(record) = record {
+                put(&mut transaction, record).await?;
+                if record.options.image.is_some() {
+                    let remember = query(PREFER_IMAGE).bind(record.id.as_str()).bind(&record.image);
+                    remember.execute(&mut *transaction).await?;
+                }
+            }
+            query("DELETE FROM operations WHERE id = ?1").bind(operation).execute(&mut *transaction).await?;
+            transaction.commit().await
+        };
+        traced("journal: finish", write).await.map_err(|e| self.fail(e))
     }
 
     async fn unfinished(&self, id: &WorkspaceId) -> Result<Vec<JournalEntry>> {
@@ -326,9 +323,12 @@ mod tests {
         let written = record("a");
         {
             let store = SqliteStore::open(&path).await.unwrap();
+            for image in ["y", "z"] {
+                let mut chosen = record("a");
+                chosen.image = image.to_owned();
+                store.finish("none", Some(&chosen)).await.unwrap();
+            }
             store.put_workspace(&written).await.unwrap();
-            store.prefer_image(&written.id, "y").await.unwrap();
-            store.prefer_image(&written.id, "z").await.unwrap();
             store.close().await;
         }
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
