@@ -158,20 +158,20 @@ type ContainerdConfig struct {
 // CreateOptions: how to make a workspace.
 type CreateOptions struct {
 	// Environment variables inside, over those of the image.
-	Env map[string]string `json:"env,omitempty"`
+	Env map[string]string `json:"env,omitzero"`
 	// The host name inside. Default: the workspace's id, shortened to what a host name may be.
 	Hostname string `json:"hostname,omitempty"`
 	// The image, short or full. Default: the one remembered for this id, else the configured one. One that is
 	// given is remembered.
 	Image string `json:"image,omitempty"`
 	// Labels of the container, besides those the library sets.
-	Labels map[string]string `json:"labels,omitempty"`
+	Labels map[string]string `json:"labels,omitzero"`
 	// Resource limits.
 	Limits Limits `json:"limits,omitzero"`
 	// The network. Default: the configured mode.
 	Network NetworkMode `json:"network,omitempty"`
 	// Ports of the host that lead inside; they need the network mode `cni`.
-	Ports []PortMapping `json:"ports,omitempty"`
+	Ports []PortMapping `json:"ports,omitzero"`
 	// When to ask the registry. Default `if_not_present`.
 	PullPolicy PullPolicy `json:"pull_policy,omitempty"`
 	// The snapshotter. Default: the configured one.
@@ -363,7 +363,7 @@ type ExecOptions struct {
 	// The command line, given to `/bin/sh -c`.
 	Command string `json:"command"`
 	// Environment variables over those of the agent.
-	Env map[string]string `json:"env,omitempty"`
+	Env map[string]string `json:"env,omitzero"`
 	// Whether it gets a terminal. stdout then carries all its output. Default false.
 	PTY bool `json:"pty,omitempty"`
 	// Rows of the terminal. Default 24.
@@ -538,9 +538,9 @@ type NamesConfig struct {
 	// The label that carries the workspace id. Default `memoh.bot_id`.
 	IDLabel string `json:"id_label,omitempty"`
 	// Labels that every container gets. Default `{"memoh.workspace": "v3"}`.
-	Labels map[string]string `json:"labels,omitempty"`
+	Labels map[string]string `json:"labels,omitzero"`
 	// Prefixes of older containers that are adopted: the id is what follows. Default `["mcp-"]`.
-	LegacyPrefixes []string `json:"legacy_prefixes,omitempty"`
+	LegacyPrefixes []string `json:"legacy_prefixes,omitzero"`
 }
 
 // NetworkConfig: how workspaces reach the network.
@@ -554,9 +554,9 @@ type NetworkConfig struct {
 	Mode NetworkMode `json:"mode,omitempty"`
 	// Name servers for workspaces on hosts whose resolvers are loopback addresses that no container can reach.
 	// Default `["1.1.1.1", "8.8.8.8"]`.
-	Nameservers []string `json:"nameservers,omitempty"`
+	Nameservers []string `json:"nameservers,omitzero"`
 	// Directories searched for CNI plugins, in order. Default `["/opt/cni/bin", "/usr/lib/cni"]`.
-	PluginDirs []string `json:"plugin_dirs,omitempty"`
+	PluginDirs []string `json:"plugin_dirs,omitzero"`
 	// The subnet of our own network. Default `10.88.64.0/20`.
 	Subnet string `json:"subnet,omitempty"`
 }
@@ -702,7 +702,7 @@ type ReadTextOptions struct {
 // RegistryConfig: how images are fetched.
 type RegistryConfig struct {
 	// Credentials by registry host, such as `{"ghcr.io": {…}}`. They decide over `docker_config`.
-	Credentials map[string]Credential `json:"credentials,omitempty"`
+	Credentials map[string]Credential `json:"credentials,omitzero"`
 	// Docker's `config.json` with credentials and credential helpers. Default: `$DOCKER_CONFIG/config.json`,
 	// else `~/.docker/config.json`; a missing file is no fault.
 	DockerConfig string `json:"docker_config,omitempty"`
@@ -751,7 +751,7 @@ type RunOptions struct {
 	// The command line, given to `/bin/sh -c`.
 	Command string `json:"command"`
 	// Environment variables over those of the agent.
-	Env map[string]string `json:"env,omitempty"`
+	Env map[string]string `json:"env,omitzero"`
 	// The most bytes kept of each of stdout and stderr; what is beyond is counted and dropped. Default 16 MiB.
 	MaxOutputBytes *uint64 `json:"max_output_bytes,omitempty"`
 	// Milliseconds until the process group is killed; 0 for no limit. Default 30 000.

@@ -37,73 +37,73 @@
 #define DUNNAGE_CALL_INIT { sizeof(dunnage_call), NULL, NULL, NULL, NULL, 0 }
 
 
-/*
- What a call came to: 0 is success, anything else is the number of an error kind.
+/**
+ * What a call came to: 0 is success, anything else is the number of an error kind.
  */
 enum dunnage_status
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-    /*
-     Success.
+    /**
+     * Success.
      */
     DUNNAGE_OK = 0,
-    /*
-     The arguments are malformed or contradict each other. Mend the call; nothing was touched.
+    /**
+     * The arguments are malformed or contradict each other. Mend the call; nothing was touched.
      */
     DUNNAGE_INVALID_ARGUMENT = 1,
-    /*
-     The workspace, image, file or process named does not exist.
+    /**
+     * The workspace, image, file or process named does not exist.
      */
     DUNNAGE_NOT_FOUND = 2,
-    /*
-     Something of that name is there already and is left as it is.
+    /**
+     * Something of that name is there already and is left as it is.
      */
     DUNNAGE_ALREADY_EXISTS = 3,
-    /*
-     The target is not in a state that allows the call. Bring it there (start it, install what is missing)
-     and repeat.
+    /**
+     * The target is not in a state that allows the call. Bring it there (start it, install what is missing)
+     * and repeat.
      */
     DUNNAGE_FAILED_PRECONDITION = 4,
-    /*
-     Someone else changed the target in between. Read it again and repeat.
+    /**
+     * Someone else changed the target in between. Read it again and repeat.
      */
     DUNNAGE_CONFLICT = 5,
-    /*
-     The operating system or the policy of the workspace refuses this to this process.
+    /**
+     * The operating system or the policy of the workspace refuses this to this process.
      */
     DUNNAGE_PERMISSION_DENIED = 6,
-    /*
-     The registry or service wants credentials, or refuses those it was given.
+    /**
+     * The registry or service wants credentials, or refuses those it was given.
      */
     DUNNAGE_UNAUTHENTICATED = 7,
-    /*
-     This backend, kernel or build cannot do that.
+    /**
+     * This backend, kernel or build cannot do that.
      */
     DUNNAGE_UNSUPPORTED = 8,
-    /*
-     The daemon, registry or agent cannot be reached just now. Repeating later may succeed.
+    /**
+     * The daemon, registry or agent cannot be reached just now. Repeating later may succeed.
      */
     DUNNAGE_UNAVAILABLE = 9,
-    /*
-     Disk space, memory, descriptors or a quota are used up. Free some and repeat.
+    /**
+     * Disk space, memory, descriptors or a quota are used up. Free some and repeat.
      */
     DUNNAGE_RESOURCE_EXHAUSTED = 10,
-    /*
-     The time limit passed before the work was done; what had begun was undone.
+    /**
+     * The time limit passed before the work was done; what had begun was undone.
      */
     DUNNAGE_TIMEOUT = 11,
-    /*
-     The caller cancelled the operation; what had begun was undone.
+    /**
+     * The caller cancelled the operation; what had begun was undone.
      */
     DUNNAGE_CANCELLED = 12,
-    /*
-     Bytes are not what their digest, length or format says. They were not used.
+    /**
+     * Bytes are not what their digest, length or format says. They were not used.
      */
     DUNNAGE_DATA_CORRUPT = 13,
-    /*
-     A fault that none of the other kinds describes: a bug here or in what lies below. Please report it.
+    /**
+     * A fault that none of the other kinds describes: a bug here or in what lies below. Please report it.
      */
     DUNNAGE_UNEXPECTED = 14,
 };
@@ -115,24 +115,24 @@ typedef int32_t dunnage_status;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-/*
- Which stream a piece of output came from.
+/**
+ * Which stream a piece of output came from.
  */
 enum dunnage_stream
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-    /*
-     Neither: the process has exited, and all its output was read.
+    /**
+     * Neither: the process has exited, and all its output was read.
      */
     DUNNAGE_STREAM_END = 0,
-    /*
-     Standard output; all output of a process on a terminal.
+    /**
+     * Standard output; all output of a process on a terminal.
      */
     DUNNAGE_STREAM_STDOUT = 1,
-    /*
-     Standard error.
+    /**
+     * Standard error.
      */
     DUNNAGE_STREAM_STDERR = 2,
 };
@@ -144,104 +144,104 @@ typedef int32_t dunnage_stream;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-/*
- Cancels calls: give it to any number of them in `dunnage_call.cancel`, and trigger it from any thread.
+/**
+ * Cancels calls: give it to any number of them in `dunnage_call.cancel`, and trigger it from any thread.
  */
 typedef struct dunnage_cancel dunnage_cancel;
 
-/*
- An engine: keeps workspaces. May be used from any number of threads at once.
+/**
+ * An engine: keeps workspaces. May be used from any number of threads at once.
  */
 typedef struct dunnage_engine dunnage_engine;
 
-/*
- What went wrong. Never changes; may be read from several threads.
+/**
+ * What went wrong. Never changes; may be read from several threads.
  */
 typedef struct dunnage_error dunnage_error;
 
-/*
- A command under way. Different threads may read, write and signal at the same time.
+/**
+ * A command under way. Different threads may read, write and signal at the same time.
  */
 typedef struct dunnage_process dunnage_process;
 
-/*
- A file that is read piece by piece.
+/**
+ * A file that is read piece by piece.
  */
 typedef struct dunnage_reader dunnage_reader;
 
-/*
- A file that is written piece by piece.
+/**
+ * A file that is written piece by piece.
  */
 typedef struct dunnage_writer dunnage_writer;
 
-/*
- Bytes that the library made. Filled by a function, freed by dunnage_buffer_free.
+/**
+ * Bytes that the library made. Filled by a function, freed by dunnage_buffer_free.
  */
 typedef struct dunnage_buffer {
-    /*
-     The bytes, not NUL-terminated; NULL when there are none.
+    /**
+     * The bytes, not NUL-terminated; NULL when there are none.
      */
     const uint8_t *data;
-    /*
-     How many.
+    /**
+     * How many.
      */
     size_t len;
-    /*
-     The library's own.
+    /**
+     * The library's own.
      */
     void *owner;
 } dunnage_buffer;
 
-/*
- Takes one event as JSON; the text lives until it returns. A negative return cancels the call.
-
- Called on a thread of the library, one event at a time and in order; progress that comes while it works is coalesced.
- It may block and call the library. It must not throw or longjmp.
+/**
+ * Takes one event as JSON; the text lives until it returns. A negative return cancels the call.
+ *
+ * Called on a thread of the library, one event at a time and in order; progress that comes while it works is coalesced.
+ * It may block and call the library. It must not throw or longjmp.
  */
 typedef int32_t (*dunnage_event_fn)(const char *event, void *user_data);
 
-/*
- Lets go of `user_data`. Called exactly once, after the last event and before the call returns, or, for
- dunnage_submit, after `on_done`; also when the call fails at once. Only when `struct_size` is wrong it is not called.
+/**
+ * Lets go of `user_data`. Called exactly once, after the last event and before the call returns, or, for
+ * dunnage_submit, after `on_done`; also when the call fails at once. Only when `struct_size` is wrong it is not called.
  */
 typedef void (*dunnage_finalizer_fn)(void *user_data);
 
-/*
- What goes with a call besides its options: who watches, who may cancel, and how long it may take. NULL stands for
- nobody and no limit. Begin with DUNNAGE_CALL_INIT; later versions of the library may add fields at its end.
+/**
+ * What goes with a call besides its options: who watches, who may cancel, and how long it may take. NULL stands for
+ * nobody and no limit. Begin with DUNNAGE_CALL_INIT; later versions of the library may add fields at its end.
  */
 typedef struct dunnage_call {
-    /*
-     `sizeof(dunnage_call)`.
+    /**
+     * `sizeof(dunnage_call)`.
      */
     size_t struct_size;
-    /*
-     Takes events; NULL for none.
+    /**
+     * Takes events; NULL for none.
      */
     dunnage_event_fn on_event;
-    /*
-     Passed to `on_event` and `finalizer`.
+    /**
+     * Passed to `on_event` and `finalizer`.
      */
     void *user_data;
-    /*
-     Lets go of `user_data`; NULL when there is nothing to do.
+    /**
+     * Lets go of `user_data`; NULL when there is nothing to do.
      */
     dunnage_finalizer_fn finalizer;
-    /*
-     Cancels the call; NULL for none. It stays the caller's, and may be freed while the call runs.
+    /**
+     * Cancels the call; NULL for none. It stays the caller's, and may be freed while the call runs.
      */
     const struct dunnage_cancel *cancel;
-    /*
-     Milliseconds after which the call is undone and ends in DUNNAGE_TIMEOUT; 0 for no limit.
+    /**
+     * Milliseconds after which the call is undone and ends in DUNNAGE_TIMEOUT; 0 for no limit.
      */
     uint64_t time_limit_ms;
 } dunnage_call;
 
-/*
- Takes the end of a submitted call: its status and its result as JSON, or its error. Both belong to the callback,
- which frees them by dunnage_string_free and dunnage_error_free; the one that does not apply is NULL.
-
- Called exactly once, on a thread of the library. It may block and call the library. It must not throw or longjmp.
+/**
+ * Takes the end of a submitted call: its status and its result as JSON, or its error. Both belong to the callback,
+ * which frees them by dunnage_string_free and dunnage_error_free; the one that does not apply is NULL.
+ *
+ * Called exactly once, on a thread of the library. It may block and call the library. It must not throw or longjmp.
  */
 typedef void (*dunnage_done_fn)(dunnage_status status,
                                 char *result,
@@ -252,174 +252,174 @@ typedef void (*dunnage_done_fn)(dunnage_status status,
 extern "C" {
 #endif // __cplusplus
 
-/*
- Frees what is in a buffer and makes it empty; the struct itself is the caller's. NULL and empty buffers are fine.
-
- # Safety
- `buffer` is NULL, or was filled by this library or zeroed, and is not in use.
+/**
+ * Frees what is in a buffer and makes it empty; the struct itself is the caller's. NULL and empty buffers are fine.
+ *
+ * The caller promises:
+ * `buffer` is NULL, or was filled by this library or zeroed, and is not in use.
  */
 void dunnage_buffer_free(struct dunnage_buffer *buffer);
 
-/*
- Frees text that a function of this library returned by `char **`. NULL is fine.
-
- # Safety
- `text` is NULL or came from this library by `char **`, and is not used any more.
+/**
+ * Frees text that a function of this library returned by `char **`. NULL is fine.
+ *
+ * The caller promises:
+ * `text` is NULL or came from this library by `char **`, and is not used any more.
  */
 void dunnage_string_free(char *text);
 
-/*
- Makes one that is not triggered. Never NULL, unless memory is used up.
+/**
+ * Makes one that is not triggered. Never NULL, unless memory is used up.
  */
 struct dunnage_cancel *dunnage_cancel_new(void);
 
-/*
- Cancels every call that has it, now and later. Returns at once: the calls end by themselves, with DUNNAGE_CANCELLED.
- Triggering it again does nothing. Not for signal handlers: it takes a lock. NULL is fine.
-
- # Safety
- `cancel` is NULL or alive.
+/**
+ * Cancels every call that has it, now and later. Returns at once: the calls end by themselves, with DUNNAGE_CANCELLED.
+ * Triggering it again does nothing. Not for signal handlers: it takes a lock. NULL is fine.
+ *
+ * The caller promises:
+ * `cancel` is NULL or alive.
  */
 void dunnage_cancel_trigger(const struct dunnage_cancel *cancel);
 
-/*
- Whether it was triggered: 1 or 0. 0 for NULL.
-
- # Safety
- `cancel` is NULL or alive.
+/**
+ * Whether it was triggered: 1 or 0. 0 for NULL.
+ *
+ * The caller promises:
+ * `cancel` is NULL or alive.
  */
 int32_t dunnage_cancel_is_triggered(const struct dunnage_cancel *cancel);
 
-/*
- Frees it, without triggering it. Calls that have it go on, and cannot be cancelled by it any more. NULL is fine.
-
- # Safety
- `cancel` is NULL or came from dunnage_cancel_new, and is not used any more.
+/**
+ * Frees it, without triggering it. Calls that have it go on, and cannot be cancelled by it any more. NULL is fine.
+ *
+ * The caller promises:
+ * `cancel` is NULL or came from dunnage_cancel_new, and is not used any more.
  */
 void dunnage_cancel_free(struct dunnage_cancel *cancel);
 
-/*
- Opens an engine. `config` is a `Config` as JSON; NULL takes the file that `$DUNNAGE_CONFIG` names, or the defaults,
- and the other `DUNNAGE_…` variables over it. `*engine` becomes the engine, to be freed by dunnage_engine_free.
-
- It starts two threads. What an earlier process left unfinished is finished or undone first.
-
- # Safety
- `config` is NULL or NUL-terminated; `engine` is not NULL; `call` and `error` may be NULL.
+/**
+ * Opens an engine. `config` is a `Config` as JSON; NULL takes the file that `$DUNNAGE_CONFIG` names, or the defaults,
+ * and the other `DUNNAGE_…` variables over it. `*engine` becomes the engine, to be freed by dunnage_engine_free.
+ *
+ * It starts two threads. What an earlier process left unfinished is finished or undone first.
+ *
+ * The caller promises:
+ * `config` is NULL or NUL-terminated; `engine` is not NULL; `call` and `error` may be NULL.
  */
 dunnage_status dunnage_engine_open(const char *config,
                                    const struct dunnage_call *call,
                                    struct dunnage_engine **engine,
                                    struct dunnage_error **error);
 
-/*
- Opens an engine as a configuration file says: JSON when its name ends in `.json`, else TOML.
-
- # Safety
- `path` is NUL-terminated; `engine` is not NULL; `call` and `error` may be NULL.
+/**
+ * Opens an engine as a configuration file says: JSON when its name ends in `.json`, else TOML.
+ *
+ * The caller promises:
+ * `path` is NUL-terminated; `engine` is not NULL; `call` and `error` may be NULL.
  */
 dunnage_status dunnage_engine_open_file(const char *path,
                                         const struct dunnage_call *call,
                                         struct dunnage_engine **engine,
                                         struct dunnage_error **error);
 
-/*
- Closes an engine: operations that run are cancelled and undone, or, past their point of no return, completed; then
- connections and files are let go. Workspaces go on running. Calls after it fail with DUNNAGE_FAILED_PRECONDITION.
- May be called again, and from a callback.
-
- # Safety
- `engine` is alive; `error` may be NULL.
+/**
+ * Closes an engine: operations that run are cancelled and undone, or, past their point of no return, completed; then
+ * connections and files are let go. Workspaces go on running. Calls after it fail with DUNNAGE_FAILED_PRECONDITION.
+ * May be called again, and from a callback.
+ *
+ * The caller promises:
+ * `engine` is alive; `error` may be NULL.
  */
 dunnage_status dunnage_engine_close(const struct dunnage_engine *engine,
                                     struct dunnage_error **error);
 
-/*
- Closes an engine that is open, and frees it. Calls that other threads have begun before end by themselves;
- processes, readers and writers made from it stay valid, and fail. NULL is fine. In a child after fork() it only
- forgets the engine.
-
- # Safety
- `engine` is NULL or came from this library, and no call on it begins any more.
+/**
+ * Closes an engine that is open, and frees it. Calls that other threads have begun before end by themselves;
+ * processes, readers and writers made from it stay valid, and fail. NULL is fine. In a child after fork() it only
+ * forgets the engine.
+ *
+ * The caller promises:
+ * `engine` is NULL or came from this library, and no call on it begins any more.
  */
 void dunnage_engine_free(struct dunnage_engine *engine);
 
-/*
- Its status, never DUNNAGE_OK; DUNNAGE_OK for NULL.
-
- # Safety
- `error` is NULL or alive.
+/**
+ * Its status, never DUNNAGE_OK; DUNNAGE_OK for NULL.
+ *
+ * The caller promises:
+ * `error` is NULL or alive.
  */
 dunnage_status dunnage_error_code(const struct dunnage_error *error);
 
-/*
- The stable name of its status, such as `NOT_FOUND`. It lives as long as the program.
-
- # Safety
- `error` is NULL or alive.
+/**
+ * The stable name of its status, such as `NOT_FOUND`. It lives as long as the program.
+ *
+ * The caller promises:
+ * `error` is NULL or alive.
  */
 const char *dunnage_error_name(const struct dunnage_error *error);
 
-/*
- What happened and what to do, for people; without operation and context. It lives as long as the error; empty for
- NULL.
-
- # Safety
- `error` is NULL or alive.
+/**
+ * What happened and what to do, for people; without operation and context. It lives as long as the error; empty for
+ * NULL.
+ *
+ * The caller promises:
+ * `error` is NULL or alive.
  */
 const char *dunnage_error_message(const struct dunnage_error *error);
 
-/*
- The operation that failed, as `noun.verb`; empty when it failed outside of one. It lives as long as the error.
-
- # Safety
- `error` is NULL or alive.
+/**
+ * The operation that failed, as `noun.verb`; empty when it failed outside of one. It lives as long as the error.
+ *
+ * The caller promises:
+ * `error` is NULL or alive.
  */
 const char *dunnage_error_operation(const struct dunnage_error *error);
 
-/*
- The value of one key of its context, such as `path` or `workspace`; NULL when it has none. It lives as long as the
- error.
-
- # Safety
- `error` is NULL or alive; `key` is NULL or NUL-terminated.
+/**
+ * The value of one key of its context, such as `path` or `workspace`; NULL when it has none. It lives as long as the
+ * error.
+ *
+ * The caller promises:
+ * `error` is NULL or alive; `key` is NULL or NUL-terminated.
  */
 const char *dunnage_error_context(const struct dunnage_error *error,
                                   const char *key);
 
-/*
- All of it as JSON: `{"code","number","operation","message","context":{…}}`. It lives as long as the error; `null` for
- NULL.
-
- # Safety
- `error` is NULL or alive.
+/**
+ * All of it as JSON: `{"code","number","operation","message","context":{…}}`. It lives as long as the error; `null` for
+ * NULL.
+ *
+ * The caller promises:
+ * `error` is NULL or alive.
  */
 const char *dunnage_error_json(const struct dunnage_error *error);
 
-/*
- Frees an error. NULL is fine.
-
- # Safety
- `error` is NULL or came from this library, and neither it nor its text is used any more.
+/**
+ * Frees an error. NULL is fine.
+ *
+ * The caller promises:
+ * `error` is NULL or came from this library, and neither it nor its text is used any more.
  */
 void dunnage_error_free(struct dunnage_error *error);
 
-/*
- The stable name of a status: `OK`, or that of an error kind; `UNEXPECTED` for a number that is none. It lives as
- long as the program.
+/**
+ * The stable name of a status: `OK`, or that of an error kind; `UNEXPECTED` for a number that is none. It lives as
+ * long as the program.
  */
 const char *dunnage_status_name(int32_t status);
 
-/*
- `exec.run`: runs a command to its end with `input` as its stdin, and collects its output.
-
- `options_json` is a `RunOptions` as JSON. `*result` becomes an `ExecResult` as JSON, `*stdout_bytes` and `*stderr_bytes`
- the output, to be freed by dunnage_buffer_free. Each of the three may be NULL. A command that fails is no error: look
- at `exit_code`. Cancelling the call, or its time limit, kills the command.
-
- # Safety
- `engine` is alive; `workspace_id` and `options_json` are NUL-terminated; `input` points to `input_len` bytes or is NULL; the
- others may be NULL.
+/**
+ * `exec.run`: runs a command to its end with `input` as its stdin, and collects its output.
+ *
+ * `options_json` is a `RunOptions` as JSON. `*result` becomes an `ExecResult` as JSON, `*stdout_bytes` and `*stderr_bytes`
+ * the output, to be freed by dunnage_buffer_free. Each of the three may be NULL. A command that fails is no error: look
+ * at `exit_code`. Cancelling the call, or its time limit, kills the command.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated; `input` points to `input_len` bytes or is NULL; the
+ * others may be NULL.
  */
 dunnage_status dunnage_exec_run(const struct dunnage_engine *engine,
                                 const char *workspace_id,
@@ -432,14 +432,14 @@ dunnage_status dunnage_exec_run(const struct dunnage_engine *engine,
                                 struct dunnage_buffer *stderr_bytes,
                                 struct dunnage_error **error);
 
-/*
- `exec.spawn`: starts a command with its streams open.
-
- `options_json` is an `ExecOptions` as JSON. `*process` becomes the process, to be freed by dunnage_process_free. The
- cancel of `call` goes on to end what waits on the process; its time limit is for the start alone.
-
- # Safety
- `engine` is alive; `workspace_id` and `options_json` are NUL-terminated; `process` is not NULL; the others may be NULL.
+/**
+ * `exec.spawn`: starts a command with its streams open.
+ *
+ * `options_json` is an `ExecOptions` as JSON. `*process` becomes the process, to be freed by dunnage_process_free. The
+ * cancel of `call` goes on to end what waits on the process; its time limit is for the start alone.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated; `process` is not NULL; the others may be NULL.
  */
 dunnage_status dunnage_exec_spawn(const struct dunnage_engine *engine,
                                   const char *workspace_id,
@@ -448,13 +448,13 @@ dunnage_status dunnage_exec_spawn(const struct dunnage_engine *engine,
                                   struct dunnage_process **process,
                                   struct dunnage_error **error);
 
-/*
- `fs.read`: reads a whole file into memory.
-
- `options_json` is a `ReadOptions` as JSON. `*content` becomes the bytes, to be freed by dunnage_buffer_free.
-
- # Safety
- `engine` is alive; `workspace_id` and `options_json` are NUL-terminated; `content` is not NULL; the others may be NULL.
+/**
+ * `fs.read`: reads a whole file into memory.
+ *
+ * `options_json` is a `ReadOptions` as JSON. `*content` becomes the bytes, to be freed by dunnage_buffer_free.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated; `content` is not NULL; the others may be NULL.
  */
 dunnage_status dunnage_fs_read(const struct dunnage_engine *engine,
                                const char *workspace_id,
@@ -463,14 +463,14 @@ dunnage_status dunnage_fs_read(const struct dunnage_engine *engine,
                                struct dunnage_buffer *content,
                                struct dunnage_error **error);
 
-/*
- `fs.write`: replaces a file by these bytes, at once or not at all.
-
- `options_json` is a `WriteOptions` as JSON. `*result` becomes a `WriteResult` as JSON; `result` may be NULL.
-
- # Safety
- `engine` is alive; `workspace_id` and `options_json` are NUL-terminated; `content` points to `content_len` bytes, or is NULL
- when that is 0; the others may be NULL.
+/**
+ * `fs.write`: replaces a file by these bytes, at once or not at all.
+ *
+ * `options_json` is a `WriteOptions` as JSON. `*result` becomes a `WriteResult` as JSON; `result` may be NULL.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated; `content` points to `content_len` bytes, or is NULL
+ * when that is 0; the others may be NULL.
  */
 dunnage_status dunnage_fs_write(const struct dunnage_engine *engine,
                                 const char *workspace_id,
@@ -481,14 +481,14 @@ dunnage_status dunnage_fs_write(const struct dunnage_engine *engine,
                                 char **result,
                                 struct dunnage_error **error);
 
-/*
- `fs.open_read`: opens a file for reading piece by piece.
-
- `options_json` is a `ReadOptions` as JSON. `*reader` becomes the reader, to be freed by dunnage_reader_free. The cancel of
- `call` goes on to end what waits on the reader; its time limit is for the opening alone.
-
- # Safety
- `engine` is alive; `workspace_id` and `options_json` are NUL-terminated; `reader` is not NULL; the others may be NULL.
+/**
+ * `fs.open_read`: opens a file for reading piece by piece.
+ *
+ * `options_json` is an `OpenReadOptions` as JSON. `*reader` becomes the reader, to be freed by dunnage_reader_free. The cancel of
+ * `call` goes on to end what waits on the reader; its time limit is for the opening alone.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated; `reader` is not NULL; the others may be NULL.
  */
 dunnage_status dunnage_fs_open_read(const struct dunnage_engine *engine,
                                     const char *workspace_id,
@@ -497,14 +497,14 @@ dunnage_status dunnage_fs_open_read(const struct dunnage_engine *engine,
                                     struct dunnage_reader **reader,
                                     struct dunnage_error **error);
 
-/*
- `fs.open_write`: opens a file for writing piece by piece; it takes the old one's place when finished.
-
- `options_json` is a `WriteOptions` as JSON. `*writer` becomes the writer, to be freed by dunnage_writer_free. The cancel of
- `call` goes on to end what waits on the writer; its time limit is for the opening alone.
-
- # Safety
- `engine` is alive; `workspace_id` and `options_json` are NUL-terminated; `writer` is not NULL; the others may be NULL.
+/**
+ * `fs.open_write`: opens a file for writing piece by piece; it takes the old one's place when finished.
+ *
+ * `options_json` is a `WriteOptions` as JSON. `*writer` becomes the writer, to be freed by dunnage_writer_free. The cancel of
+ * `call` goes on to end what waits on the writer; its time limit is for the opening alone.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated; `writer` is not NULL; the others may be NULL.
  */
 dunnage_status dunnage_fs_open_write(const struct dunnage_engine *engine,
                                      const char *workspace_id,
@@ -513,15 +513,15 @@ dunnage_status dunnage_fs_open_write(const struct dunnage_engine *engine,
                                      struct dunnage_writer **writer,
                                      struct dunnage_error **error);
 
-/*
- Waits for the next piece of output, of either stream, in the order it was written. `*stream` tells which; on
- DUNNAGE_STREAM_END there is none left. `*chunk` becomes the bytes, to be freed by dunnage_buffer_free.
-
- `time_limit_ms` is how long to wait: negative for as long as it takes, 0 not at all. DUNNAGE_TIMEOUT loses nothing.
- Output that nobody reads makes the process wait when it writes more.
-
- # Safety
- `process` is alive; `stream` and `chunk` are not NULL; `error` may be NULL.
+/**
+ * Waits for the next piece of output, of either stream, in the order it was written. `*stream` tells which; on
+ * DUNNAGE_STREAM_END there is none left. `*chunk` becomes the bytes, to be freed by dunnage_buffer_free.
+ *
+ * `time_limit_ms` is how long to wait: negative for as long as it takes, 0 not at all. DUNNAGE_TIMEOUT loses nothing.
+ * Output that nobody reads makes the process wait when it writes more.
+ *
+ * The caller promises:
+ * `process` is alive; `stream` and `chunk` are not NULL; `error` may be NULL.
  */
 dunnage_status dunnage_process_read(const struct dunnage_process *process,
                                     int64_t time_limit_ms,
@@ -529,55 +529,55 @@ dunnage_status dunnage_process_read(const struct dunnage_process *process,
                                     struct dunnage_buffer *chunk,
                                     struct dunnage_error **error);
 
-/*
- Writes to its standard input. Waits while the process takes none.
-
- # Safety
- `process` is alive; `data` points to `len` bytes, or is NULL when that is 0; `error` may be NULL.
+/**
+ * Writes to its standard input. Waits while the process takes none.
+ *
+ * The caller promises:
+ * `process` is alive; `data` points to `len` bytes, or is NULL when that is 0; `error` may be NULL.
  */
 dunnage_status dunnage_process_write(const struct dunnage_process *process,
                                      const uint8_t *data,
                                      size_t len,
                                      struct dunnage_error **error);
 
-/*
- Ends its standard input, after what was written. Closing twice is no error.
-
- # Safety
- `process` is alive; `error` may be NULL.
+/**
+ * Ends its standard input, after what was written. Closing twice is no error.
+ *
+ * The caller promises:
+ * `process` is alive; `error` may be NULL.
  */
 dunnage_status dunnage_process_close_stdin(const struct dunnage_process *process,
                                            struct dunnage_error **error);
 
-/*
- Sets the size of its terminal.
-
- # Safety
- `process` is alive; `error` may be NULL.
+/**
+ * Sets the size of its terminal.
+ *
+ * The caller promises:
+ * `process` is alive; `error` may be NULL.
  */
 dunnage_status dunnage_process_resize(const struct dunnage_process *process,
                                       uint32_t cols,
                                       uint32_t rows,
                                       struct dunnage_error **error);
 
-/*
- Sends a signal to its process group, by its number on Linux. After the exit it does nothing.
-
- # Safety
- `process` is alive; `error` may be NULL.
+/**
+ * Sends a signal to its process group, by its number on Linux. After the exit it does nothing.
+ *
+ * The caller promises:
+ * `process` is alive; `error` may be NULL.
  */
 dunnage_status dunnage_process_signal(const struct dunnage_process *process,
                                       int32_t signal,
                                       struct dunnage_error **error);
 
-/*
- Waits until it has exited; may be called any number of times. `*exit_code` becomes its exit code, `*result` an
- `ExitStatus` as JSON; each may be NULL. It does not read the output: a process that writes a lot waits for a reader.
-
- `time_limit_ms` is as for dunnage_process_read.
-
- # Safety
- `process` is alive; the others may be NULL.
+/**
+ * Waits until it has exited; may be called any number of times. `*exit_code` becomes its exit code, `*result` an
+ * `ExitStatus` as JSON; each may be NULL. It does not read the output: a process that writes a lot waits for a reader.
+ *
+ * `time_limit_ms` is as for dunnage_process_read.
+ *
+ * The caller promises:
+ * `process` is alive; the others may be NULL.
  */
 dunnage_status dunnage_process_wait(const struct dunnage_process *process,
                                     int64_t time_limit_ms,
@@ -585,39 +585,39 @@ dunnage_status dunnage_process_wait(const struct dunnage_process *process,
                                     char **result,
                                     struct dunnage_error **error);
 
-/*
- Kills its process group with SIGKILL and waits for the exit, also when its cancel was triggered. After the exit it
- does nothing.
-
- # Safety
- `process` is alive; `error` may be NULL.
+/**
+ * Kills its process group with SIGKILL and waits for the exit, also when its cancel was triggered. After the exit it
+ * does nothing.
+ *
+ * The caller promises:
+ * `process` is alive; `error` may be NULL.
  */
 dunnage_status dunnage_process_kill(const struct dunnage_process *process,
                                     struct dunnage_error **error);
 
-/*
- Its process id inside the workspace; 0 for NULL, and where the agent is too old to tell.
-
- # Safety
- `process` is NULL or alive.
+/**
+ * Its process id inside the workspace; 0 for NULL, and where the agent is too old to tell.
+ *
+ * The caller promises:
+ * `process` is NULL or alive.
  */
 int32_t dunnage_process_pid(const struct dunnage_process *process);
 
-/*
- Kills the process with everything in its group, unless it has exited, and frees it. Calls on it that other threads
- have begun end with DUNNAGE_CANCELLED. NULL is fine.
-
- # Safety
- `process` is NULL or came from this library, and no call on it begins any more.
+/**
+ * Kills the process with everything in its group, unless it has exited, and frees it. Calls on it that other threads
+ * have begun end with DUNNAGE_CANCELLED. NULL is fine.
+ *
+ * The caller promises:
+ * `process` is NULL or came from this library, and no call on it begins any more.
  */
 void dunnage_process_free(struct dunnage_process *process);
 
-/*
- Reads the next bytes, at least one and at most `capacity`; waits until some are there. `*count` becomes how many: 0
- at the end of the file.
-
- # Safety
- `reader` is alive; `data` has room for `capacity` bytes; `count` is not NULL; `error` may be NULL.
+/**
+ * Reads the next bytes, at least one and at most `capacity`; waits until some are there. `*count` becomes how many: 0
+ * at the end of the file.
+ *
+ * The caller promises:
+ * `reader` is alive; `data` has room for `capacity` bytes; `count` is not NULL; `error` may be NULL.
  */
 dunnage_status dunnage_reader_read(const struct dunnage_reader *reader,
                                    uint8_t *data,
@@ -625,71 +625,71 @@ dunnage_status dunnage_reader_read(const struct dunnage_reader *reader,
                                    size_t *count,
                                    struct dunnage_error **error);
 
-/*
- The length of the file when it was opened; -1 where the agent does not tell, and for NULL.
-
- # Safety
- `reader` is NULL or alive.
+/**
+ * The length of the file when it was opened; -1 where the agent does not tell, and for NULL.
+ *
+ * The caller promises:
+ * `reader` is NULL or alive.
  */
 int64_t dunnage_reader_size(const struct dunnage_reader *reader);
 
-/*
- Closes and frees a reader. Reads that other threads have begun end with DUNNAGE_CANCELLED. NULL is fine.
-
- # Safety
- `reader` is NULL or came from this library, and no call on it begins any more.
+/**
+ * Closes and frees a reader. Reads that other threads have begun end with DUNNAGE_CANCELLED. NULL is fine.
+ *
+ * The caller promises:
+ * `reader` is NULL or came from this library, and no call on it begins any more.
  */
 void dunnage_reader_free(struct dunnage_reader *reader);
 
-/*
- Writes bytes after those written before. Waits while the agent takes none. After an error the file is given up.
-
- # Safety
- `writer` is alive; `data` points to `len` bytes, or is NULL when that is 0; `error` may be NULL.
+/**
+ * Writes bytes after those written before. Waits while the agent takes none. After an error the file is given up.
+ *
+ * The caller promises:
+ * `writer` is alive; `data` points to `len` bytes, or is NULL when that is 0; `error` may be NULL.
  */
 dunnage_status dunnage_writer_write(const struct dunnage_writer *writer,
                                     const uint8_t *data,
                                     size_t len,
                                     struct dunnage_error **error);
 
-/*
- Puts the file in its place. `*result` becomes a `WriteResult` as JSON; `result` may be NULL.
-
- # Safety
- `writer` is alive; the others may be NULL.
+/**
+ * Puts the file in its place. `*result` becomes a `WriteResult` as JSON; `result` may be NULL.
+ *
+ * The caller promises:
+ * `writer` is alive; the others may be NULL.
  */
 dunnage_status dunnage_writer_finish(const struct dunnage_writer *writer,
                                      char **result,
                                      struct dunnage_error **error);
 
-/*
- Gives the file up: what was there before stays. After a finish it does nothing.
-
- # Safety
- `writer` is alive; `error` may be NULL.
+/**
+ * Gives the file up: what was there before stays. After a finish it does nothing.
+ *
+ * The caller promises:
+ * `writer` is alive; `error` may be NULL.
  */
 dunnage_status dunnage_writer_abort(const struct dunnage_writer *writer, struct dunnage_error **error);
 
-/*
- Frees a writer. One that was not finished is given up: what was there before stays. Writes that other threads have
- begun end with DUNNAGE_CANCELLED. NULL is fine.
-
- # Safety
- `writer` is NULL or came from this library, and no call on it begins any more.
+/**
+ * Frees a writer. One that was not finished is given up: what was there before stays. Writes that other threads have
+ * begun end with DUNNAGE_CANCELLED. NULL is fine.
+ *
+ * The caller promises:
+ * `writer` is NULL or came from this library, and no call on it begins any more.
  */
 void dunnage_writer_free(struct dunnage_writer *writer);
 
-/*
- Begins an operation and returns at once: for hosts with an event loop. `operation` is a name of the catalogue, such
- as `workspace.create`, of those that are called with JSON; `workspace_id` is NULL for operations on the engine.
-
- When it returns DUNNAGE_OK, `on_done` is called once, even when the engine is closed or freed meanwhile. When it
- returns anything else, `on_done` is not called. `call` and its events are as in the blocking functions; its
- finalizer runs after `on_done`.
-
- # Safety
- `engine` is alive; the texts are NUL-terminated, or NULL where they may be; `on_done` is not NULL; `error` may be
- NULL.
+/**
+ * Begins an operation and returns at once: for hosts with an event loop. `operation` is a name of the catalogue, such
+ * as `workspace.create`, of those that are called with JSON; `workspace_id` is NULL for operations on the engine.
+ *
+ * When it returns DUNNAGE_OK, `on_done` is called once, even when the engine is closed or freed meanwhile. When it
+ * returns anything else, `on_done` is not called. `call` and its events are as in the blocking functions; its
+ * finalizer runs after `on_done`.
+ *
+ * The caller promises:
+ * `engine` is alive; the texts are NUL-terminated, or NULL where they may be; `on_done` is not NULL; `error` may be
+ * NULL.
  */
 dunnage_status dunnage_submit(const struct dunnage_engine *engine,
                               const char *operation,
@@ -700,25 +700,25 @@ dunnage_status dunnage_submit(const struct dunnage_engine *engine,
                               void *user_data,
                               struct dunnage_error **error);
 
-/*
- The version of the library that is loaded, such as `0.1.0`. It lives as long as the program.
+/**
+ * The version of the library that is loaded, such as `0.1.0`. It lives as long as the program.
  */
 const char *dunnage_version(void);
 
-/*
- The version of the library's binary interface: the number in its soname. A program that was compiled with a header of
- the same DUNNAGE_ABI_VERSION may use it.
+/**
+ * The version of the library's binary interface: the number in its soname. A program that was compiled with a header of
+ * the same DUNNAGE_ABI_VERSION may use it.
  */
 uint32_t dunnage_abi_version(void);
 
-/*
- `engine.health`: looks at the engine, its records and its backend; what is wrong is told in the result.
-
- `options_json` is a `InfoOptions` as JSON, or NULL for its defaults. `*result` becomes a `Health` as JSON,
- to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
-
- # Safety
- `engine` is alive; `options_json` is NUL-terminated or NULL; the others may be NULL.
+/**
+ * `engine.health`: looks at the engine, its records and its backend; what is wrong is told in the result.
+ *
+ * `options_json` is a `InfoOptions` as JSON, or NULL for its defaults. `*result` becomes a `Health` as JSON,
+ * to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `options_json` is NUL-terminated or NULL; the others may be NULL.
  */
 dunnage_status dunnage_engine_health(const struct dunnage_engine *engine,
                                      const char *options_json,
@@ -726,14 +726,14 @@ dunnage_status dunnage_engine_health(const struct dunnage_engine *engine,
                                      char **result,
                                      struct dunnage_error **error);
 
-/*
- `engine.list`: lists the workspaces, ordered by id.
-
- `options_json` is a `ListOptions` as JSON, or NULL for its defaults. `*result` becomes a `WorkspaceList`
- as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
-
- # Safety
- `engine` is alive; `options_json` is NUL-terminated or NULL; the others may be NULL.
+/**
+ * `engine.list`: lists the workspaces, ordered by id.
+ *
+ * `options_json` is a `ListOptions` as JSON, or NULL for its defaults. `*result` becomes a `WorkspaceList`
+ * as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `options_json` is NUL-terminated or NULL; the others may be NULL.
  */
 dunnage_status dunnage_engine_list(const struct dunnage_engine *engine,
                                    const char *options_json,
@@ -741,15 +741,15 @@ dunnage_status dunnage_engine_list(const struct dunnage_engine *engine,
                                    char **result,
                                    struct dunnage_error **error);
 
-/*
- `image.pull`: fetches and unpacks an image; layers that are here are not fetched again.
-
- `options_json` is a `PullOptions` as JSON, or NULL for its defaults. `*result` becomes a `PullResult` as
- JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event` takes `Event`s;
- cancelling it undoes what was begun.
-
- # Safety
- `engine` is alive; `options_json` is NUL-terminated or NULL; the others may be NULL.
+/**
+ * `image.pull`: fetches and unpacks an image; layers that are here are not fetched again.
+ *
+ * `options_json` is a `PullOptions` as JSON, or NULL for its defaults. `*result` becomes a `PullResult` as
+ * JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event` takes `Event`s;
+ * cancelling it undoes what was begun.
+ *
+ * The caller promises:
+ * `engine` is alive; `options_json` is NUL-terminated or NULL; the others may be NULL.
  */
 dunnage_status dunnage_image_pull(const struct dunnage_engine *engine,
                                   const char *options_json,
@@ -757,14 +757,14 @@ dunnage_status dunnage_image_pull(const struct dunnage_engine *engine,
                                   char **result,
                                   struct dunnage_error **error);
 
-/*
- `image.resolve_digest`: asks the registry what a name points at, and fetches nothing.
-
- `options_json` is a `ImageName` as JSON, or NULL for its defaults. `*result` becomes a `ResolvedDigest` as
- JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
-
- # Safety
- `engine` is alive; `options_json` is NUL-terminated or NULL; the others may be NULL.
+/**
+ * `image.resolve_digest`: asks the registry what a name points at, and fetches nothing.
+ *
+ * `options_json` is a `ImageName` as JSON, or NULL for its defaults. `*result` becomes a `ResolvedDigest` as
+ * JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `options_json` is NUL-terminated or NULL; the others may be NULL.
  */
 dunnage_status dunnage_image_resolve_digest(const struct dunnage_engine *engine,
                                             const char *options_json,
@@ -772,14 +772,14 @@ dunnage_status dunnage_image_resolve_digest(const struct dunnage_engine *engine,
                                             char **result,
                                             struct dunnage_error **error);
 
-/*
- `image.list`: lists the images that are here, ordered by name.
-
- `options_json` is a `InfoOptions` as JSON, or NULL for its defaults. `*result` becomes a `ImageList` as
- JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
-
- # Safety
- `engine` is alive; `options_json` is NUL-terminated or NULL; the others may be NULL.
+/**
+ * `image.list`: lists the images that are here, ordered by name.
+ *
+ * `options_json` is a `InfoOptions` as JSON, or NULL for its defaults. `*result` becomes a `ImageList` as
+ * JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `options_json` is NUL-terminated or NULL; the others may be NULL.
  */
 dunnage_status dunnage_image_list(const struct dunnage_engine *engine,
                                   const char *options_json,
@@ -787,14 +787,14 @@ dunnage_status dunnage_image_list(const struct dunnage_engine *engine,
                                   char **result,
                                   struct dunnage_error **error);
 
-/*
- `image.get`: looks at one image that is here.
-
- `options_json` is a `ImageName` as JSON, or NULL for its defaults. `*result` becomes a `ImageInfo` as
- JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
-
- # Safety
- `engine` is alive; `options_json` is NUL-terminated or NULL; the others may be NULL.
+/**
+ * `image.get`: looks at one image that is here.
+ *
+ * `options_json` is a `ImageName` as JSON, or NULL for its defaults. `*result` becomes a `ImageInfo` as
+ * JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `options_json` is NUL-terminated or NULL; the others may be NULL.
  */
 dunnage_status dunnage_image_get(const struct dunnage_engine *engine,
                                  const char *options_json,
@@ -802,14 +802,14 @@ dunnage_status dunnage_image_get(const struct dunnage_engine *engine,
                                  char **result,
                                  struct dunnage_error **error);
 
-/*
- `image.delete`: removes an image's name; its content goes with the next garbage collection.
-
- `options_json` is a `ImageName` as JSON, or NULL for its defaults. `*result` becomes a `ImageDeleteResult`
- as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
-
- # Safety
- `engine` is alive; `options_json` is NUL-terminated or NULL; the others may be NULL.
+/**
+ * `image.delete`: removes an image's name; its content goes with the next garbage collection.
+ *
+ * `options_json` is a `ImageName` as JSON, or NULL for its defaults. `*result` becomes a `ImageDeleteResult`
+ * as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `options_json` is NUL-terminated or NULL; the others may be NULL.
  */
 dunnage_status dunnage_image_delete(const struct dunnage_engine *engine,
                                     const char *options_json,
@@ -817,16 +817,16 @@ dunnage_status dunnage_image_delete(const struct dunnage_engine *engine,
                                     char **result,
                                     struct dunnage_error **error);
 
-/*
- `workspace.create`: makes the workspace and waits until its agent answers; one that is there is left as it
- is.
-
- `options_json` is a `CreateOptions` as JSON, or NULL for its defaults. `*result` becomes a `CreateResult`
- as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event` takes `Event`s;
- cancelling it undoes what was begun.
-
- # Safety
- `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+/**
+ * `workspace.create`: makes the workspace and waits until its agent answers; one that is there is left as it
+ * is.
+ *
+ * `options_json` is a `CreateOptions` as JSON, or NULL for its defaults. `*result` becomes a `CreateResult`
+ * as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event` takes `Event`s;
+ * cancelling it undoes what was begun.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
  */
 dunnage_status dunnage_workspace_create(const struct dunnage_engine *engine,
                                         const char *workspace_id,
@@ -835,14 +835,14 @@ dunnage_status dunnage_workspace_create(const struct dunnage_engine *engine,
                                         char **result,
                                         struct dunnage_error **error);
 
-/*
- `workspace.info`: looks at the workspace.
-
- `options_json` is a `InfoOptions` as JSON, or NULL for its defaults. `*result` becomes a `WorkspaceInfo`
- as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
-
- # Safety
- `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+/**
+ * `workspace.info`: looks at the workspace.
+ *
+ * `options_json` is a `InfoOptions` as JSON, or NULL for its defaults. `*result` becomes a `WorkspaceInfo`
+ * as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
  */
 dunnage_status dunnage_workspace_info(const struct dunnage_engine *engine,
                                       const char *workspace_id,
@@ -851,15 +851,15 @@ dunnage_status dunnage_workspace_info(const struct dunnage_engine *engine,
                                       char **result,
                                       struct dunnage_error **error);
 
-/*
- `workspace.start`: starts the workspace and waits until its agent answers; one that runs is left as it is.
-
- `options_json` is a `StartOptions` as JSON, or NULL for its defaults. `*result` becomes a `StartResult` as
- JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event` takes `Event`s;
- cancelling it undoes what was begun.
-
- # Safety
- `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+/**
+ * `workspace.start`: starts the workspace and waits until its agent answers; one that runs is left as it is.
+ *
+ * `options_json` is a `StartOptions` as JSON, or NULL for its defaults. `*result` becomes a `StartResult` as
+ * JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event` takes `Event`s;
+ * cancelling it undoes what was begun.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
  */
 dunnage_status dunnage_workspace_start(const struct dunnage_engine *engine,
                                        const char *workspace_id,
@@ -868,15 +868,15 @@ dunnage_status dunnage_workspace_start(const struct dunnage_engine *engine,
                                        char **result,
                                        struct dunnage_error **error);
 
-/*
- `workspace.ensure_running`: starts the workspace; a missing container is made anew.
-
- `options_json` is a `StartOptions` as JSON, or NULL for its defaults. `*result` becomes a `StartResult` as
- JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event` takes `Event`s;
- cancelling it undoes what was begun.
-
- # Safety
- `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+/**
+ * `workspace.ensure_running`: starts the workspace; a missing container is made anew.
+ *
+ * `options_json` is a `StartOptions` as JSON, or NULL for its defaults. `*result` becomes a `StartResult` as
+ * JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event` takes `Event`s;
+ * cancelling it undoes what was begun.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
  */
 dunnage_status dunnage_workspace_ensure_running(const struct dunnage_engine *engine,
                                                 const char *workspace_id,
@@ -885,15 +885,15 @@ dunnage_status dunnage_workspace_ensure_running(const struct dunnage_engine *eng
                                                 char **result,
                                                 struct dunnage_error **error);
 
-/*
- `workspace.stop`: stops the workspace: SIGTERM, then, after the grace, SIGKILL.
-
- `options_json` is a `StopOptions` as JSON, or NULL for its defaults. `*result` becomes a `StopResult` as
- JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event` takes `Event`s;
- cancelling it undoes what was begun.
-
- # Safety
- `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+/**
+ * `workspace.stop`: stops the workspace: SIGTERM, then, after the grace, SIGKILL.
+ *
+ * `options_json` is a `StopOptions` as JSON, or NULL for its defaults. `*result` becomes a `StopResult` as
+ * JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event` takes `Event`s;
+ * cancelling it undoes what was begun.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
  */
 dunnage_status dunnage_workspace_stop(const struct dunnage_engine *engine,
                                       const char *workspace_id,
@@ -902,16 +902,16 @@ dunnage_status dunnage_workspace_stop(const struct dunnage_engine *engine,
                                       char **result,
                                       struct dunnage_error **error);
 
-/*
- `workspace.delete`: removes the workspace's container and all that is in it; one that is not there is no
- error.
-
- `options_json` is a `DeleteOptions` as JSON, or NULL for its defaults. `*result` becomes a `DeleteResult`
- as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event` takes `Event`s;
- cancelling it undoes what was begun.
-
- # Safety
- `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+/**
+ * `workspace.delete`: removes the workspace's container and all that is in it; one that is not there is no
+ * error.
+ *
+ * `options_json` is a `DeleteOptions` as JSON, or NULL for its defaults. `*result` becomes a `DeleteResult`
+ * as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event` takes `Event`s;
+ * cancelling it undoes what was begun.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
  */
 dunnage_status dunnage_workspace_delete(const struct dunnage_engine *engine,
                                         const char *workspace_id,
@@ -920,14 +920,14 @@ dunnage_status dunnage_workspace_delete(const struct dunnage_engine *engine,
                                         char **result,
                                         struct dunnage_error **error);
 
-/*
- `fs.stat`: tells what a path names.
-
- `options_json` is a `StatOptions` as JSON, or NULL for its defaults. `*result` becomes a `DirEntry` as
- JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
-
- # Safety
- `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+/**
+ * `fs.stat`: tells what a path names.
+ *
+ * `options_json` is a `StatOptions` as JSON, or NULL for its defaults. `*result` becomes a `DirEntry` as
+ * JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
  */
 dunnage_status dunnage_fs_stat(const struct dunnage_engine *engine,
                                const char *workspace_id,
@@ -936,14 +936,14 @@ dunnage_status dunnage_fs_stat(const struct dunnage_engine *engine,
                                char **result,
                                struct dunnage_error **error);
 
-/*
- `fs.list`: lists what is in a directory, ordered by path.
-
- `options_json` is a `ListDirOptions` as JSON, or NULL for its defaults. `*result` becomes a `DirList` as
- JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
-
- # Safety
- `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+/**
+ * `fs.list`: lists what is in a directory, ordered by path.
+ *
+ * `options_json` is a `ListDirOptions` as JSON, or NULL for its defaults. `*result` becomes a `DirList` as
+ * JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
  */
 dunnage_status dunnage_fs_list(const struct dunnage_engine *engine,
                                const char *workspace_id,
@@ -952,14 +952,14 @@ dunnage_status dunnage_fs_list(const struct dunnage_engine *engine,
                                char **result,
                                struct dunnage_error **error);
 
-/*
- `fs.read_text`: reads some lines of a text file, bounded in lines and bytes.
-
- `options_json` is a `ReadTextOptions` as JSON, or NULL for its defaults. `*result` becomes a `TextFile` as
- JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
-
- # Safety
- `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+/**
+ * `fs.read_text`: reads some lines of a text file, bounded in lines and bytes.
+ *
+ * `options_json` is a `ReadTextOptions` as JSON, or NULL for its defaults. `*result` becomes a `TextFile` as
+ * JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
  */
 dunnage_status dunnage_fs_read_text(const struct dunnage_engine *engine,
                                     const char *workspace_id,
@@ -968,14 +968,14 @@ dunnage_status dunnage_fs_read_text(const struct dunnage_engine *engine,
                                     char **result,
                                     struct dunnage_error **error);
 
-/*
- `fs.upload`: copies a file of the host inside.
-
- `options_json` is a `UploadOptions` as JSON, or NULL for its defaults. `*result` becomes a `WriteResult`
- as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
-
- # Safety
- `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+/**
+ * `fs.upload`: copies a file of the host inside.
+ *
+ * `options_json` is a `UploadOptions` as JSON, or NULL for its defaults. `*result` becomes a `WriteResult`
+ * as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
  */
 dunnage_status dunnage_fs_upload(const struct dunnage_engine *engine,
                                  const char *workspace_id,
@@ -984,14 +984,14 @@ dunnage_status dunnage_fs_upload(const struct dunnage_engine *engine,
                                  char **result,
                                  struct dunnage_error **error);
 
-/*
- `fs.download`: copies a file to the host, at once or not at all.
-
- `options_json` is a `DownloadOptions` as JSON, or NULL for its defaults. `*result` becomes a
- `DownloadResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
-
- # Safety
- `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+/**
+ * `fs.download`: copies a file to the host, at once or not at all.
+ *
+ * `options_json` is a `DownloadOptions` as JSON, or NULL for its defaults. `*result` becomes a
+ * `DownloadResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
  */
 dunnage_status dunnage_fs_download(const struct dunnage_engine *engine,
                                    const char *workspace_id,
@@ -1000,13 +1000,13 @@ dunnage_status dunnage_fs_download(const struct dunnage_engine *engine,
                                    char **result,
                                    struct dunnage_error **error);
 
-/*
- `fs.mkdir`: makes a directory and its missing parents.
-
- `options_json` is a `MkdirOptions` as JSON, or NULL for its defaults. It has no events.
-
- # Safety
- `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+/**
+ * `fs.mkdir`: makes a directory and its missing parents.
+ *
+ * `options_json` is a `MkdirOptions` as JSON, or NULL for its defaults. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
  */
 dunnage_status dunnage_fs_mkdir(const struct dunnage_engine *engine,
                                 const char *workspace_id,
@@ -1014,13 +1014,13 @@ dunnage_status dunnage_fs_mkdir(const struct dunnage_engine *engine,
                                 const struct dunnage_call *call,
                                 struct dunnage_error **error);
 
-/*
- `fs.rename`: renames a file or directory.
-
- `options_json` is a `RenameOptions` as JSON, or NULL for its defaults. It has no events.
-
- # Safety
- `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+/**
+ * `fs.rename`: renames a file or directory.
+ *
+ * `options_json` is a `RenameOptions` as JSON, or NULL for its defaults. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
  */
 dunnage_status dunnage_fs_rename(const struct dunnage_engine *engine,
                                  const char *workspace_id,
@@ -1028,13 +1028,13 @@ dunnage_status dunnage_fs_rename(const struct dunnage_engine *engine,
                                  const struct dunnage_call *call,
                                  struct dunnage_error **error);
 
-/*
- `fs.remove`: removes a file or directory; one that is not there is no error.
-
- `options_json` is a `RemoveOptions` as JSON, or NULL for its defaults. It has no events.
-
- # Safety
- `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+/**
+ * `fs.remove`: removes a file or directory; one that is not there is no error.
+ *
+ * `options_json` is a `RemoveOptions` as JSON, or NULL for its defaults. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
  */
 dunnage_status dunnage_fs_remove(const struct dunnage_engine *engine,
                                  const char *workspace_id,

@@ -163,7 +163,8 @@ export function operate<T>(
   positional: object,
   options: OperationCallOptions,
 ): Operation<T> {
-  return new Operation<T>(options.onEvent, async (watch, onEvent) => {
+  // Options that are no object are refused by the promise, as everything else that is wrong with them.
+  return new Operation<T>((options as OperationCallOptions | null)?.onEvent, async (watch, onEvent) => {
     const text = encode(operation, options, positional);
     if (options.onEvent !== undefined && typeof options.onEvent !== 'function') {
       throw invalidArgument('onEvent must be a function', operation, { field: 'onEvent' });

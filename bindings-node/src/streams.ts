@@ -15,6 +15,11 @@ function settle(work: Promise<unknown>, done: Done): void {
   );
 }
 
+/** Tells that a stream's file is open, or why not. A stream that was destroyed meanwhile has its reason already. */
+function opened(stream: Readable | Writable, opening: Promise<unknown>, done: Done): void {
+  settle(opening, (error) => done(stream.destroyed ? null : error));
+}
+
 /** A file of a workspace as a stream of its bytes. */
 export class FileReadStream extends Readable {
   readonly #open: () => Promise<NativeFileReader>;
@@ -28,10 +33,7 @@ export class FileReadStream extends Readable {
 
   override _construct(done: Done): void {
     // Streams call this once the constructors have run, and nothing else before it is done.
-    settle(
-      this.#open().then((reader) => (this.#reader = reader)),
-      done,
-    );
+    opened(this, this.#open().then((reader) => (this.#reader = reader)), done);
   }
 
   override _read(): void {
@@ -65,10 +67,7 @@ export class FileWriteStream extends Writable {
   }
 
   override _construct(done: Done): void {
-    settle(
-      this.#open().then((writer) => (this.#writer = writer)),
-      done,
-    );
+    opened(this, this.#open().then((writer) => (this.#writer = writer)), done);
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: Done): void {

@@ -219,6 +219,16 @@ export interface DirList {
   entries: DirEntry[];
   /** The directory, absolute. */
   path: string;
+  /** What could not be looked at; the rest is listed all the same. At most 1000. */
+  problems?: DirProblem[];
+}
+
+/** A place that a listing could not look at. */
+export interface DirProblem {
+  /** Why, such as `permission denied`. */
+  message: string;
+  /** Its path, absolute inside the workspace. */
+  path: string;
 }
 
 /** Which file to copy to the host. */
@@ -553,6 +563,12 @@ export interface NetworkInfo {
  * - `none`: Its own network namespace with loopback only.
  */
 export type NetworkMode = 'cni' | 'host' | 'none';
+
+/** Which file to read piece by piece. */
+export interface OpenReadOptions {
+  /** The file; a relative path is under the data directory. */
+  path: string;
+}
 
 /** Milliseconds that each phase of an operation took; 0 for one that was not needed. Phases may overlap. */
 export interface Phases {

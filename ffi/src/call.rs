@@ -109,9 +109,9 @@ impl Call {
             // A child: the callback's own way to cancel must not reach other calls.
             this.token = cancel.token.child_token();
         }
-        this.options = CallOptions::default().cancel_token(this.token.clone());
+        let mut options = CallOptions::default().cancel_token(this.token.clone());
         if given.time_limit_ms > 0 {
-            this.options = this.options.time_limit(Duration::from_millis(given.time_limit_ms));
+            options = options.time_limit(Duration::from_millis(given.time_limit_ms));
         }
         if given.on_event.is_some() {
             let sink = Arc::new(Sink {
@@ -120,8 +120,9 @@ impl Call {
                 token: this.token.clone(),
             });
             this.sink = Some(sink.clone());
-            this.options = this.options.on_event(move |event| sink.take(&event));
+            options = options.on_event(move |event| sink.take(&event));
         }
+        this.options = options;
         Ok(this)
     }
 

@@ -1,4 +1,6 @@
-use super::connection::{AgentInfo, Class, Connection};
+#[cfg(test)]
+use super::connection::AgentInfo;
+use super::connection::{Class, Connection};
 use super::failure::{self, Fault};
 use super::lane::Lane;
 use super::path;
@@ -33,7 +35,8 @@ impl BridgeClient {
     }
 
     /// What the agent is and can do; asks it if no connection tells.
-    pub(crate) async fn agent(&self) -> Result<AgentInfo> {
+    #[cfg(test)]
+    pub(super) async fn agent(&self) -> Result<AgentInfo> {
         Ok(self.slot.connection().await?.agent().clone())
     }
 

@@ -29,7 +29,8 @@ mod ready;
 mod tests;
 
 pub(crate) use client::BridgeClient;
-pub(crate) use connection::AgentInfo;
+#[cfg(test)]
+use connection::AgentInfo;
 pub(crate) use dial::BridgeTarget;
 pub use exec::{Output, Process, StreamKind};
 pub use fs::{FileReader, FileWriter};

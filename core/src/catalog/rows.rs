@@ -103,7 +103,7 @@ pub(super) static ROWS: LazyLock<Vec<OperationSpec>> = LazyLock::new(|| {
         OperationSpec::workspace(
             "fs.stat",
             &["path"],
-            "Tells what a path names.",
+            "Tells what a path names; a symbolic link is followed.",
             |workspace, options: StatOptions| async move { workspace.fs().stat(options).await },
         ),
         OperationSpec::workspace(

@@ -200,6 +200,10 @@ impl OperationSpec {
 /// INVALID_ARGUMENT with line and column, naming a field that is unknown or ill-typed.
 pub fn parse<T: DeserializeOwned>(options: &str) -> Result<T> {
     let text = if options.trim().is_empty() { "{}" } else { options };
+    // serde would also read a struct from a list of its fields' values.
+    if !text.trim_start().starts_with('{') {
+        return Err(Error::invalid_argument("malformed options: they are a JSON object"));
+    }
     serde_json::from_str(text).map_err(|e| Error::invalid_argument("malformed options").caused_by(e))
 }
 

@@ -8,6 +8,10 @@ impl Config {
     /// # Errors
     /// INVALID_ARGUMENT with line and column, and with the name of an unknown field.
     pub fn from_json(text: &str) -> Result<Self> {
+        // A list would be taken for the fields in their order.
+        if text.trim_start().starts_with('[') {
+            return Err(Error::invalid_argument("malformed configuration: it is an object, not a list"));
+        }
         let config: Self = serde_json::from_str(text)
             .map_err(|e| Error::invalid_argument("malformed configuration").caused_by(e))?;
         config.validate()?;

@@ -1,5 +1,5 @@
-use crate::error::{Error, ErrorKind, Result};
-use crate::operation::Operation;
+use crate::error::{Error, Result};
+use crate::operation::{Operation, timed_out};
 use crate::types::Event;
 use std::fmt;
 use std::future::Future;
@@ -57,7 +57,7 @@ impl CallOptions {
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(Error::cancelled("the caller cancelled the call")),
-            () = expired(self.time_limit) => Err(timed_out(self.time_limit)),
+            limit = expired(self.time_limit) => Err(timed_out(limit)),
             done = work => done,
         }
     }
@@ -79,9 +79,9 @@ impl CallOptions {
             _ => None,
         };
         let token = operation.cancel_token();
+        let expire = operation.expirer();
         let wait = operation.wait();
         tokio::pin!(wait);
-        let mut expired_first = false;
         let result = tokio::select! {
             biased;
             done = &mut wait => done,
@@ -89,9 +89,8 @@ impl CallOptions {
                 token.cancel();
                 wait.await
             }
-            () = expired(self.time_limit) => {
-                expired_first = true;
-                token.cancel();
+            limit = expired(self.time_limit) => {
+                expire(limit);
                 wait.await
             }
         };
@@ -99,23 +98,17 @@ impl CallOptions {
             // The watcher ends by itself after the terminal event.
             let _ = watcher.await;
         }
-        match result {
-            Err(error) if expired_first && error.kind() == ErrorKind::Cancelled => {
-                Err(timed_out(self.time_limit).in_operation(error.operation()))
-            }
-            other => other,
-        }
+        result
     }
 }
 
-async fn expired(limit: Option<Duration>) {
+/// Waits until a time limit has passed, and tells it.
+async fn expired(limit: Option<Duration>) -> Duration {
     match limit {
-        Some(limit) => tokio::time::sleep(limit).await,
+        Some(limit) => {
+            tokio::time::sleep(limit).await;
+            limit
+        }
         None => std::future::pending().await,
     }
-}
-
-fn timed_out(limit: Option<Duration>) -> Error {
-    Error::timeout("the call took longer than its time limit")
-        .with("limit_ms", limit.unwrap_or_default().as_millis())
 }

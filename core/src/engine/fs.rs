@@ -37,7 +37,7 @@ macro_rules! forward {
 }
 
 forward! {
-    /// What a path names. A symbolic link is told as itself.
+    /// What a path names. A symbolic link is followed; [`Fs::list`] tells links as themselves.
     ///
     /// # Errors
     /// NOT_FOUND, PERMISSION_DENIED.
@@ -123,7 +123,14 @@ impl Workspace {
         let inner = &self.engine.inner;
         inner.runner.check_open()?;
         let client = lifecycle::bridge(inner, &self.id).await?;
-        match call(client).await {
+        let call = async {
+            tokio::select! {
+                biased;
+                () = inner.runner.closing() => Err(Error::cancelled("the engine was closed while the call ran")),
+                done = call(client) => done,
+            }
+        };
+        match call.await {
             Err(error) if error.kind() == ErrorKind::Unavailable => {
                 Err(self.explain(error).await.with("workspace", &self.id))
             }

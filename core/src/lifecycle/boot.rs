@@ -155,6 +155,8 @@ pub(super) async fn halt(
     grace: Duration,
 ) -> Result<(StopOutcome, Option<u32>)> {
     let Some(task) = inner.backend.task(container).await? else {
+        // The shim of one that was deleted half may be left: it shows in no look.
+        inner.backend.delete_task(container).await?;
         return Ok((StopOutcome::NotRunning, None));
     };
     if task.status == TaskStatus::Stopped {

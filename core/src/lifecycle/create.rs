@@ -261,7 +261,7 @@ pub(super) fn record(
     id: &WorkspaceId,
     container: &Container,
     options: &CreateOptions,
-    auto_start: bool,
+    started: bool,
 ) -> WorkspaceRecord {
     WorkspaceRecord {
         id: id.clone(),
@@ -271,7 +271,8 @@ pub(super) fn record(
         snapshotter: container.snapshotter.clone(),
         snapshot_key: container.snapshot_key.clone(),
         container_path: inner.config.run_dir(id).display().to_string(),
-        auto_start,
+        auto_start: started,
+        started,
         options: options.clone(),
         created_at: container.created_at,
         updated_at: Timestamp::now(),

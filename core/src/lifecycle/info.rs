@@ -27,7 +27,7 @@ pub(super) fn describe(
     task: Option<&Task>,
 ) -> WorkspaceInfo {
     let container = &found.container;
-    let status = status(task);
+    let status = status(task, found.record.as_ref().is_some_and(|record| record.started));
     let running = status == WorkspaceStatus::Running;
     let mode = match container.network {
         NetworkNamespace::Host => NetworkMode::Host,
@@ -57,8 +57,10 @@ pub(super) fn describe(
     }
 }
 
-pub(super) fn status(task: Option<&Task>) -> WorkspaceStatus {
+/// What a workspace does, by its task, and, without one, by whether it has ever been started.
+pub(super) fn status(task: Option<&Task>, started: bool) -> WorkspaceStatus {
     match task.map(|task| task.status) {
+        None | Some(TaskStatus::Created) if started => WorkspaceStatus::Stopped,
         None | Some(TaskStatus::Created) => WorkspaceStatus::Created,
         Some(TaskStatus::Running) => WorkspaceStatus::Running,
         Some(TaskStatus::Paused) => WorkspaceStatus::Paused,

@@ -25,7 +25,7 @@ pub(crate) async fn list(inner: &EngineInner, options: &ListOptions) -> Result<W
     );
     let containers =
         futures::future::try_join_all(filters.map(async |filter| inner.backend.containers(&filter).await));
-    let (containers, tasks) = tokio::try_join!(containers, inner.backend.tasks())?;
+    let (containers, tasks, started) = tokio::try_join!(containers, inner.backend.tasks(), inner.store.started())?;
     let tasks: HashMap<_, _> = tasks.into_iter().map(|task| (task.container.clone(), task)).collect();
 
     let mut newest: BTreeMap<WorkspaceId, Container> = BTreeMap::new();
@@ -44,7 +44,7 @@ pub(crate) async fn list(inner: &EngineInner, options: &ListOptions) -> Result<W
         .take(limit)
         .map(|(id, container)| WorkspaceSummary {
             workspace_id: id.to_string(),
-            status: status(tasks.get(&container.id)),
+            status: status(tasks.get(&container.id), started.contains(id.as_str())),
             legacy: is_legacy(&inner.config, &container),
             created_at: container.created_at.to_string(),
             container_id: container.id,

@@ -2,8 +2,9 @@ use super::events::{EventHub, EventStream};
 use crate::error::{Error, Result};
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +41,9 @@ impl StatusCell {
     }
 }
 
+/// The time limit that ended an operation, once one has.
+pub(super) type Expired = Arc<OnceLock<Duration>>;
+
 /// A multi-step write under way.
 ///
 /// Await it for its result, or keep it to watch and cancel. Dropping it lets the operation go on by itself.
@@ -53,6 +57,7 @@ pub struct Operation<T> {
     hub: Arc<EventHub>,
     cancel: CancellationToken,
     status: Arc<StatusCell>,
+    expired: Expired,
     task: JoinHandle<Result<T>>,
     events: Option<EventStream>,
 }
@@ -62,10 +67,11 @@ impl<T> Operation<T> {
         hub: Arc<EventHub>,
         cancel: CancellationToken,
         status: Arc<StatusCell>,
+        expired: Expired,
         task: JoinHandle<Result<T>>,
     ) -> Self {
         let events = Some(EventStream::new(hub.clone()));
-        Self { hub, cancel, status, task, events }
+        Self { hub, cancel, status, expired, task, events }
     }
 
     /// The operation's id, unique for good.
@@ -87,6 +93,15 @@ impl<T> Operation<T> {
     /// A token that cancels it, for use from elsewhere.
     pub fn cancel_token(&self) -> CancellationToken {
         self.cancel.clone()
+    }
+
+    /// What ends it in TIMEOUT instead of CANCELLED: call it with the limit that has passed.
+    pub(crate) fn expirer(&self) -> impl Fn(Duration) + Send + Sync + 'static {
+        let (expired, cancel) = (self.expired.clone(), self.cancel.clone());
+        move |limit| {
+            let _ = expired.set(limit);
+            cancel.cancel();
+        }
     }
 
     /// Its events from the first to the terminal one. There is one stream: a second call returns none.

@@ -1,12 +1,13 @@
 use super::context::{OperationContext, cancelled};
 use super::events::EventHub;
-use super::handle::{Operation, OperationStatus, StatusCell};
+use super::handle::{Expired, Operation, OperationStatus, StatusCell};
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{Event, EventType};
 use futures::FutureExt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -31,9 +32,10 @@ impl Runner {
         let hub = EventHub::new(uuid::Uuid::now_v7().to_string());
         let cancel = self.closing.child_token();
         let status = Arc::new(StatusCell::default());
+        let expired = Expired::default();
         let closed = self.tasks.is_closed();
         let task = self.tasks.spawn({
-            let (hub, cancel, status) = (hub.clone(), cancel.clone(), status.clone());
+            let (hub, cancel, status, expired) = (hub.clone(), cancel.clone(), status.clone(), expired.clone());
             async move {
                 let context = OperationContext::new(hub.clone(), cancel.clone());
                 let result = if closed {
@@ -44,6 +46,10 @@ impl Runner {
                     AssertUnwindSafe(body(context.clone())).catch_unwind().await.unwrap_or_else(|_| {
                         Err(Error::unexpected("the operation panicked; please report it"))
                     })
+                };
+                let result = match (result, expired.get()) {
+                    (Err(error), Some(limit)) if error.kind() == ErrorKind::Cancelled => Err(timed_out(*limit)),
+                    (result, _) => result,
                 };
                 let result = result.map_err(|e| e.in_operation(name));
                 let event = match &result {
@@ -68,12 +74,17 @@ impl Runner {
                 result
             }
         });
-        Operation::new(hub, cancel, status, task)
+        Operation::new(hub, cancel, status, expired, task)
     }
 
     /// FAILED_PRECONDITION once the engine is closed.
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.tasks.is_closed() { Err(closed_error()) } else { Ok(()) }
+    }
+
+    /// Waits until the engine closes.
+    pub(crate) async fn closing(&self) {
+        self.closing.cancelled().await;
     }
 
     /// How many operations are under way.
@@ -87,6 +98,11 @@ impl Runner {
         self.closing.cancel();
         self.tasks.wait().await;
     }
+}
+
+/// The error of a call whose time limit has passed.
+pub(crate) fn timed_out(limit: Duration) -> Error {
+    Error::timeout("the call took longer than its time limit").with("limit_ms", limit.as_millis())
 }
 
 fn closed_error() -> Error {

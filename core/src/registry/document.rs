@@ -79,7 +79,7 @@ impl Document {
     pub(crate) fn parse(bytes: &[u8], served: &str) -> Result<(Self, String)> {
         let raw: Raw = serde_json::from_slice(bytes)
             .map_err(|e| Error::data_corrupt("the manifest is malformed").caused_by(e))?;
-        if raw.schema_version == 1 || served.contains("manifest.v1") {
+        if raw.schema_version == 1 || served.contains("distribution.manifest.v1") {
             return Err(Error::unsupported(
                 "the image has a manifest of Docker's old schema 1: push it again with a current tool",
             ));

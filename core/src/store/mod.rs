@@ -14,6 +14,7 @@ pub(crate) use sqlite::SqliteStore;
 use crate::error::Result;
 use crate::names::WorkspaceId;
 use async_trait::async_trait;
+use std::collections::HashSet;
 use std::fmt::Debug;
 
 /// Where records are kept.
@@ -21,6 +22,9 @@ use std::fmt::Debug;
 pub(crate) trait Store: Debug + Send + Sync + 'static {
     /// The record of a workspace, if there is one.
     async fn workspace(&self, id: &WorkspaceId) -> Result<Option<WorkspaceRecord>>;
+
+    /// The ids of the workspaces whose first process has ever run.
+    async fn started(&self) -> Result<HashSet<String>>;
 
     /// Writes a workspace's record, whole, over the one before.
     async fn put_workspace(&self, record: &WorkspaceRecord) -> Result<()>;

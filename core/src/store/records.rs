@@ -14,6 +14,8 @@ pub(crate) struct WorkspaceRecord {
     pub(crate) container_path: String,
     /// Whether it is to run: false once a user has stopped it.
     pub(crate) auto_start: bool,
+    /// Whether its first process has ever run.
+    pub(crate) started: bool,
     /// The options of its creation, for making its container anew.
     pub(crate) options: CreateOptions,
     pub(crate) created_at: Timestamp,

@@ -7,7 +7,8 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
     SqliteSynchronous,
 };
-use sqlx::{Row, query};
+use sqlx::{Connection, Row, query};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -118,9 +119,10 @@ fn json_error(error: serde_json::Error) -> Error {
 
 const PUT_WORKSPACE: &str = "INSERT INTO workspaces (workspace_id, container_id, image, namespace, snapshotter, snapshot_key,
         container_path, auto_start, options, created_at, updated_at, last_started_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, CASE WHEN ?8 THEN ?11 END)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, CASE WHEN ?12 THEN ?11 END)
     ON CONFLICT (workspace_id) DO UPDATE SET container_id = ?2, image = ?3, namespace = ?4, snapshotter = ?5,
-        snapshot_key = ?6, container_path = ?7, auto_start = ?8, options = ?9, created_at = ?10, updated_at = ?11";
+        snapshot_key = ?6, container_path = ?7, auto_start = ?8, options = ?9, created_at = ?10, updated_at = ?11,
+        last_started_at = CASE WHEN ?12 THEN COALESCE(last_started_at, ?11) END";
 
 const PREFER_IMAGE: &str = "INSERT INTO image_preferences (workspace_id, image) VALUES (?1, ?2)
     ON CONFLICT (workspace_id) DO UPDATE SET image = ?2";
@@ -139,9 +141,28 @@ async fn put(connection: &mut SqliteConnection, record: &WorkspaceRecord) -> Res
         .bind(options)
         .bind(record.created_at.to_string())
         .bind(record.updated_at.to_string())
+        .bind(record.started)
         .execute(connection)
         .await
         .map(drop)
+}
+
+/// Ends an operation and keeps what came of it, both or neither.
+async fn finish(
+    connection: &mut SqliteConnection,
+    operation: &str,
+    record: Option<&WorkspaceRecord>,
+) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    if let Some(record) = record {
+        put(&mut transaction, record).await?;
+        if record.options.image.is_some() {
+            let remember = query(PREFER_IMAGE).bind(record.id.as_str()).bind(&record.image);
+            remember.execute(&mut *transaction).await?;
+        }
+    }
+    query("DELETE FROM operations WHERE id = ?1").bind(operation).execute(&mut *transaction).await?;
+    transaction.commit().await
 }
 
 impl SqliteStore {
@@ -156,6 +177,7 @@ impl SqliteStore {
             snapshot_key: text("snapshot_key")?,
             container_path: text("container_path")?,
             auto_start: row.try_get("auto_start").map_err(|e| self.fail(e))?,
+            started: row.try_get::<Option<String>, _>("last_started_at").map_err(|e| self.fail(e))?.is_some(),
             options: serde_json::from_str(&text("options")?).map_err(json_error)?,
             created_at: time(&text("created_at")?)?,
             updated_at: time(&text("updated_at")?)?,
@@ -184,6 +206,14 @@ impl Store for SqliteStore {
             .await
             .map_err(|e| self.fail(e))?;
         row.map(|row| self.record(&row)).transpose()
+    }
+
+    async fn started(&self) -> Result<HashSet<String>> {
+        let rows = query("SELECT workspace_id FROM workspaces WHERE last_started_at IS NOT NULL")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|e| self.fail(e))?;
+        rows.iter().map(|row| row.try_get("workspace_id").map_err(|e| self.fail(e))).collect()
     }
 
     async fn put_workspace(&self, record: &WorkspaceRecord) -> Result<()> {
@@ -249,19 +279,14 @@ impl Store for SqliteStore {
     }
 
     async fn finish(&self, operation: &str, record: Option<&WorkspaceRecord>) -> Result<()> {
-        let write = async {
-            let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-            if let Some(record) = record {
-                put(&mut transaction, record).await?;
-                if record.options.image.is_some() {
-                    let remember = query(PREFER_IMAGE).bind(record.id.as_str()).bind(&record.image);
-                    remember.execute(&mut *transaction).await?;
-                }
-            }
-            query("DELETE FROM operations WHERE id = ?1").bind(operation).execute(&mut *transaction).await?;
-            transaction.commit().await
-        };
-        traced("journal: finish", write).await.map_err(|e| self.fail(e))
+        let mut connection = self.pool.acquire().await.map_err(|e| self.fail(e))?;
+        let done = traced("journal: finish", finish(&mut connection, operation, record)).await;
+        if done.is_err() {
+            // On a full disk SQLite rolls back by itself, of which the pool's count of transactions knows nothing: such
+            // a connection could begin none any more.
+            connection.close_on_drop();
+        }
+        done.map_err(|e| self.fail(e))
     }
 
     async fn unfinished(&self, id: &WorkspaceId) -> Result<Vec<JournalEntry>> {
@@ -284,9 +309,16 @@ impl Store for SqliteStore {
     }
 
     async fn check(&self) -> Result<()> {
-        // An immediate transaction takes the write lock, which a read-only or full disk refuses.
-        let transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(|e| self.fail(e))?;
-        transaction.rollback().await.map_err(|e| self.fail(e))
+        let mut connection = self.pool.acquire().await.map_err(|e| self.fail(e))?;
+        let done = async {
+            // An immediate transaction takes the write lock, which a read-only or full disk refuses.
+            connection.begin_with("BEGIN IMMEDIATE").await?.rollback().await
+        }
+        .await;
+        if done.is_err() {
+            connection.close_on_drop();
+        }
+        done.map_err(|e| self.fail(e))
     }
 
     async fn close(&self) {
@@ -310,6 +342,7 @@ mod tests {
             snapshot_key: "k".to_owned(),
             container_path: "/run/x".to_owned(),
             auto_start: true,
+            started: true,
             options: CreateOptions::default().image("x"),
             created_at: Timestamp::now(),
             updated_at: Timestamp::now(),

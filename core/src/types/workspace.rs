@@ -130,7 +130,7 @@ pub struct CreateResult {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum WorkspaceStatus {
-    /// Its container is there and no process runs.
+    /// Its container is there and has never been started.
     Created,
     /// Its first process runs.
     Running,

@@ -3,6 +3,7 @@
 use crate::Failure;
 use serde::Deserialize;
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// The whole file.
 #[derive(Deserialize)]
@@ -20,6 +21,9 @@ pub(crate) struct Case {
     pub(crate) needs: Vec<String>,
     #[serde(default)]
     pub(crate) native: bool,
+    /// Why a language has none, by language.
+    #[serde(default)]
+    pub(crate) except: BTreeMap<String, String>,
     #[serde(default, rename = "step")]
     pub(crate) steps: Vec<Step>,
 }

@@ -133,8 +133,8 @@ async fn cancel(engine: &Engine, vars: &Vars) -> Result<(), Failure> {
 /// Waits until a command in the workspace fails: until what it looks for is gone.
 async fn gone(workspace: &Workspace, command: &str) -> Result<(), Failure> {
     for _ in 0..100 {
-        let look = workspace.exec().run(RunOptions::default().command(format!("{command} 2>/dev/null")), "");
-        if look.await.map_err(text)?.result.exit_code != 0 {
+        let look = RunOptions::default().command(format!("{command} 2>/dev/null"));
+        if workspace.exec().run(look, "").await.map_err(text)?.result.exit_code != 0 {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -218,8 +218,8 @@ async fn close_while_running(engine: &Engine, vars: &Vars) -> Result<(), Failure
 
 async fn process(engine: &Engine, vars: &Vars) -> Result<(), Failure> {
     let workspace = running(engine, vars).await?;
-    let echo = workspace.exec().spawn(ExecOptions::default().command("while read l; do echo got $l; done; exit 7"));
-    let echo = echo.await.map_err(text)?;
+    let command = "while read l; do echo got $l; done; exit 7";
+    let echo = workspace.exec().spawn(ExecOptions::default().command(command)).await.map_err(text)?;
     for word in ["one", "two"] {
         echo.write_stdin(format!("{word}\n")).await.map_err(text)?;
         let output = echo.next_output().await.map_err(text)?;

@@ -55,8 +55,7 @@ async fn one(step: &Step, config: &Value, engine: &Engine, vars: &mut Vars) -> R
     let done = match step.op.as_str() {
         "engine.open" => open(&vars.fill(config)?, &options).await,
         op if catalog::find(op).is_some_and(|spec| spec.bytes != catalog::Bytes::None) => {
-            let moving = bytes(op, engine, &workspace, &options.to_string(), input.into());
-            call.guard(moving).await
+            call.guard(bytes(op, engine, &workspace, &options.to_string(), input.into())).await
         }
         op => {
             let target = catalog::find(op).map(|spec| spec.target);

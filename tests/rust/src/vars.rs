@@ -31,7 +31,7 @@ impl Vars {
     /// The variables of one case.
     pub(crate) fn for_case(environment: Value, tmp: &Path) -> Self {
         let mut vars = Self::new(environment);
-        let fresh = || format!("rust-{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
+        let fresh = || format!("rust-{}", &uuid::Uuid::now_v7().simple().to_string()[20..]);
         vars.own = Map::from_iter([
             ("ws".to_owned(), json!(fresh())),
             ("ws2".to_owned(), json!(fresh())),

@@ -21,7 +21,7 @@ use std::ffi::c_char;
 ";
 
 /// Writes it.
-pub fn emit(api: &Api) -> Vec<Output> {
+pub(crate) fn emit(api: &Api) -> Vec<Output> {
     let mut out = HEAD.to_owned();
     status(api, &mut out);
     for operation in api.operations.iter().filter(|o| o.is_json()) {
@@ -31,7 +31,7 @@ pub fn emit(api: &Api) -> Vec<Output> {
 }
 
 /// The name of an operation's C function.
-pub fn function_name(operation: &Operation) -> String {
+pub(crate) fn function_name(operation: &Operation) -> String {
     format!("dunnage_{}_{}", operation.noun, operation.verb)
 }
 

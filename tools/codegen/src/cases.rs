@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 /// Where the cases are.
-pub const PATH: &str = "tests/behavior/cases.toml";
+pub(crate) const PATH: &str = "tests/behavior/cases.toml";
 
 /// Keys of a case.
 const CASE_KEYS: &[&str] = &["id", "operation", "about", "needs", "native", "except", "step"];
@@ -32,7 +32,7 @@ const STEP_KEYS: &[&str] = &[
 ///
 /// # Errors
 /// When the file is malformed; the message names the case and the key.
-pub fn read(root: &Path) -> Result<Value, String> {
+pub(crate) fn read(root: &Path) -> Result<Value, String> {
     let path = root.join(PATH);
     let text = std::fs::read_to_string(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
     let table: toml::Table = text.parse().map_err(|e| format!("{PATH}: {e}"))?;
@@ -45,20 +45,20 @@ pub fn read(root: &Path) -> Result<Value, String> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn print(root: &Path) -> Result<(), String> {
+pub(crate) fn print(root: &Path) -> Result<(), String> {
     let value = read(root)?;
     println!("{value:#}");
     Ok(())
 }
 
 /// The cases, each with its id.
-pub fn ids(cases: &Value) -> Vec<(&str, &Value)> {
+pub(crate) fn ids(cases: &Value) -> Vec<(&str, &Value)> {
     let list = cases.get("case").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     list.iter().filter_map(|case| Some((case.get("id")?.as_str()?, case))).collect()
 }
 
 /// The operations that a case's steps call, its own first.
-pub fn operations(case: &Value) -> Vec<&str> {
+pub(crate) fn operations(case: &Value) -> Vec<&str> {
     let own = case.get("operation").and_then(Value::as_str);
     let steps = case.get("step").and_then(Value::as_array).into_iter().flatten();
     own.into_iter().chain(steps.filter_map(|step| step.get("op")?.as_str())).collect()

@@ -41,7 +41,7 @@ kind.
 ";
 
 /// Writes it.
-pub fn emit(api: &Api) -> Vec<Output> {
+pub(crate) fn emit(api: &Api) -> Vec<Output> {
     let mut out = HEAD.to_owned();
     out.push_str("| number | name | C | Rust | meaning |\n|---|---|---|---|---|\n");
     for error in &api.errors {

@@ -32,7 +32,7 @@ const INITIALISMS: &[(&str, &str)] = &[
 ];
 
 /// Writes it.
-pub fn emit(api: &Api) -> Vec<Output> {
+pub(crate) fn emit(api: &Api) -> Vec<Output> {
     let mut out = HEAD.to_owned();
     errors(api, &mut out);
     for def in &api.types {
@@ -48,7 +48,7 @@ pub fn emit(api: &Api) -> Vec<Output> {
 }
 
 /// The Go type that carries a noun's methods.
-pub fn receiver(noun: &str) -> String {
+pub(crate) fn receiver(noun: &str) -> String {
     match noun {
         "engine" => "Engine".to_owned(),
         "image" => "Images".to_owned(),
@@ -58,7 +58,7 @@ pub fn receiver(noun: &str) -> String {
 }
 
 /// `snake_case` as an exported Go name.
-pub fn name(snake: &str) -> String {
+pub(crate) fn name(snake: &str) -> String {
     snake
         .split('_')
         .map(|word| match INITIALISMS.iter().find(|(plain, _)| *plain == word) {
@@ -138,6 +138,10 @@ fn field_type(api: &Api, field: &Field, input: bool) -> (String, &'static str) {
     let number = matches!(field.ty, Type::Bool | Type::Int { .. } | Type::Float);
     if number && (field.nullable || input && !field.default.as_ref().is_none_or(is_zero)) {
         return (format!("*{plain}"), "omitempty");
+    }
+    if input && matches!(field.ty, Type::List(_) | Type::Map(_)) {
+        // An empty one is sent: it may mean something else than one that is absent.
+        return (plain, "omitzero");
     }
     (plain, if input || field.nullable { "omitempty" } else { "" })
 }

@@ -3,7 +3,6 @@
 use crate::ir::Api;
 use crate::output::Output;
 use cbindgen::{Builder, Config, DocumentationStyle, EnumConfig, Language, Style};
-use std::collections::HashSet;
 use std::path::Path;
 
 const HEAD: &str = "\
@@ -32,7 +31,7 @@ const HEAD: &str = "\
 ///
 /// # Errors
 /// When the crate's sources do not parse.
-pub fn emit(api: &Api, root: &Path) -> Result<Vec<Output>, String> {
+pub(crate) fn emit(api: &Api, root: &Path) -> Result<Vec<Output>, String> {
     let sources = root.join("ffi/src");
     let mut files: Vec<_> = std::fs::read_dir(&sources)
         .map_err(|e| format!("cannot read {}: {e}", sources.display()))?
@@ -69,7 +68,7 @@ fn tidy(text: &str) -> String {
 }
 
 fn config(api: &Api) -> Config {
-    let mut config = Config {
+    Config {
         language: Language::C,
         cpp_compat: true,
         header: Some(HEAD.trim_end().to_owned()),
@@ -77,19 +76,14 @@ fn config(api: &Api) -> Config {
         no_includes: true,
         sys_includes: vec!["stddef.h".to_owned(), "stdint.h".to_owned()],
         after_includes: Some(macros(&api.version)),
-        documentation_style: DocumentationStyle::C99,
+        documentation_style: DocumentationStyle::Doxy,
         style: Style::Both,
         usize_is_size_t: true,
         line_length: 110,
         tab_width: 4,
         enumeration: EnumConfig { prefix_with_name: false, ..EnumConfig::default() },
         ..Config::default()
-    };
-    config.documentation_style = DocumentationStyle::C;
-    config.macro_expansion.bitflags = false;
-    config.parse.include = None;
-    config.export.exclude = HashSet::<String>::new().into_iter().collect();
-    config
+    }
 }
 
 fn macros(version: &str) -> String {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 /// All of the API.
 #[derive(Debug, Clone)]
-pub struct Api {
+pub(crate) struct Api {
     /// The version of the library, such as `0.1.0`.
     pub version: String,
     /// The operations, in the catalogue's order.
@@ -16,14 +16,9 @@ pub struct Api {
     pub errors: Vec<ErrorDef>,
 }
 
-/// The struct that an engine is opened with.
-pub const CONFIG_TYPE: &str = "Config";
-/// The struct that an event callback takes.
-pub const EVENT_TYPE: &str = "Event";
-
 /// One operation.
 #[derive(Debug, Clone)]
-pub struct Operation {
+pub(crate) struct Operation {
     /// `noun.verb`.
     pub name: String,
     /// What stands before the dot.
@@ -48,14 +43,14 @@ pub struct Operation {
 
 impl Operation {
     /// Whether it is called with JSON alone, so that its face can be generated.
-    pub fn is_json(&self) -> bool {
+    pub(crate) fn is_json(&self) -> bool {
         self.bytes == Bytes::None
     }
 }
 
 /// A struct or an enum.
 #[derive(Debug, Clone)]
-pub struct TypeDef {
+pub(crate) struct TypeDef {
     /// Its name, in CamelCase.
     pub name: String,
     /// Paragraphs, each on one line, parted by an empty line.
@@ -72,7 +67,7 @@ pub struct TypeDef {
 
 /// What a type is made of.
 #[derive(Debug, Clone)]
-pub enum Shape {
+pub(crate) enum Shape {
     /// An object with these fields.
     Struct(Vec<Field>),
     /// One of these strings.
@@ -81,7 +76,7 @@ pub enum Shape {
 
 /// A field of a struct.
 #[derive(Debug, Clone)]
-pub struct Field {
+pub(crate) struct Field {
     /// Its name in JSON.
     pub name: String,
     /// Paragraphs, each on one line, parted by an empty line.
@@ -100,7 +95,7 @@ pub struct Field {
 
 /// A string of an enum.
 #[derive(Debug, Clone)]
-pub struct Variant {
+pub(crate) struct Variant {
     /// The string in JSON.
     pub value: String,
     /// What it means.
@@ -109,7 +104,7 @@ pub struct Variant {
 
 /// What a field holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Type {
+pub(crate) enum Type {
     /// Text.
     String,
     /// True or false.
@@ -133,7 +128,7 @@ pub enum Type {
 
 /// One kind of error.
 #[derive(Debug, Clone)]
-pub struct ErrorDef {
+pub(crate) struct ErrorDef {
     /// The stable name, such as `NOT_FOUND`.
     pub name: String,
     /// The stable number, never 0.
@@ -143,13 +138,8 @@ pub struct ErrorDef {
 }
 
 impl Api {
-    /// The type of this name.
-    pub fn type_named(&self, name: &str) -> Option<&TypeDef> {
-        self.types.iter().find(|t| t.name == name)
-    }
-
     /// The nouns in the catalogue's order.
-    pub fn nouns(&self) -> Vec<&str> {
+    pub(crate) fn nouns(&self) -> Vec<&str> {
         let mut nouns: Vec<&str> = Vec::new();
         for operation in &self.operations {
             if !nouns.contains(&operation.noun.as_str()) {
@@ -157,5 +147,10 @@ impl Api {
             }
         }
         nouns
+    }
+
+    /// The type of this name.
+    pub(crate) fn type_named(&self, name: &str) -> Option<&TypeDef> {
+        self.types.iter().find(|t| t.name == name)
     }
 }

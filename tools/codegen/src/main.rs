@@ -13,6 +13,7 @@ mod header;
 mod ir;
 mod output;
 mod parity;
+mod py;
 mod read;
 mod schema;
 mod text;
@@ -33,6 +34,7 @@ const EMITTERS: &[(&str, Emitter)] = &[
     ("c", |api, _| Ok(c::emit(api))),
     ("header", |api, root| header::emit(api, root)),
     ("ts", |api, _| Ok(ts::emit(api))),
+    ("py", |api, _| Ok(py::emit(api))),
     ("go", |api, _| Ok(go::emit(api))),
 ];
 

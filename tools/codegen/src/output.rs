@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// A generated file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Output {
+pub(crate) struct Output {
     /// Its path below the repository's root.
     pub path: String,
     /// All of its text.
@@ -14,7 +14,7 @@ pub struct Output {
 
 impl Output {
     /// A file of this text; the text ends in one line break.
-    pub fn new(path: impl Into<String>, text: impl Into<String>) -> Self {
+    pub(crate) fn new(path: impl Into<String>, text: impl Into<String>) -> Self {
         let mut text = text.into();
         text.truncate(text.trim_end().len());
         text.push('\n');
@@ -22,7 +22,7 @@ impl Output {
     }
 
     /// Whether the file on disk is another.
-    pub fn differs(&self, root: &Path) -> bool {
+    pub(crate) fn differs(&self, root: &Path) -> bool {
         fs::read_to_string(root.join(&self.path)).ok().as_deref() != Some(&self.text)
     }
 
@@ -30,7 +30,7 @@ impl Output {
     ///
     /// # Errors
     /// When it cannot be written; the message names it.
-    pub fn write(&self, root: &Path) -> Result<bool, String> {
+    pub(crate) fn write(&self, root: &Path) -> Result<bool, String> {
         if !self.differs(root) {
             return Ok(false);
         }
@@ -48,7 +48,7 @@ impl Output {
 ///
 /// # Errors
 /// When the directory is there and cannot be read.
-pub fn strays(root: &Path, dir: &str, outputs: &[Output]) -> Result<Vec<PathBuf>, String> {
+pub(crate) fn strays(root: &Path, dir: &str, outputs: &[Output]) -> Result<Vec<PathBuf>, String> {
     let path = root.join(dir);
     if !path.is_dir() {
         return Ok(Vec::new());

@@ -56,7 +56,7 @@ const LANGUAGES: &[Language] = &[
         driver: &["tests/node"],
         signs: |o| {
             let verb = lower_camel(&o.verb);
-            vec![format!("{verb}("), format!("{verb}<"), format!("\"{}\"", o.name)]
+            vec![format!("{verb}("), format!("{verb}<"), format!("'{}'", o.name)]
         },
     },
     Language {
@@ -71,7 +71,7 @@ const LANGUAGES: &[Language] = &[
 ///
 /// # Errors
 /// When something is missing; the message lists everything.
-pub fn check(root: &Path) -> Result<(), String> {
+pub(crate) fn check(root: &Path) -> Result<(), String> {
     let api = read::api()?;
     let cases = cases::read(root)?;
     let mut gaps = Vec::new();

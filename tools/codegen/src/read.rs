@@ -15,7 +15,7 @@ const DEFS: &str = "#/$defs/";
 ///
 /// # Errors
 /// When a type of the catalogue has a shape that the neutral picture has no word for; the message names it.
-pub fn api() -> Result<Api> {
+pub(crate) fn api() -> Result<Api> {
     // A type that goes in has other required fields than the same type going out: two generators.
     let mut inward = SchemaSettings::draft2020_12().into_generator();
     let mut outward = SchemaSettings::draft2020_12().for_serialize().into_generator();

@@ -2,7 +2,7 @@
 
 /// Joins the lines of each paragraph and parts paragraphs by an empty line. A rustdoc heading ends the text: examples
 /// and error sections in Rust mean nothing to other languages.
-pub fn unwrap_docs(docs: &str) -> String {
+pub(crate) fn unwrap_docs(docs: &str) -> String {
     let mut paragraphs: Vec<String> = vec![String::new()];
     for line in docs.lines().map(str::trim) {
         if line.starts_with("# ") {
@@ -22,7 +22,7 @@ pub fn unwrap_docs(docs: &str) -> String {
 }
 
 /// The docs as lines of at most `width` characters, the prefix included; empty when there are none.
-pub fn wrap(docs: &str, prefix: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrap(docs: &str, prefix: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     for (index, paragraph) in docs.split("\n\n").filter(|p| !p.is_empty()).enumerate() {
         if index > 0 {
@@ -45,7 +45,7 @@ pub fn wrap(docs: &str, prefix: &str, width: usize) -> Vec<String> {
 }
 
 /// Writes docs into `out`, wrapped, a line each.
-pub fn write_docs(out: &mut String, docs: &str, prefix: &str, width: usize) {
+pub(crate) fn write_docs(out: &mut String, docs: &str, prefix: &str, width: usize) {
     for line in wrap(docs, prefix, width) {
         out.push_str(&line);
         out.push('\n');
@@ -53,7 +53,7 @@ pub fn write_docs(out: &mut String, docs: &str, prefix: &str, width: usize) {
 }
 
 /// `snake_case` as `CamelCase`.
-pub fn camel(snake: &str) -> String {
+pub(crate) fn camel(snake: &str) -> String {
     snake
         .split('_')
         .map(|word| {
@@ -64,7 +64,7 @@ pub fn camel(snake: &str) -> String {
 }
 
 /// `snake_case` or `noun.verb` as `camelCase`.
-pub fn lower_camel(snake: &str) -> String {
+pub(crate) fn lower_camel(snake: &str) -> String {
     let name = camel(&snake.replace('.', "_"));
     let mut chars = name.chars();
     chars.next().map(|c| c.to_ascii_lowercase().to_string() + chars.as_str()).unwrap_or_default()

@@ -54,7 +54,7 @@ impl ExecStream {
         let begin = async |connection: Arc<Connection>, lane| -> Result<_, Status> {
             if !connection.agent().exec {
                 let first = tokio_stream::once(launch.old());
-                let requests = first.chain(input().map_while(|piece| Option::<ExecInput>::from(piece)));
+                let requests = first.chain(input().map_while(Option::<ExecInput>::from));
                 let frames = old(lane).exec(requests).await?.into_inner();
                 return Ok((Frames::Old(frames), None));
             }

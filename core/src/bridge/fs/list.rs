@@ -40,7 +40,7 @@ impl BridgeClient {
                 if connection.agent().file_info {
                     let path = Bytes::copy_from_slice(directory.as_bytes());
                     let request = wire::ListRequest { path, recursive, max_depth: 0 };
-                    Ok(Listing::Batches(v1(lane).list(request).await?.into_inner()))
+                    Ok(Listing::Batches(Box::new(v1(lane).list(request).await?.into_inner())))
                 } else {
                     let request = bridgepb::ListDirRequest { path: directory.clone(), recursive };
                     Ok(Listing::Whole(old(lane).list_dir(request).await?.into_inner().entries))
@@ -54,7 +54,7 @@ impl BridgeClient {
                     entries.iter().filter_map(|entry| Some((entry, path::join_entry(&path, &entry.path)?)));
                 list.entries = named.map(|(entry, path)| convert::from_old(entry, path)).collect();
             }
-            Listing::Batches(batches) => self.gather(&connection, batches, &mut list).await?,
+            Listing::Batches(batches) => self.gather(&connection, *batches, &mut list).await?,
         }
         list.entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         Ok(list)
@@ -89,7 +89,7 @@ impl BridgeClient {
 
 enum Listing {
     Whole(Vec<bridgepb::FileEntry>),
-    Batches(Streaming<ListResponse>),
+    Batches(Box<Streaming<ListResponse>>),
 }
 
 /// A name that is no UTF-8 is shown with replacement characters.

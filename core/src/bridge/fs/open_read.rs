@@ -26,7 +26,7 @@ pub struct FileReader {
 
 enum Source {
     Descriptor { file: Arc<File>, offset: Mutex<u64> },
-    Stream { chunks: Mutex<Streaming<DataChunk>>, connection: Arc<Connection> },
+    Stream { chunks: Mutex<Box<Streaming<DataChunk>>>, connection: Arc<Connection> },
 }
 
 impl std::fmt::Debug for FileReader {
@@ -135,6 +135,6 @@ impl BridgeClient {
                 async move { Ok(old(lane).read_raw(request).await?.into_inner()) }
             })
             .await?;
-        Ok(reader(None, Source::Stream { chunks: Mutex::new(chunks), connection }))
+        Ok(reader(None, Source::Stream { chunks: Mutex::new(Box::new(chunks)), connection }))
     }
 }

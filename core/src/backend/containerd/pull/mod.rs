@@ -102,3 +102,6 @@ async fn present(
 fn cancelled() -> Error {
     Error::cancelled("the pull was cancelled")
 }
+
+#[cfg(test)]
+mod tests;

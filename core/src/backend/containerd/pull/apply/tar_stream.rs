@@ -89,7 +89,7 @@ impl<R: BufRead> TarStream<R> {
                 }
                 return Ok(None);
             };
-            let size = header.entry_size()?;
+            let size = length(&header)?;
             match header.as_bytes()[156] {
                 b'x' => pax = Some(parse_pax(&self.extension(size)?)?),
                 b'g' => drop(self.extension(size)?),
@@ -140,10 +140,10 @@ impl<R: BufRead> TarStream<R> {
                 ));
             }
         };
-        let id = |key: &str, own: io::Result<u64>| -> io::Result<u32> {
+        let id = |key: &str, own: &[u8]| -> io::Result<u32> {
             let value = match number(key)? {
                 Some(value) => value,
-                None => own?,
+                None => u64::try_from(field(own)?).unwrap_or(u64::MAX),
             };
             u32::try_from(value).map_err(|_| corrupt(format!("the {key} {value} is too large")))
         };
@@ -152,28 +152,32 @@ impl<R: BufRead> TarStream<R> {
                 |v: &Vec<u8>| parse_moment(v).ok_or_else(|| corrupt(format!("malformed PAX record {key}")));
             text(key).map(parse).transpose()
         };
-        let own_time =
-            Moment { seconds: i64::try_from(header.mtime().unwrap_or(0)).unwrap_or(0), nanoseconds: 0 };
+        let raw = header.as_bytes();
+        let own_time = Moment { seconds: field(&raw[136..148]).unwrap_or(0), nanoseconds: 0 };
         let modified = moment("mtime")?.unwrap_or(own_time);
-        let uid = id("uid", header.uid())?;
-        let gid = id("gid", header.gid())?;
+        let uid = id("uid", &raw[108..116])?;
+        let gid = id("gid", &raw[116..124])?;
         // The later of both, as containerd has it.
         let accessed = moment("atime")?.map_or(modified, |accessed| accessed.max(modified));
         // Only files carry data; what links and the like name as size is the size of what they point at.
         let data = if kind == Kind::File { size } else { 0 };
         self.left = data;
         self.padding = pad(data);
+        let device = match kind {
+            Kind::Character | Kind::Block => (field(&raw[329..337])? as u32, field(&raw[337..345])? as u32),
+            _ => (0, 0),
+        };
         let mut entry = Entry {
             kind,
             path,
             link,
             size: data,
-            mode: header.mode()? & 0o7777,
+            mode: (field(&raw[100..108])? & 0o7777) as u32,
             uid,
             gid,
             modified,
             accessed,
-            device: (header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0)),
+            device,
             xattrs: Vec::new(),
             sparse: None,
         };
@@ -312,8 +316,8 @@ impl<R: BufRead> TarStream<R> {
         let unsigned: u32 = others().map(|b| u32::from(*b)).sum::<u32>() + blank;
         // Some old tools summed signed bytes.
         let signed: i32 = others().map(|b| i32::from(b.cast_signed())).sum::<i32>() + blank as i32;
-        let stated = header.cksum()?;
-        if stated != unsigned && i64::from(stated) != i64::from(signed) {
+        let stated = field(&header.as_bytes()[148..156])?;
+        if stated != i64::from(unsigned) && stated != i64::from(signed) {
             return Err(corrupt("this is no tar archive, or it is damaged: a header has the wrong checksum"));
         }
         Ok(Some(header))
@@ -351,6 +355,36 @@ fn check_map(entry: &Entry, data: u64) -> io::Result<()> {
         return Err(corrupt("a sparse map that does not fit its file"));
     }
     Ok(())
+}
+
+/// A number of a header: octal text between blanks, or binary when its first bit is set. Empty is 0.
+fn field(bytes: &[u8]) -> io::Result<i64> {
+    let bad = || corrupt("a header holds a malformed number");
+    if bytes[0] & 0x80 != 0 {
+        // Two's complement, of which the first bit only marks the form.
+        let negative = bytes[0] & 0x40 != 0;
+        let first = if negative { bytes[0] } else { bytes[0] & 0x7f };
+        let start = i128::from(first.cast_signed());
+        // Twelve bytes at most: this cannot overflow.
+        let value = bytes[1..].iter().fold(start, |value, byte| (value << 8) | i128::from(*byte));
+        return i64::try_from(value).map_err(|_| bad());
+    }
+    let blank = |b: &u8| matches!(b, b' ' | 0);
+    let start = bytes.iter().position(|b| !blank(b)).unwrap_or(bytes.len());
+    let digits = &bytes[start..];
+    let end = digits.iter().position(blank).unwrap_or(digits.len());
+    digits[..end]
+        .iter()
+        .try_fold(0_i64, |value, digit| match digit {
+            b'0'..=b'7' => Some((value << 3) | i64::from(digit - b'0')),
+            _ => None,
+        })
+        .ok_or_else(bad)
+}
+
+/// The length of what follows a header.
+fn length(header: &Header) -> io::Result<u64> {
+    u64::try_from(field(&header.as_bytes()[124..136])?).map_err(|_| corrupt("an entry of negative length"))
 }
 
 fn pad(size: u64) -> u64 {

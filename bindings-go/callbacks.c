@@ -1,0 +1,10 @@
+// The library's callbacks, passed on to Go. Handles are numbers; Go must never see them as pointers.
+#include "_cgo_export.h"
+
+int32_t dunnage_go_event(const char *event, void *user_data) {
+    return dunnageGoEvent((char *)event, (uintptr_t)user_data);
+}
+
+void dunnage_go_done(dunnage_status status, char *result, dunnage_error *error, void *user_data) {
+    dunnageGoDone(status, result, error, (uintptr_t)user_data);
+}

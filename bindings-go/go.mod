@@ -1,0 +1,3 @@
+module dunnage
+
+go 1.24

@@ -1,0 +1,374 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"dunnage"
+)
+
+// came is what a step came to.
+type came struct {
+	result any
+	output []byte
+	stderr []byte
+}
+
+// errInexpressible says that the typed face has no such field: the compiler refuses what a program would have to write.
+var errInexpressible = errors.New("the typed face cannot express these options")
+
+func (r *run) step(v *vars, s step) error {
+	options := map[string]any{}
+	if s.Options != nil {
+		filled, err := v.fill(s.Options)
+		if err != nil {
+			return err
+		}
+		options = filled.(map[string]any)
+	}
+	on := "${ws}"
+	if s.On != nil {
+		on = *s.On
+	}
+	id, err := v.text(on)
+	if err != nil {
+		return err
+	}
+	if id != "" {
+		v.used[id] = true
+	}
+	input, err := v.text(s.Input)
+	if err != nil {
+		return err
+	}
+	input = strings.Repeat(input, max(s.Repeat, 1))
+
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var mu sync.Mutex
+	var events []map[string]any
+	calls := []dunnage.CallOption{dunnage.OnEvent(func(event dunnage.Event) {
+		var plain map[string]any
+		text, _ := json.Marshal(event)
+		_ = json.Unmarshal(text, &plain)
+		mu.Lock()
+		events = append(events, plain)
+		mu.Unlock()
+		if s.CancelOn != "" && string(event.Type) == s.CancelOn {
+			cancel()
+		}
+	})}
+	if s.TimeLimitMs > 0 {
+		calls = append(calls, dunnage.TimeLimit(time.Duration(s.TimeLimitMs)*time.Millisecond))
+	}
+
+	got, failure := r.do(ctx, s.Op, id, options, []byte(input), calls)
+	mu.Lock()
+	defer mu.Unlock()
+	code := string(dunnage.KindOf(failure))
+	if errors.Is(failure, errInexpressible) {
+		code = "INVALID_ARGUMENT"
+	} else if err := checkEvents(events, code); err != nil {
+		return err
+	}
+	if s.ExpectError != "" {
+		if failure == nil {
+			return fmt.Errorf("expected %s, but it succeeded", s.ExpectError)
+		}
+		if code != s.ExpectError {
+			return fmt.Errorf("expected %s, got %w", s.ExpectError, failure)
+		}
+		contains, err := v.text(s.ErrorContains)
+		if err != nil {
+			return err
+		}
+		if !strings.Contains(failure.Error(), contains) {
+			return fmt.Errorf("the error has no %q: %w", contains, failure)
+		}
+	} else if failure != nil {
+		return failure
+	}
+	if s.ExpectEvents != nil && !errors.Is(failure, errInexpressible) {
+		if err := expectEvents(s.ExpectEvents, events); err != nil {
+			return err
+		}
+	}
+	if s.Expect != nil {
+		expected, err := v.fill(s.Expect)
+		if err != nil {
+			return err
+		}
+		if err := match(expected, got.result, "result"); err != nil {
+			return err
+		}
+	}
+	if s.ExpectOutputLen != nil && len(got.output) != *s.ExpectOutputLen {
+		return fmt.Errorf("output: expected %d bytes, got %d", *s.ExpectOutputLen, len(got.output))
+	}
+	for _, one := range []struct {
+		pattern *string
+		bytes   []byte
+		what    string
+	}{{s.ExpectOutput, got.output, "output"}, {s.ExpectStderr, got.stderr, "stderr"}} {
+		if one.pattern == nil {
+			continue
+		}
+		pattern, err := v.text(*one.pattern)
+		if err != nil {
+			return err
+		}
+		if err := matchBytes(pattern, one.bytes, one.what); err != nil {
+			return err
+		}
+	}
+	if s.Save != "" {
+		v.saved[s.Save] = got.result
+	}
+	return nil
+}
+
+// do calls an operation through the typed face. What that cannot express goes by the untyped door, where there is one.
+func (r *run) do(
+	ctx context.Context, op, id string, options map[string]any, input []byte, calls []dunnage.CallOption,
+) (came, error) {
+	e, ws := r.engine, r.engine.Workspace(id)
+	switch op {
+	case "engine.open":
+		return r.openAnother(ctx, options)
+	case "engine.health":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.InfoOptions) (any, error) { return e.Health(ctx, &o, calls...) })
+	case "engine.list":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.ListOptions) (any, error) { return e.List(ctx, &o, calls...) })
+	case "image.pull":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.PullOptions) (any, error) { return e.Images.Pull(ctx, o.Image, &o, calls...) })
+	case "image.resolve_digest":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.ImageName) (any, error) {
+			return e.Images.ResolveDigest(ctx, o.Image, &o, calls...)
+		})
+	case "image.list":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.InfoOptions) (any, error) { return e.Images.List(ctx, &o, calls...) })
+	case "image.get":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.ImageName) (any, error) { return e.Images.Get(ctx, o.Image, &o, calls...) })
+	case "image.delete":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.ImageName) (any, error) {
+			return e.Images.Delete(ctx, o.Image, &o, calls...)
+		})
+	case "workspace.create":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.CreateOptions) (any, error) { return ws.Create(ctx, &o, calls...) })
+	case "workspace.info":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.InfoOptions) (any, error) { return ws.Info(ctx, &o, calls...) })
+	case "workspace.start":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.StartOptions) (any, error) { return ws.Start(ctx, &o, calls...) })
+	case "workspace.ensure_running":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.StartOptions) (any, error) { return ws.EnsureRunning(ctx, &o, calls...) })
+	case "workspace.stop":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.StopOptions) (any, error) { return ws.Stop(ctx, &o, calls...) })
+	case "workspace.delete":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.DeleteOptions) (any, error) { return ws.Delete(ctx, &o, calls...) })
+	case "fs.stat":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.StatOptions) (any, error) { return ws.FS.Stat(ctx, o.Path, &o, calls...) })
+	case "fs.list":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.ListDirOptions) (any, error) { return ws.FS.List(ctx, o.Path, &o, calls...) })
+	case "fs.read_text":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.ReadTextOptions) (any, error) {
+			return ws.FS.ReadText(ctx, o.Path, &o, calls...)
+		})
+	case "fs.upload":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.UploadOptions) (any, error) {
+			return ws.FS.Upload(ctx, o.Source, o.Path, &o, calls...)
+		})
+	case "fs.download":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.DownloadOptions) (any, error) {
+			return ws.FS.Download(ctx, o.Path, o.Destination, &o, calls...)
+		})
+	case "fs.mkdir":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.MkdirOptions) (any, error) {
+			return nil, ws.FS.Mkdir(ctx, o.Path, &o, calls...)
+		})
+	case "fs.rename":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.RenameOptions) (any, error) {
+			return nil, ws.FS.Rename(ctx, o.From, o.To, &o, calls...)
+		})
+	case "fs.remove":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.RemoveOptions) (any, error) {
+			return nil, ws.FS.Remove(ctx, o.Path, &o, calls...)
+		})
+	}
+	return bytesStep(ctx, ws, op, options, input, calls)
+}
+
+func typed[O any](
+	r *run, ctx context.Context, op, id string, options map[string]any, calls []dunnage.CallOption, f func(O) (any, error),
+) (came, error) {
+	var o O
+	var result any
+	var err error
+	if convert(options, &o) == nil {
+		result, err = f(o)
+	} else {
+		if strings.HasPrefix(op, "engine.") || strings.HasPrefix(op, "image.") {
+			id = ""
+		}
+		text, _ := json.Marshal(options)
+		result, err = r.engine.Call(ctx, op, id, text, calls...)
+	}
+	if err != nil {
+		return came{}, err
+	}
+	return plain(result)
+}
+
+// plain makes a typed result a plain one, as JSON would be read.
+func plain(result any) (came, error) {
+	text, err := json.Marshal(result)
+	if err != nil {
+		return came{}, err
+	}
+	var got came
+	return got, json.Unmarshal(text, &got.result)
+}
+
+func (r *run) openAnother(ctx context.Context, options map[string]any) (came, error) {
+	config, err := (&vars{environment: r.environment}).fill(r.suite.Config)
+	if err != nil {
+		return came{}, err
+	}
+	text, _ := json.Marshal(merge(config.(map[string]any), options))
+	engine, err := dunnage.OpenJSON(ctx, string(text))
+	if err != nil {
+		return came{}, err
+	}
+	return came{}, engine.Close()
+}
+
+func merge(under, over map[string]any) map[string]any {
+	all := map[string]any{}
+	for key, value := range under {
+		all[key] = value
+	}
+	for key, value := range over {
+		a, isA := all[key].(map[string]any)
+		b, isB := value.(map[string]any)
+		if isA && isB {
+			all[key] = merge(a, b)
+		} else {
+			all[key] = value
+		}
+	}
+	return all
+}
+
+// bytesStep does an operation of which bytes travel beside the JSON.
+func bytesStep(
+	ctx context.Context, ws *dunnage.Workspace, op string, options map[string]any, input []byte, calls []dunnage.CallOption,
+) (came, error) {
+	strict := func(into any) error {
+		if err := convert(options, into); err != nil {
+			return fmt.Errorf("%w: %w", errInexpressible, err)
+		}
+		return nil
+	}
+	switch op {
+	case "exec.run":
+		var o dunnage.RunOptions
+		if err := strict(&o); err != nil {
+			return came{}, err
+		}
+		output, err := ws.Exec.Run(ctx, o.Command, &o, append(calls, dunnage.Input(input))...)
+		if err != nil {
+			return came{}, err
+		}
+		got, err := plain(output.ExecResult)
+		got.output, got.stderr = output.Stdout, output.Stderr
+		return got, err
+	case "exec.spawn":
+		var o dunnage.ExecOptions
+		if err := strict(&o); err != nil {
+			return came{}, err
+		}
+		return spawn(ctx, ws, o, input, calls)
+	case "fs.read":
+		var o dunnage.ReadOptions
+		if err := strict(&o); err != nil {
+			return came{}, err
+		}
+		content, err := ws.FS.ReadFile(ctx, o.Path, &o, calls...)
+		return came{output: content}, err
+	case "fs.write":
+		var o dunnage.WriteOptions
+		if err := strict(&o); err != nil {
+			return came{}, err
+		}
+		result, err := ws.FS.WriteFile(ctx, o.Path, input, &o, calls...)
+		if err != nil {
+			return came{}, err
+		}
+		return plain(result)
+	case "fs.open_read":
+		var o dunnage.OpenReadOptions
+		if err := strict(&o); err != nil {
+			return came{}, err
+		}
+		reader, err := ws.FS.Open(ctx, o.Path, &o, calls...)
+		if err != nil {
+			return came{}, err
+		}
+		defer reader.Close()
+		content, err := io.ReadAll(reader)
+		return came{output: content}, err
+	case "fs.open_write":
+		var o dunnage.WriteOptions
+		if err := strict(&o); err != nil {
+			return came{}, err
+		}
+		writer, err := ws.FS.Create(ctx, o.Path, &o, calls...)
+		if err != nil {
+			return came{}, err
+		}
+		defer writer.Close()
+		half := len(input) / 2
+		for _, piece := range [][]byte{input[:half], input[half:]} {
+			if _, err := writer.Write(piece); err != nil {
+				return came{}, err
+			}
+		}
+		result, err := writer.Finish()
+		if err != nil {
+			return came{}, err
+		}
+		return plain(result)
+	}
+	return came{}, fmt.Errorf("the driver knows no operation %s", op)
+}
+
+func spawn(
+	ctx context.Context, ws *dunnage.Workspace, o dunnage.ExecOptions, input []byte, calls []dunnage.CallOption,
+) (came, error) {
+	process, err := ws.Exec.Start(ctx, o.Command, &o, calls...)
+	if err != nil {
+		return came{}, err
+	}
+	defer process.Close()
+	go func() {
+		_, _ = process.Stdin.Write(input)
+		_ = process.Stdin.Close()
+	}()
+	var stdout, stderr bytes.Buffer
+	if err := process.Copy(&stdout, &stderr); err != nil {
+		return came{}, err
+	}
+	status, err := process.Wait(ctx)
+	if err != nil {
+		return came{}, err
+	}
+	got, err := plain(status)
+	got.output, got.stderr = stdout.Bytes(), stderr.Bytes()
+	return got, err
+}

@@ -1,0 +1,167 @@
+//! A host program for tests that need one to kill, to run twice, to run as somebody else, or to count.
+//!
+//! ```text
+//! dunnage-faults open  CONFIG                        open an engine, say `ok` or the error as JSON
+//! dunnage-faults once  CONFIG create|delete|stop|start ID IMAGE   say `begin`, do it, say `ok` or the error
+//! dunnage-faults churn CONFIG IMAGE SEED COUNT ID…   COUNT random operations on each id at once, say what came of each
+//! dunnage-faults census CONFIG IMAGE ROUNDS          descriptors and threads before and after whole lives, as JSON
+//! ```
+//! CONFIG is a file of the library's own format.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is its result")]
+
+use std::process::ExitCode;
+
+use dunnage::types::{CreateOptions, DeleteOptions, RunOptions, StartOptions, StopOptions, WriteOptions};
+use dunnage::{Config, Engine, Error};
+use serde_json::json;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Library(error)) => {
+            println!("{}", error.to_json());
+            ExitCode::from(3)
+        }
+        Err(Failure::Other(message)) => {
+            eprintln!("dunnage-faults: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Why it did not work: the library said so, or something around it.
+enum Failure {
+    Library(Error),
+    Other(String),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Library(error)
+    }
+}
+
+fn other(error: impl std::fmt::Display) -> Failure {
+    Failure::Other(error.to_string())
+}
+
+fn run(words: &[&str]) -> Result<(), Failure> {
+    let [command, config, rest @ ..] = words else { return Err(other("say a command and a configuration")) };
+    let config = Config::from_file(config)?;
+    match (*command, rest) {
+        ("open", []) => runtime()?.block_on(async {
+            Engine::open(config).await?.close().await;
+            println!("ok");
+            Ok(())
+        }),
+        ("once", [operation, id, image]) => runtime()?.block_on(once(config, operation, id, image)),
+        ("churn", [image, seed, count, ids @ ..]) => {
+            let (seed, count) = (seed.parse().map_err(other)?, count.parse().map_err(other)?);
+            runtime()?.block_on(churn(config, image, seed, count, ids))
+        }
+        ("census", [image, rounds]) => census(&config, image, rounds.parse().map_err(other)?),
+        _ => Err(other("unknown command")),
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(other)
+}
+
+async fn once(config: Config, operation: &str, id: &str, image: &str) -> Result<(), Failure> {
+    let engine = Engine::open(config).await?;
+    let workspace = engine.workspace(id)?;
+    println!("begin");
+    match operation {
+        "create" => drop(workspace.create(CreateOptions::default().image(image)).await?),
+        "delete" => drop(workspace.delete(DeleteOptions::default().grace_ms(0u64)).await?),
+        "stop" => drop(workspace.stop(StopOptions::default().grace_ms(0u64)).await?),
+        "start" => drop(workspace.start(StartOptions::default()).await?),
+        _ => return Err(other("unknown operation")),
+    }
+    println!("ok");
+    engine.close().await;
+    Ok(())
+}
+
+/// Random operations on all ids at once; each prints `<operation> <id> <outcome>`.
+async fn churn(config: Config, image: &str, seed: u64, count: u32, ids: &[&str]) -> Result<(), Failure> {
+    let engine = Engine::open(config).await?;
+    let tasks: Vec<_> = ids
+        .iter()
+        .enumerate()
+        .map(|(n, id)| {
+            let (engine, id, image) = (engine.clone(), (*id).to_owned(), image.to_owned());
+            tokio::spawn(async move {
+                let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(n as u64) | 1;
+                for _ in 0..count {
+                    state ^= state << 13;
+                    state ^= state >> 7;
+                    state ^= state << 17;
+                    let (operation, result) = step(&engine, &id, &image, state >> 33).await;
+                    let outcome = match result {
+                        Ok(()) => "OK".to_owned(),
+                        Err(error) => format!("{} {error}", error.kind().as_str()),
+                    };
+                    println!("{operation} {id} {outcome}");
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.map_err(other)?;
+    }
+    engine.close().await;
+    Ok(())
+}
+
+async fn step(engine: &Engine, id: &str, image: &str, random: u64) -> (&'static str, Result<(), Error>) {
+    let workspace = match engine.workspace(id) {
+        Ok(workspace) => workspace,
+        Err(error) => return ("workspace", Err(error)),
+    };
+    match random % 8 {
+        0..=2 => ("create", workspace.create(CreateOptions::default().image(image)).await.map(drop)),
+        3 => ("start", workspace.start(StartOptions::default()).await.map(drop)),
+        4 => ("ensure", workspace.ensure_running(StartOptions::default()).await.map(drop)),
+        5 => ("stop", workspace.stop(StopOptions::default().grace_ms(0u64)).await.map(drop)),
+        6 => ("delete", workspace.delete(DeleteOptions::default().grace_ms(0u64)).await.map(drop)),
+        _ => ("info", workspace.info().await.map(drop)),
+    }
+}
+
+/// Whole lives in a process that does nothing else, so that what stays is the library's.
+fn census(config: &Config, image: &str, rounds: u32) -> Result<(), Failure> {
+    // What the first runtime sets up for the whole process is nobody's leak.
+    runtime()?.block_on(async { tokio::task::yield_now().await });
+    let before = (count("/proc/self/fd")?, count("/proc/self/task")?);
+    let mut after_each = Vec::new();
+    for round in 0..rounds {
+        let runtime = runtime()?;
+        runtime.block_on(async {
+            let engine = Engine::open(config.clone()).await?;
+            let workspace = engine.workspace(format!("census-{round}"))?;
+            workspace.create(CreateOptions::default().image(image)).await?;
+            workspace.fs().write(WriteOptions::default().path("a/b"), "bytes").await?;
+            for _ in 0..5 {
+                workspace.exec().run(RunOptions::default().command("cat a/b"), "").await?;
+            }
+            workspace.stop(StopOptions::default().grace_ms(0u64)).await?;
+            workspace.start(StartOptions::default()).await?;
+            workspace.delete(DeleteOptions::default().grace_ms(0u64)).await?;
+            engine.close().await;
+            Ok::<(), Failure>(())
+        })?;
+        drop(runtime);
+        after_each.push(json!({ "fds": count("/proc/self/fd")?, "threads": count("/proc/self/task")? }));
+    }
+    println!("{}", json!({ "before": { "fds": before.0, "threads": before.1 }, "after": after_each }));
+    Ok(())
+}
+
+fn count(dir: &str) -> Result<usize, Failure> {
+    Ok(std::fs::read_dir(dir).map_err(other)?.count())
+}

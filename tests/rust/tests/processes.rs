@@ -1,0 +1,314 @@
+//! Processes that share a data root, die in the middle of things, or lose their containerd.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{Rig, fails, kill, running, said, sh, until};
+use dunnage::types::{
+    CreateOptions, ListOptions, NetworkMode, RunOptions, StartOptions, StopOptions, WriteOptions,
+};
+use dunnage::{CallOptions, Config, Engine, Error, ErrorKind};
+
+const HELPER: &str = env!("CARGO_BIN_EXE_dunnage-faults");
+
+/// A helper process that is ended at the latest when the test ends.
+struct Helper(Child);
+
+impl Helper {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(HELPER);
+        Self(command.args(arguments).stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// What it prints until it ends.
+    fn output(mut self) -> String {
+        let mut text = String::new();
+        self.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        let status = self.0.wait().unwrap();
+        assert!(status.success(), "{status}: {text}");
+        text
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn write_config(rig: &Rig, config: &Config) -> PathBuf {
+    let file = rig.containerd.dir().join("config.json");
+    std::fs::write(&file, serde_json::to_string(config).unwrap()).unwrap();
+    file
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_may_do_everything_at_once() {
+    let rig = Rig::start();
+    let engine = rig.engine().await;
+    let image = rig.pulled(&engine, "busybox").await;
+    let before = rig.count();
+    let config = write_config(&rig, &rig.config());
+    let helpers: Vec<Helper> = ["11", "12"]
+        .iter()
+        .map(|seed| Helper::start(&["churn", text(&config), &image, seed, "12", "a", "b", "c"]))
+        .collect();
+    let outputs: Vec<String> = tokio::task::spawn_blocking(|| helpers.into_iter().map(Helper::output).collect())
+        .await
+        .unwrap();
+    let mut outcomes: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for line in outputs.iter().flat_map(|output| output.lines()) {
+        let words: Vec<&str> = line.splitn(4, ' ').collect();
+        let (operation, outcome) = (words[0], words[2]);
+        *outcomes.entry((operation.to_owned(), outcome.to_owned())).or_default() += 1;
+        // Whoever comes after a deletion finds nothing. Nothing else may go wrong.
+        let fine = outcome == "OK" || (outcome == "NOT_FOUND" && matches!(operation, "start" | "stop" | "info"));
+        assert!(fine, "{line}");
+    }
+    assert_eq!(outcomes.values().sum::<usize>(), 72, "{outcomes:?}");
+    assert!(outcomes.contains_key(&("create".to_owned(), "OK".to_owned())), "{outcomes:?}");
+    // What is left is whole.
+    for id in ["a", "b", "c"] {
+        let workspace = engine.workspace(id).unwrap();
+        workspace.ensure_running(StartOptions::default()).await.unwrap();
+        assert_eq!(said(sh(&workspace, "echo whole").await), "whole");
+        workspace.delete(kill()).await.unwrap();
+        rig.no_files_of(id);
+    }
+    rig.settle(&before);
+    engine.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_killed_at_any_time_leaves_whole_workspaces() {
+    let rig = Rig::start();
+    let mut config = rig.config();
+    let engine = Engine::open(config.clone()).await.unwrap();
+    let image = rig.pulled(&engine, "busybox").await;
+    engine.close().await;
+    let before = rig.count();
+    // Another time each time: a failure tells it, and the same one comes again only by chance anyway.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let mut random = u64::from(now.subsec_nanos()) << 20 | 1;
+    println!("seed {random}");
+    let (mut whole, mut absent, mut kills) = (0, 0, 0);
+    for round in 0..64u32 {
+        if kills == 24 {
+            break;
+        }
+        let (operation, mode, span) = match round % 8 {
+            0 | 4 => ("create", NetworkMode::Cni, 700),
+            1 | 5 => ("delete", NetworkMode::Cni, 300),
+            2 => ("create", NetworkMode::None, 400),
+            3 => ("delete", NetworkMode::None, 200),
+            6 => ("stop", NetworkMode::Cni, 150),
+            _ => ("start", NetworkMode::Cni, 300),
+        };
+        config.network.mode = mode;
+        let file = write_config(&rig, &config);
+        let id = format!("killed-{round}");
+        if operation != "create" {
+            let engine = Engine::open(config.clone()).await.unwrap();
+            let workspace = running(&engine, &id, &image).await;
+            workspace.fs().write(WriteOptions::default().path("kept"), "kept").await.unwrap();
+            if operation == "start" {
+                workspace.stop(StopOptions::default().grace_ms(0u64)).await.unwrap();
+            }
+            engine.close().await;
+        }
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let wait = Duration::from_millis(random % span);
+        let in_time = killed(text(&file), operation, &id, &image, wait);
+        kills += u32::from(in_time);
+        let about = format!("{operation} killed after {wait:?}");
+
+        // The next process finds it whole or not at all.
+        let engine = Engine::open(config.clone()).await.unwrap();
+        let workspace = engine.workspace(&id).unwrap();
+        match workspace.info().await {
+            Ok(_) => {
+                whole += 1;
+                let command = if operation == "create" { "echo -n kept" } else { "cat kept" };
+                // The process that died may have sent a signal that has yet to take effect.
+                until(Duration::from_secs(10), "a workspace that is there can be used", async || {
+                    let started = workspace.start(StartOptions::default()).await;
+                    started.unwrap_or_else(|error| panic!("{about}: {error}"));
+                    let run = RunOptions::default().command(command);
+                    workspace.exec().run(run, "").await.is_ok_and(|output| output.stdout == "kept")
+                })
+                .await;
+                workspace.delete(kill()).await.unwrap();
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::NotFound, "{about}: {error}");
+                assert!(matches!(operation, "create" | "delete"), "{about}: it is gone");
+                absent += 1;
+            }
+        }
+        engine.close().await;
+        println!("{about}, in time: {in_time}");
+        rig.settle(&before);
+        rig.no_files_of(&id);
+    }
+    println!("{kills} kills: {whole} whole, {absent} absent");
+    assert!(kills >= 20, "most processes ended before they were killed: {kills}");
+    assert!(whole > 0 && absent > 0, "{whole} whole, {absent} absent");
+}
+
+/// Starts an operation in a process of its own and kills that after a while. Returns whether it was in time.
+fn killed(config: &str, operation: &str, id: &str, image: &str, wait: Duration) -> bool {
+    let mut helper = Helper::start(&["once", config, operation, id, image]);
+    let mut lines = BufReader::new(helper.0.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "begin");
+    std::thread::sleep(wait);
+    helper.0.kill().unwrap();
+    helper.0.wait().unwrap();
+    lines.next().is_none()
+}
+
+/// How a call may end while containerd is away.
+fn bearable(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_of_containerd_under_load_is_survived() {
+    let mut rig = Rig::start();
+    let mut config = rig.config();
+    config.time_limits.connect_ms = 400;
+    let engine = Engine::open(config).await.unwrap();
+    let image = rig.pulled(&engine, "busybox").await;
+    let before = rig.count();
+    let steady = running(&engine, "steady", &image).await;
+    steady.fs().write(WriteOptions::default().path("kept"), "kept").await.unwrap();
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut load = Vec::new();
+    for n in 0..3 {
+        let (engine, image, stop) = (engine.clone(), image.clone(), stop.clone());
+        load.push(tokio::spawn(async move {
+            let mut failures = Vec::new();
+            let mut successes = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let workspace = engine.workspace(format!("load-{n}")).unwrap();
+                for result in [
+                    workspace.create(CreateOptions::default().image(&image)).await.map(drop),
+                    workspace.stop(StopOptions::default().grace_ms(0u64)).await.map(drop),
+                    workspace.delete(kill()).await.map(drop),
+                    engine.list(ListOptions::default()).await.map(drop),
+                ] {
+                    match result {
+                        Ok(()) => successes += 1,
+                        // A creation that failed leaves nothing to stop.
+                        Err(error) if error.kind() == ErrorKind::NotFound => {}
+                        Err(error) => failures.push(error),
+                    }
+                }
+            }
+            (successes, failures)
+        }));
+    }
+    let talk = tokio::spawn({
+        let (steady, stop) = (steady.clone(), stop.clone());
+        async move {
+            let mut calls = 0u32;
+            while !stop.load(Ordering::Relaxed) {
+                // The workspace's own agent does not need containerd.
+                assert_eq!(said(sh(&steady, "cat kept").await), "kept");
+                calls += 1;
+            }
+            calls
+        }
+    });
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        tokio::task::block_in_place(|| rig.containerd.kill9().unwrap());
+        tokio::time::sleep(Duration::from_millis(1000)).await;
+        fails(engine.list(ListOptions::default()).await, ErrorKind::Unavailable, &["containerd"]);
+        let health = engine.health().await.unwrap();
+        assert!(!health.healthy && !health.backend.reachable && !health.problems.is_empty(), "{health:?}");
+        tokio::task::block_in_place(|| rig.containerd.restart().unwrap());
+    }
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut failed = 0;
+    for task in load {
+        let (successes, failures) = task.await.unwrap();
+        for error in &failures {
+            assert!(bearable(error), "{error}");
+        }
+        failed += failures.len();
+        assert!(successes > 3, "{successes} successes, {failures:?}");
+    }
+    assert!(failed > 0, "nobody noticed the crash");
+    assert!(talk.await.unwrap() > 20);
+    // It recovered by itself, and nothing was lost.
+    assert_eq!(said(sh(&steady, "cat kept").await), "kept");
+    assert!(steady.info().await.unwrap().task_running);
+    for n in 0..3 {
+        engine.workspace(format!("load-{n}")).unwrap().delete(kill()).await.unwrap();
+    }
+    steady.stop(StopOptions::default()).await.unwrap();
+    steady.start(StartOptions::default()).await.unwrap();
+    assert_eq!(said(sh(&steady, "cat kept").await), "kept");
+    steady.delete(kill()).await.unwrap();
+    rig.settle(&before);
+    engine.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_containerd_is_given_up_in_time() {
+    let rig = Rig::start();
+    let patient = rig.engine().await;
+    let image = rig.pulled(&patient, "busybox").await;
+    let before = rig.count();
+    running(&patient, "frozen", &image).await;
+    let mut config = rig.config();
+    config.time_limits.backend_ms = 700;
+    config.time_limits.connect_ms = 700;
+    let engine = Engine::open(config.clone()).await.unwrap();
+    let workspace = engine.workspace("frozen").unwrap();
+    rig.containerd.freeze().unwrap();
+    let begun = Instant::now();
+    let error = fails(workspace.info().await, ErrorKind::Timeout, &[]);
+    assert_eq!(error.operation(), "workspace.info");
+    fails(engine.list(ListOptions::default()).await, ErrorKind::Timeout, &[]);
+    let other = engine.workspace("other").unwrap();
+    fails(other.create(CreateOptions::default().image(&image)).await, ErrorKind::Timeout, &[]);
+    fails(workspace.stop(StopOptions::default()).await, ErrorKind::Timeout, &[]);
+    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+    // A call's own limit is shorter still.
+    let begun = Instant::now();
+    let call = CallOptions::default().time_limit(Duration::from_millis(100));
+    fails(call.guard(workspace.info()).await, ErrorKind::Timeout, &["limit_ms: 100"]);
+    assert!(begun.elapsed() < Duration::from_millis(500));
+    let opening = Engine::open(config).await;
+    let error = opening.err().expect("nobody can open an engine on a frozen daemon");
+    assert!(bearable(&error), "{error}");
+    // The agent does not need it.
+    assert_eq!(said(sh(&workspace, "echo here").await), "here");
+    rig.containerd.thaw().unwrap();
+    until(Duration::from_secs(10), "it answers again", async || workspace.info().await.is_ok()).await;
+    fails(other.info().await, ErrorKind::NotFound, &[]);
+    let run = RunOptions::default().command("true");
+    assert_eq!(workspace.exec().run(run, "").await.unwrap().result.exit_code, 0);
+    patient.workspace("frozen").unwrap().delete(kill()).await.unwrap();
+    rig.settle(&before);
+    engine.close().await;
+    patient.close().await;
+}
