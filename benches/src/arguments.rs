@@ -7,15 +7,16 @@ use std::path::PathBuf;
 
 /// What `--help` prints.
 pub(crate) const USAGE: &str = "\
-usage: scripts/bench [NAME…] [--json FILE] [--markdown] [--rounds N] [--containerd 1.6|1.7|2.1]
+usage: scripts/bench [NAME…] [--json FILE] [--markdown] [--document FILE] [--rounds N] [--containerd VERSION]
 
 NAME is a bench or the beginning of one; without any, all run:
   create_no_network create_cni pull_cold exec_true files memory list_100 stop_start
 
 --json FILE   write the rows to FILE
 --markdown    print Markdown, as docs/performance.md has it
+--document F  put that Markdown into F, between the lines <!-- bench --> and <!-- /bench -->
 --rounds N    turns of each side (default 20; cold pulls half of it); fewer than 20 are for a quick look
---containerd  which version to measure on (default 1.6)";
+--containerd  which version to measure on: 1.6 (default), 1.7 or 2.1";
 
 /// What is asked for.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(crate) struct Arguments {
     names: Vec<String>,
     /// Where the rows go as JSON.
     pub(crate) json: Option<PathBuf>,
+    /// The file whose table is to be replaced.
+    pub(crate) document: Option<PathBuf>,
     /// Whether to print Markdown.
     pub(crate) markdown: bool,
     /// Turns of each side.
@@ -34,14 +37,21 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// Reads the command line; `None` when it asks for help.
     pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Option<Self>, Failure> {
-        let mut parsed =
-            Self { names: Vec::new(), json: None, markdown: false, rounds: 20, version: Version::default() };
+        let mut parsed = Self {
+            names: Vec::new(),
+            json: None,
+            document: None,
+            markdown: false,
+            rounds: 20,
+            version: Version::default(),
+        };
         let mut words = words;
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
             match word.as_str() {
                 "-h" | "--help" => return Ok(None),
                 "--json" => parsed.json = Some(value()?.into()),
+                "--document" => parsed.document = Some(value()?.into()),
                 "--markdown" => parsed.markdown = true,
                 "--rounds" => {
                     parsed.rounds = value()?.parse().map_err(|_| "--rounds needs a number")?;

@@ -55,5 +55,8 @@ async fn run() -> Result<(), Failure> {
     if let Some(path) = &arguments.json {
         std::fs::write(path, report.json()?).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
     }
+    if let Some(path) = &arguments.document {
+        report.put_into(path)?;
+    }
     if faults.is_empty() { Ok(()) } else { Err(format!("not measured: {}", faults.join("; ")).into()) }
 }

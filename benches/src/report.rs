@@ -6,6 +6,7 @@ use crate::sample::Series;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 
 /// What a row is held to. A row with several must keep them all.
 #[derive(Debug, Clone, Copy)]
@@ -129,6 +130,16 @@ impl Row {
     }
 }
 
+const BEGIN: &str = "<!-- bench -->";
+const END: &str = "<!-- /bench -->";
+
+/// The text with what is between the marks replaced; `None` without them.
+fn between_marks(text: &str, new: &str) -> Option<String> {
+    let (before, rest) = text.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{BEGIN}\n{new}{END}{after}"))
+}
+
 const HEAD: [&str; 9] = ["bench", "ours", "p10–p90", "peer", "ratio", "bar", "pass", "moonshot", "n"];
 
 /// All rows of a run.
@@ -179,6 +190,17 @@ impl Report {
             let _ = write!(text, "- **{}**: {}\n{}", row.name, row.about, phases(row, "  - "));
         }
         text
+    }
+
+    /// Replaces what stands between the two marks of a file by the Markdown of this run.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written, or lacks the marks.
+    pub(crate) fn put_into(&self, path: &Path) -> Result<(), Failure> {
+        let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+        let text = between_marks(&text, &self.markdown())
+            .ok_or_else(|| format!("{} needs the lines {BEGIN} and {END}", path.display()))?;
+        std::fs::write(path, text).map_err(|e| format!("cannot write {}: {e}", path.display()).into())
     }
 
     /// For programs.
@@ -244,6 +266,15 @@ mod tests {
             series
         };
         Row { ours: series(ours), peer: Some(series(peer)), bars, unit: "ms", ..Row::default() }
+    }
+
+    #[test]
+    fn only_what_is_between_the_marks_changes() {
+        let text = "a\n<!-- bench -->\nold\n<!-- /bench -->\nb\n";
+        let new = between_marks(text, "new\n").unwrap();
+        assert_eq!(new, "a\n<!-- bench -->\nnew\n<!-- /bench -->\nb\n");
+        assert_eq!(between_marks(&new, "old\n").as_deref(), Some(text));
+        assert!(between_marks("a <!-- bench --> b", "new").is_none());
     }
 
     #[test]

@@ -3,20 +3,21 @@
 use super::bridge::{socket, target};
 use super::layout::{FD_SOCKET, SOCKET};
 use super::millis;
-use crate::backend::{Container, NetworkNamespace, TaskStatus};
+use crate::backend::{Container, NetworkNamespace, Task, TaskStatus};
 use crate::engine::EngineInner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::WorkspaceId;
 use crate::operation::OperationContext;
 use crate::types::{Phases, PortMapping, StopOutcome};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 /// `SIGTERM` and `SIGKILL` of signal(7), the same on every architecture of Linux.
 const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
 
-/// Starts a container's first process, connects its network meanwhile, and waits until the agent answers.
+/// Starts a container's first process, connects its network meanwhile, and waits until the agent answers. Returns the task.
 ///
 /// On an error the task may be left; [`halt`] removes it.
 pub(super) async fn boot(
@@ -27,7 +28,7 @@ pub(super) async fn boot(
     legacy: bool,
     context: &OperationContext,
     phases: &mut Phases,
-) -> Result<()> {
+) -> Result<Task> {
     inner.bridges.evict(id.as_str());
     let socket = socket(inner, container);
     if let Some(socket) = &socket {
@@ -54,21 +55,51 @@ pub(super) async fn boot(
             inner.network.attach(&container.id, &netns, ports).await?;
         }
         context.check_cancelled()?;
-        inner.backend.start_task(&container.id).await?;
-        let start = millis(began);
-        let began = Instant::now();
-        if socket.is_some() || legacy {
-            answer(inner, id, container, context).await?;
-        }
-        Ok::<(u64, u64), Error>((start, millis(began)))
+        let (start, ready) = if socket.is_some() || legacy {
+            start_and_answer(inner, id, container, context, began).await?
+        } else {
+            inner.backend.start_task(&container.id).await?;
+            (millis(began), 0)
+        };
+        Ok::<_, Error>((Task { status: TaskStatus::Running, ..task }, start, ready))
     };
     // Both are waited for, also when one fails: nothing may go on behind the back of an undo.
     let (network, process) = tokio::join!(network, process);
-    let (start, ready) = process?;
+    let (task, start, ready) = process?;
     phases.network = network?;
     phases.start = start;
     phases.ready = ready;
-    Ok(())
+    Ok(task)
+}
+
+/// Lets the first process go and waits until the agent answers. Returns the milliseconds from `began` until the backend
+/// said that it runs, and those that the agent took beyond that.
+///
+/// The agent is often there before the backend has told of the start, so both are awaited at once.
+async fn start_and_answer(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    container: &Container,
+    context: &OperationContext,
+    began: Instant,
+) -> Result<(u64, u64)> {
+    let mut starting = inner.backend.start_task(&container.id);
+    let mut answering = pin!(answer(inner, id, container, context));
+    tokio::select! {
+        biased;
+        started = &mut starting => {
+            started?;
+            let start = millis(began);
+            answering.await?;
+            Ok((start, millis(began) - start))
+        }
+        answered = &mut answering => {
+            // A start that is under way is never dropped: an undo has to know how it ended. Its own error tells more.
+            starting.await?;
+            answered?;
+            Ok((millis(began), 0))
+        }
+    }
 }
 
 /// The pinned network namespace of a container: ours is made anew when a reboot took it; a foreign one is used as it is.

@@ -8,7 +8,7 @@ use super::resolve::{Found, resolve};
 use super::start::start_existing;
 use crate::backend::{
     Container, GuestMount, NetworkNamespace, NewContainer, NewSnapshot, PullRequest, PullTracker,
-    ResolvedUser, UnpackedImage,
+    ResolvedUser, Task, UnpackedImage,
 };
 use crate::config::Config;
 use crate::engine::EngineInner;
@@ -47,27 +47,29 @@ pub(crate) async fn create(
     let mut phases = Phases::default();
     if let Some(found) = resolve(inner, id).await? {
         let started = options.start && start_existing(inner, id, &found, context, &mut phases).await?;
-        return finish(inner, id, &found, false, started, phases, began, context).await;
+        let task = inner.backend.task(&found.container.id).await?;
+        return Ok(finish(inner, id, &found, task, false, started, phases, began, context));
     }
-    let found = build(inner, id, options.clone(), network, context, &mut phases).await?;
-    finish(inner, id, &found, true, options.start, phases, began, context).await
+    let (found, task) = build(inner, id, options, network, context, &mut phases).await?;
+    let started = task.is_some();
+    Ok(finish(inner, id, &found, task, true, started, phases, began, context))
 }
 
 #[expect(
     clippy::too_many_arguments,
     reason = "the one place where all that a creation found out comes together"
 )]
-async fn finish(
+fn finish(
     inner: &EngineInner,
     id: &WorkspaceId,
     found: &Found,
+    task: Option<Task>,
     created: bool,
     started: bool,
     mut phases: Phases,
     began: Instant,
     context: &OperationContext,
-) -> Result<CreateResult> {
-    let task = inner.backend.task(&found.container.id).await?;
+) -> CreateResult {
     let info = describe(inner, id, found, task.as_ref());
     phases.total = millis(began);
     let result = CreateResult {
@@ -82,10 +84,10 @@ async fn finish(
         phases_ms: phases,
     };
     context.complete_with(|event| event.container = Some(Box::new(info)));
-    Ok(result)
+    result
 }
 
-/// Makes a workspace that is not there. The caller holds its lock.
+/// Makes a workspace that is not there. Returns its task too, if it was started. The caller holds its lock.
 pub(super) async fn build(
     inner: &EngineInner,
     id: &WorkspaceId,
@@ -93,7 +95,7 @@ pub(super) async fn build(
     network: NetworkMode,
     context: &OperationContext,
     phases: &mut Phases,
-) -> Result<Found> {
+) -> Result<(Found, Option<Task>)> {
     let image = choose_image(inner, id, &options).await?;
     let name = image.to_string();
     let snapshotter =
@@ -124,13 +126,10 @@ pub(super) async fn build(
     };
     inner.store.begin(&JournalEntry::new(context.id(), OperationKind::Create, id, &intent)?).await?;
     match make(inner, id, &intent, &unpacked, network, context, phases).await {
-        Ok(container) => {
-            if options.image.is_some() {
-                inner.store.prefer_image(id, &name).await?;
-            }
+        Ok((container, task)) => {
             let record = record(inner, id, &container, &options, options.start);
             inner.store.finish(context.id(), Some(&record)).await?;
-            Ok(Found { container, record: Some(record), legacy: false })
+            Ok((Found { container, record: Some(record), legacy: false }, task))
         }
         Err(error) => {
             // What cannot be undone now stays in the journal for the next who takes the lock.
@@ -152,7 +151,7 @@ async fn make(
     network: NetworkMode,
     context: &OperationContext,
     phases: &mut Phases,
-) -> Result<Container> {
+) -> Result<(Container, Option<Task>)> {
     let began = Instant::now();
     let snapshot = NewSnapshot {
         snapshotter: intent.snapshotter.clone(),
@@ -202,11 +201,12 @@ async fn make(
     let container = inner.backend.create_container(&new).await?;
     phases.create = millis(began);
     context.check_cancelled()?;
+    let mut task = None;
     if intent.options.start {
         context.emit_kind(EventType::Starting);
-        boot(inner, id, &container, &intent.options.ports, false, context, phases).await?;
+        task = Some(boot(inner, id, &container, &intent.options.ports, false, context, phases).await?);
     }
-    Ok(container)
+    Ok((container, task))
 }
 
 /// Removes whatever of an intent has come to be. Does nothing twice, and touches only what bears the intent's own

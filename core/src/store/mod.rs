@@ -38,9 +38,6 @@ pub(crate) trait Store: Debug + Send + Sync + 'static {
     /// The image last chosen for this id.
     async fn image_preference(&self, id: &WorkspaceId) -> Result<Option<String>>;
 
-    /// Remembers the image chosen for this id.
-    async fn prefer_image(&self, id: &WorkspaceId, image: &str) -> Result<()>;
-
     /// Enters an operation into the journal.
     async fn begin(&self, entry: &JournalEntry) -> Result<()>;
 
@@ -48,7 +45,7 @@ pub(crate) trait Store: Debug + Send + Sync + 'static {
     async fn step(&self, operation: &str, step: &str) -> Result<()>;
 
     /// Takes an operation out of the journal, done or undone, and writes, in the same transaction, the record it ends
-    /// with.
+    /// with. An image that the record's options name is remembered for the id.
     async fn finish(&self, operation: &str, record: Option<&WorkspaceRecord>) -> Result<()>;
 
     /// What the journal holds of one workspace, oldest first.

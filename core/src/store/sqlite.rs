@@ -10,7 +10,7 @@ use sqlx::sqlite::{
 use sqlx::{Connection, Row, query};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
@@ -100,6 +100,14 @@ fn convert(error: sqlx::Error, path: &Path) -> Error {
     Error::new(kind, message).with("path", path.display()).caused_by(error)
 }
 
+/// Tells how long a write took, which is mostly the disk's time.
+async fn traced<T>(doing: &str, work: impl Future<Output = T>) -> T {
+    let begun = Instant::now();
+    let done = work.await;
+    tracing::trace!(doing, micros = begun.elapsed().as_micros() as u64, "record written");
+    done
+}
+
 fn time(text: &str) -> Result<Timestamp> {
     text.parse()
         .map_err(|e: jiff::Error| Error::data_corrupt("the database holds a malformed time").caused_by(e))
@@ -115,6 +123,9 @@ const PUT_WORKSPACE: &str = "INSERT INTO workspaces (workspace_id, container_id,
     ON CONFLICT (workspace_id) DO UPDATE SET container_id = ?2, image = ?3, namespace = ?4, snapshotter = ?5,
         snapshot_key = ?6, container_path = ?7, auto_start = ?8, options = ?9, created_at = ?10, updated_at = ?11,
         last_started_at = CASE WHEN ?12 THEN COALESCE(last_started_at, ?11) END";
+
+const PREFER_IMAGE: &str = "INSERT INTO image_preferences (workspace_id, image) VALUES (?1, ?2)
+    ON CONFLICT (workspace_id) DO UPDATE SET image = ?2";
 
 async fn put(connection: &mut SqliteConnection, record: &WorkspaceRecord) -> Result<(), sqlx::Error> {
     let options = serde_json::to_string(&record.options).map_err(|e| sqlx::Error::Encode(Box::new(e)))?;
@@ -145,6 +156,10 @@ async fn finish(
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     if let Some(record) = record {
         put(&mut transaction, record).await?;
+        if record.options.image.is_some() {
+            let remember = query(PREFER_IMAGE).bind(record.id.as_str()).bind(&record.image);
+            remember.execute(&mut *transaction).await?;
+        }
     }
     query("DELETE FROM operations WHERE id = ?1").bind(operation).execute(&mut *transaction).await?;
     transaction.commit().await
@@ -207,7 +222,7 @@ impl Store for SqliteStore {
     }
 
     async fn set_running(&self, id: &WorkspaceId, running: bool) -> Result<()> {
-        query(
+        let update = query(
             "UPDATE workspaces SET auto_start = ?2, updated_at = ?3,
                 last_started_at = CASE WHEN ?2 THEN ?3 ELSE last_started_at END,
                 last_stopped_at = CASE WHEN ?2 THEN last_stopped_at ELSE ?3 END
@@ -216,10 +231,8 @@ impl Store for SqliteStore {
         .bind(id.as_str())
         .bind(running)
         .bind(Timestamp::now().to_string())
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(|e| self.fail(e))
+        .execute(&self.pool);
+        traced("record: running or not", update).await.map(drop).map_err(|e| self.fail(e))
     }
 
     async fn delete_workspace(&self, id: &WorkspaceId) -> Result<()> {
@@ -240,21 +253,8 @@ impl Store for SqliteStore {
         row.map(|row| row.try_get("image").map_err(|e| self.fail(e))).transpose()
     }
 
-    async fn prefer_image(&self, id: &WorkspaceId, image: &str) -> Result<()> {
-        query(
-            "INSERT INTO image_preferences (workspace_id, image) VALUES (?1, ?2)
-             ON CONFLICT (workspace_id) DO UPDATE SET image = ?2",
-        )
-        .bind(id.as_str())
-        .bind(image)
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(|e| self.fail(e))
-    }
-
     async fn begin(&self, entry: &JournalEntry) -> Result<()> {
-        query(
+        let insert = query(
             "INSERT INTO operations (id, kind, workspace_id, step, intent, started_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )
@@ -264,10 +264,8 @@ impl Store for SqliteStore {
         .bind(&entry.step)
         .bind(&entry.intent)
         .bind(entry.started_at.to_string())
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(|e| self.fail(e))
+        .execute(&self.pool);
+        traced("journal: begin", insert).await.map(drop).map_err(|e| self.fail(e))
     }
 
     async fn step(&self, operation: &str, step: &str) -> Result<()> {
@@ -282,7 +280,7 @@ impl Store for SqliteStore {
 
     async fn finish(&self, operation: &str, record: Option<&WorkspaceRecord>) -> Result<()> {
         let mut connection = self.pool.acquire().await.map_err(|e| self.fail(e))?;
-        let done = finish(&mut connection, operation, record).await;
+        let done = traced("journal: finish", finish(&mut connection, operation, record)).await;
         if done.is_err() {
             // On a full disk SQLite rolls back by itself, of which the pool's count of transactions knows nothing: such
             // a connection could begin none any more.
@@ -358,9 +356,12 @@ mod tests {
         let written = record("a");
         {
             let store = SqliteStore::open(&path).await.unwrap();
+            for image in ["y", "z"] {
+                let mut chosen = record("a");
+                chosen.image = image.to_owned();
+                store.finish("none", Some(&chosen)).await.unwrap();
+            }
             store.put_workspace(&written).await.unwrap();
-            store.prefer_image(&written.id, "y").await.unwrap();
-            store.prefer_image(&written.id, "z").await.unwrap();
             store.close().await;
         }
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);

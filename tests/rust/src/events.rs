@@ -13,9 +13,15 @@ pub(crate) fn check(events: &[Event], error: Option<&Error>) -> Result<(), Failu
         return Err(format!("{terminal} terminal events, the last is {:?}", last.kind));
     }
     match error {
-        None if last.kind != EventType::Complete => return Err("it succeeded, but its last event is an error".into()),
+        None if last.kind != EventType::Complete => {
+            return Err("it succeeded, but its last event is an error".into());
+        }
         Some(error) if last.code.as_deref() != Some(error.kind().as_str()) => {
-            return Err(format!("it failed with {}, but its last event tells {:?}", error.kind().as_str(), last.code));
+            return Err(format!(
+                "it failed with {}, but its last event tells {:?}",
+                error.kind().as_str(),
+                last.code
+            ));
         }
         _ => {}
     }
@@ -58,7 +64,8 @@ pub(crate) fn expect(expected: &[String], events: &[Event]) -> Result<(), Failur
     came.dedup();
     let mut rest = came.as_slice();
     for pattern in expected {
-        let (kind, optional) = pattern.strip_suffix('?').map_or((pattern.as_str(), false), |kind| (kind, true));
+        let (kind, optional) =
+            pattern.strip_suffix('?').map_or((pattern.as_str(), false), |kind| (kind, true));
         match rest.split_first() {
             Some((first, after)) if first == kind => rest = after,
             _ if optional => {}

@@ -26,19 +26,29 @@ pub(crate) fn matches(expected: &Value, actual: &Value, place: &str) -> Result<(
             if items.len() != came.len() {
                 return differ();
             }
-            items.iter().zip(came).enumerate().try_for_each(|(n, (item, one))| {
-                matches(item, one, &format!("{place}[{n}]"))
-            })
+            items
+                .iter()
+                .zip(came)
+                .enumerate()
+                .try_for_each(|(n, (item, one))| matches(item, one, &format!("{place}[{n}]")))
         }
         Value::String(pattern) => {
-            if fits(pattern, actual) { Ok(()) } else { differ() }
+            if fits(pattern, actual) {
+                Ok(())
+            } else {
+                differ()
+            }
         }
         Value::Number(number) => {
             let same = number.as_f64().zip(actual.as_f64()).is_some_and(|(a, b)| a == b);
             if same { Ok(()) } else { differ() }
         }
         other => {
-            if other == actual { Ok(()) } else { differ() }
+            if other == actual {
+                Ok(())
+            } else {
+                differ()
+            }
         }
     }
 }

@@ -61,8 +61,11 @@ fn options(vars: &Vars) -> Result<CreateOptions, Failure> {
 
 async fn bad_arguments(engine: &Engine) -> Result<(), Failure> {
     for json in ["{", "[]", "null", "{\"limit\": \"many\"}", "{\"limit\": -1}", "{\"limit\": 1} x"] {
-        fails(engine.call("engine.list", None, json, CallOptions::default()).await, ErrorKind::InvalidArgument)
-            .map_err(|why| format!("{json}: {why}"))?;
+        fails(
+            engine.call("engine.list", None, json, CallOptions::default()).await,
+            ErrorKind::InvalidArgument,
+        )
+        .map_err(|why| format!("{json}: {why}"))?;
     }
     for (operation, workspace) in [("no.such", None), ("workspace.info", None), ("exec.run", Some("a"))] {
         let result = engine.call(operation, workspace, "{}", CallOptions::default()).await;
@@ -224,21 +227,26 @@ async fn process(engine: &Engine, vars: &Vars) -> Result<(), Failure> {
         echo.write_stdin(format!("{word}\n")).await.map_err(text)?;
         let output = echo.next_output().await.map_err(text)?;
         let wanted = format!("got {word}\n");
-        expect(output.as_ref().is_some_and(|(kind, bytes)| *kind == StreamKind::Stdout && *bytes == wanted.as_bytes()), || {
-            format!("expected {wanted:?}, got {output:?}")
-        })?;
+        expect(
+            output
+                .as_ref()
+                .is_some_and(|(kind, bytes)| *kind == StreamKind::Stdout && *bytes == wanted.as_bytes()),
+            || format!("expected {wanted:?}, got {output:?}"),
+        )?;
     }
     echo.close_stdin().await;
     let exit = echo.wait().await.map_err(text)?;
     expect(exit.exit_code == 7, || format!("exit {exit:?}"))?;
 
-    let sleep = workspace.exec().spawn(ExecOptions::default().command("exec sleep 60")).await.map_err(text)?;
+    let sleep =
+        workspace.exec().spawn(ExecOptions::default().command("exec sleep 60")).await.map_err(text)?;
     sleep.signal(15).await.map_err(text)?;
     let exit = sleep.wait().await.map_err(text)?;
     expect(exit.exit_code == 143 && exit.signal == Some(15), || format!("exit {exit:?}"))?;
 
     let command = "trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.05; done";
-    let terminal = workspace.exec().spawn(ExecOptions::default().command(command).pty(true)).await.map_err(text)?;
+    let terminal =
+        workspace.exec().spawn(ExecOptions::default().command(command).pty(true)).await.map_err(text)?;
     let mut shown = String::new();
     while let Some((_, bytes)) = terminal.next_output().await.map_err(text)? {
         let ready_before = shown.contains("ready");
@@ -289,7 +297,9 @@ async fn no_leaks(engine: &Engine, vars: &Vars) -> Result<(), Failure> {
         let before = *first.get_or_insert(now);
         if round == 5 {
             // Threads of the blocking pool come and go; descriptors do not.
-            expect(now.0 <= before.0 + 2 && now.1 <= before.1 + 16, || format!("before {before:?}, after {now:?}"))?;
+            expect(now.0 <= before.0 + 2 && now.1 <= before.1 + 16, || {
+                format!("before {before:?}, after {now:?}")
+            })?;
         }
     }
     Ok(())

@@ -19,9 +19,16 @@ struct Outcome {
     stderr: Vec<u8>,
 }
 
-pub(crate) async fn run(case: &Case, config: &Value, engine: &Engine, vars: &mut Vars) -> Result<(), Failure> {
+pub(crate) async fn run(
+    case: &Case,
+    config: &Value,
+    engine: &Engine,
+    vars: &mut Vars,
+) -> Result<(), Failure> {
     for (number, step) in case.steps.iter().enumerate() {
-        one(step, config, engine, vars).await.map_err(|why| format!("step {} ({}): {why}", number + 1, step.op))?;
+        one(step, config, engine, vars)
+            .await
+            .map_err(|why| format!("step {} ({}): {why}", number + 1, step.op))?;
     }
     Ok(())
 }
@@ -35,7 +42,9 @@ async fn one(step: &Step, config: &Value, engine: &Engine, vars: &mut Vars) -> R
     let workspace = vars.fill(&on.into())?.as_str().unwrap_or_default().to_owned();
     vars.name_workspace(&workspace);
     let input = match &step.input {
-        Some(text) => vars.fill(&text.as_str().into())?.as_str().unwrap_or_default().repeat(step.repeat.unwrap_or(1)),
+        Some(text) => {
+            vars.fill(&text.as_str().into())?.as_str().unwrap_or_default().repeat(step.repeat.unwrap_or(1))
+        }
         None => String::new(),
     };
     let seen: Arc<Mutex<Vec<Event>>> = Arc::default();
@@ -85,7 +94,8 @@ fn judge(step: &Step, vars: &mut Vars, done: Result<Outcome, Error>) -> Result<(
             if let Some(part) = &step.error_contains {
                 let part = vars.fill(&part.as_str().into())?;
                 let part = part.as_str().unwrap_or_default();
-                let there = error.message_with_cause().contains(part) || error.context().any(|(_, v)| v.contains(part));
+                let there = error.message_with_cause().contains(part)
+                    || error.context().any(|(_, v)| v.contains(part));
                 if !there {
                     return Err(format!("nothing says {part:?} in {error}"));
                 }
@@ -158,7 +168,8 @@ async fn bytes(op: &str, engine: &Engine, id: &str, options: &str, input: Bytes)
         }
         "fs.read" => outcome.output = workspace.fs().read(catalog::parse(options)?).await?.to_vec(),
         "fs.write" => {
-            outcome.result = encode(serde_json::to_value(workspace.fs().write(catalog::parse(options)?, input).await?));
+            outcome.result =
+                encode(serde_json::to_value(workspace.fs().write(catalog::parse(options)?, input).await?));
         }
         "fs.open_read" => {
             let reader = workspace.fs().open_read(catalog::parse(options)?).await?;
@@ -173,7 +184,9 @@ async fn bytes(op: &str, engine: &Engine, id: &str, options: &str, input: Bytes)
             writer.write(input.slice(half..)).await?;
             outcome.result = encode(serde_json::to_value(writer.finish().await?));
         }
-        other => return Err(Error::unsupported("the driver does not know this operation").with("operation", other)),
+        other => {
+            return Err(Error::unsupported("the driver does not know this operation").with("operation", other));
+        }
     }
     Ok(outcome)
 }

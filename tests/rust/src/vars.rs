@@ -91,7 +91,9 @@ impl Vars {
     pub(crate) fn fill(&self, value: &Value) -> Result<Value, Failure> {
         Ok(match value {
             Value::String(text) => self.fill_text(text)?,
-            Value::Array(items) => Value::Array(items.iter().map(|v| self.fill(v)).collect::<Result<_, _>>()?),
+            Value::Array(items) => {
+                Value::Array(items.iter().map(|v| self.fill(v)).collect::<Result<_, _>>()?)
+            }
             Value::Object(fields) => {
                 let filled = fields.iter().map(|(key, v)| Ok((key.clone(), self.fill(v)?)));
                 Value::Object(filled.collect::<Result<_, Failure>>()?)
@@ -109,7 +111,8 @@ impl Vars {
         let mut filled = String::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("${") {
-            let (path, after) = after.split_once('}').ok_or_else(|| format!("unclosed variable in {text:?}"))?;
+            let (path, after) =
+                after.split_once('}').ok_or_else(|| format!("unclosed variable in {text:?}"))?;
             filled.push_str(before);
             filled.push_str(&self.text(path)?);
             rest = after;

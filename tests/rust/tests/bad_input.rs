@@ -30,8 +30,11 @@ async fn malformed_arguments_are_refused_before_any_side_effect() {
     let half = format!("a@sha256:{}", "0".repeat(63));
     for image in ["", " ", "A", "a b", "a:", "a@", "http://a/b", "a:b:c", "a//b", "-a", &half, &long] {
         let workspace = engine.workspace("refused").unwrap();
-        let error =
-            fails(workspace.create(CreateOptions::default().image(image)).await, ErrorKind::InvalidArgument, &[]);
+        let error = fails(
+            workspace.create(CreateOptions::default().image(image)).await,
+            ErrorKind::InvalidArgument,
+            &[],
+        );
         assert_eq!(context(&error, "field"), "image", "{image:?}: {error}");
         assert_eq!(error.operation(), "workspace.create");
         fails(pull(&engine, image).await.0, ErrorKind::InvalidArgument, &["image"]);
@@ -263,8 +266,15 @@ async fn missing_parts_of_the_host_are_named() {
     assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error}");
 
     // A snapshotter that there is not.
-    let error = refused(rig.config(), plain.clone().snapshotter("floppy")).await.expect_err("no such snapshotter");
-    assert!(matches!(error.kind(), ErrorKind::InvalidArgument | ErrorKind::NotFound | ErrorKind::FailedPrecondition), "{error}");
+    let error =
+        refused(rig.config(), plain.clone().snapshotter("floppy")).await.expect_err("no such snapshotter");
+    assert!(
+        matches!(
+            error.kind(),
+            ErrorKind::InvalidArgument | ErrorKind::NotFound | ErrorKind::FailedPrecondition
+        ),
+        "{error}"
+    );
     assert!(error.to_string().contains("floppy"), "{error}");
 
     // A data root that is a file.
@@ -276,7 +286,11 @@ async fn missing_parts_of_the_host_are_named() {
     // A database that is none.
     let root = empty.path().join("root");
     std::fs::create_dir(&root).unwrap();
-    std::fs::write(root.join("dunnage.db"), "this is no database, and long enough to be looked at. ".repeat(40)).unwrap();
+    std::fs::write(
+        root.join("dunnage.db"),
+        "this is no database, and long enough to be looked at. ".repeat(40),
+    )
+    .unwrap();
     fails(Engine::open(rig.config().data_root(&root)).await, ErrorKind::DataCorrupt, &["dunnage.db"]);
     engine.close().await;
 }

@@ -66,16 +66,16 @@ async fn two_processes_may_do_everything_at_once() {
         .iter()
         .map(|seed| Helper::start(&["churn", text(&config), &image, seed, "12", "a", "b", "c"]))
         .collect();
-    let outputs: Vec<String> = tokio::task::spawn_blocking(|| helpers.into_iter().map(Helper::output).collect())
-        .await
-        .unwrap();
+    let outputs: Vec<String> =
+        tokio::task::spawn_blocking(|| helpers.into_iter().map(Helper::output).collect()).await.unwrap();
     let mut outcomes: BTreeMap<(String, String), usize> = BTreeMap::new();
     for line in outputs.iter().flat_map(|output| output.lines()) {
         let words: Vec<&str> = line.splitn(4, ' ').collect();
         let (operation, outcome) = (words[0], words[2]);
         *outcomes.entry((operation.to_owned(), outcome.to_owned())).or_default() += 1;
         // Whoever comes after a deletion finds nothing. Nothing else may go wrong.
-        let fine = outcome == "OK" || (outcome == "NOT_FOUND" && matches!(operation, "start" | "stop" | "info"));
+        let fine =
+            outcome == "OK" || (outcome == "NOT_FOUND" && matches!(operation, "start" | "stop" | "info"));
         assert!(fine, "{line}");
     }
     assert_eq!(outcomes.values().sum::<usize>(), 72, "{outcomes:?}");

@@ -277,7 +277,10 @@ impl Client {
     /// TIMEOUT, else the work's own.
     pub(crate) async fn bounded<T>(&self, doing: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
         let limit = self.inner.call_limit;
-        tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(self.too_slow(doing, limit)))
+        let begun = Instant::now();
+        let outcome = tokio::time::timeout(limit, work).await;
+        tracing::trace!(doing, micros = begun.elapsed().as_micros() as u64, "containerd calls");
+        outcome.unwrap_or_else(|_| Err(self.too_slow(doing, limit)))
     }
 
     /// The error of a status that came while `doing`.

@@ -17,11 +17,8 @@ pub(super) async fn create(client: &Client, container: &Container) -> Result<Tas
     let rootfs = snapshots::mounts(client, &container.snapshotter, &container.snapshot_key).await?;
     // With neither stdout nor stderr the shim makes no FIFOs: the agent speaks over its socket. One without the other
     // hangs containerd.
-    let request = CreateTaskRequest {
-        container_id: container.id.clone(),
-        rootfs,
-        ..CreateTaskRequest::default()
-    };
+    let request =
+        CreateTaskRequest { container_id: container.id.clone(), rootfs, ..CreateTaskRequest::default() };
     let call = async || {
         let mut service = client.tasks();
         let made = client.call("create the task", service.create(client.request(request.clone()))).await;
@@ -30,7 +27,9 @@ pub(super) async fn create(client: &Client, container: &Container) -> Result<Tas
     let reply = match call().await {
         // A deletion that was cut short, by the death of its caller or of the daemon, can leave a task that is not
         // there for a look but in the way of another. Deleting it once more takes it away.
-        Err(error) if error.kind() == ErrorKind::AlreadyExists && get(client, &container.id).await?.is_none() => {
+        Err(error)
+            if error.kind() == ErrorKind::AlreadyExists && get(client, &container.id).await?.is_none() =>
+        {
             delete(client, &container.id).await?;
             call().await?
         }
