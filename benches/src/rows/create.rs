@@ -49,9 +49,10 @@ pub(super) async fn cni(bed: &Bed) -> Result<Vec<Row>, Failure> {
     let chain = Chain::of(&bed.containerd)?;
     let mut row = Row {
         name: "create_cni".into(),
-        about: "create with CNI and one published port → agent answers; peer: ctr run -d, then the same plugins \
+        about:
+            "create with CNI and one published port → agent answers; peer: ctr run -d, then the same plugins \
                 run by hand"
-            .into(),
+                .into(),
         unit: "ms",
         bars: vec![Bar::TimesPeer(1.0)],
         ..Row::default()
@@ -60,12 +61,7 @@ pub(super) async fn cni(bed: &Bed) -> Result<Vec<Row>, Failure> {
     let (mut runs, mut adds) = (Series::default(), Series::default());
     for turn in 0..bed.rounds + WARM_UP {
         let counts = turn >= WARM_UP;
-<<<<<<< HEAD
         let port = PortMapping::tcp(free_port()?, 80);
-=======
-        let mut port = PortMapping::default();
-        (port.host_port, port.container_port) = (free_port()?, 80);
->>>>>>> bench
         let options = bed.plain().network(NetworkMode::Cni).ports(vec![port]);
         let ours = create(bed, options, counts.then_some((&mut own, &mut calls))).await?;
         let run = peer_run(bed)?;

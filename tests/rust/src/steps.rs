@@ -185,7 +185,9 @@ async fn bytes(op: &str, engine: &Engine, id: &str, options: &str, input: Bytes)
             outcome.result = encode(serde_json::to_value(writer.finish().await?));
         }
         other => {
-            return Err(Error::unsupported("the driver does not know this operation").with("operation", other));
+            return Err(
+                Error::unsupported("the driver does not know this operation").with("operation", other)
+            );
         }
     }
     Ok(outcome)
