@@ -30,8 +30,11 @@ async fn malformed_arguments_are_refused_before_any_side_effect() {
     let half = format!("a@sha256:{}", "0".repeat(63));
     for image in ["", " ", "A", "a b", "a:", "a@", "http://a/b", "a:b:c", "a//b", "-a", &half, &long] {
         let workspace = engine.workspace("refused").unwrap();
-        let error =
-            fails(workspace.create(CreateOptions::default().image(image)).await, ErrorKind::InvalidArgument, &[]);
+        let error = fails(
+            workspace.create(CreateOptions::default().image(image)).await,
+            ErrorKind::InvalidArgument,
+            &[],
+        );
         assert_eq!(context(&error, "field"), "image", "{image:?}: {error}");
         assert_eq!(error.operation(), "workspace.create");
         fails(pull(&engine, image).await.0, ErrorKind::InvalidArgument, &["image"]);
@@ -138,6 +141,21 @@ async fn without_a_daemon_all_that_was_tried_is_told() {
     config.backend = BackendKind::Containerd;
     let error = fails(Engine::open(config.clone()).await, ErrorKind::Unavailable, &[&missing, "start"]);
     assert_eq!(error.operation(), "engine.open");
+    // Of several addresses each is told, unless this host has a containerd of its own.
+    if !Path::new("/run/containerd/containerd.sock").exists() {
+        let other = dir.path().join("variable.sock").display().to_string();
+        let file = dir.path().join("auto.json");
+        let auto = serde_json::json!({ "data_root": root, "containerd": { "address": missing } });
+        std::fs::write(&file, auto.to_string()).unwrap();
+        let mut helper = Command::new(env!("CARGO_BIN_EXE_dunnage-faults"));
+        let output = helper.arg("open").arg(&file).env("CONTAINERD_ADDRESS", &other).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let error: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(error["code"], "UNAVAILABLE", "{error}");
+        for address in [missing.as_str(), other.as_str(), "/run/containerd/containerd.sock"] {
+            assert!(text.contains(address), "{address} was tried: {text}");
+        }
+    }
     // A file that is no socket, and a socket that nobody listens on.
     let file = dir.path().join("file.sock");
     std::fs::write(&file, "").unwrap();
@@ -263,8 +281,15 @@ async fn missing_parts_of_the_host_are_named() {
     assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error}");
 
     // A snapshotter that there is not.
-    let error = refused(rig.config(), plain.clone().snapshotter("floppy")).await.expect_err("no such snapshotter");
-    assert!(matches!(error.kind(), ErrorKind::InvalidArgument | ErrorKind::NotFound | ErrorKind::FailedPrecondition), "{error}");
+    let error =
+        refused(rig.config(), plain.clone().snapshotter("floppy")).await.expect_err("no such snapshotter");
+    assert!(
+        matches!(
+            error.kind(),
+            ErrorKind::InvalidArgument | ErrorKind::NotFound | ErrorKind::FailedPrecondition
+        ),
+        "{error}"
+    );
     assert!(error.to_string().contains("floppy"), "{error}");
 
     // A data root that is a file.
@@ -276,7 +301,11 @@ async fn missing_parts_of_the_host_are_named() {
     // A database that is none.
     let root = empty.path().join("root");
     std::fs::create_dir(&root).unwrap();
-    std::fs::write(root.join("dunnage.db"), "this is no database, and long enough to be looked at. ".repeat(40)).unwrap();
+    std::fs::write(
+        root.join("dunnage.db"),
+        "this is no database, and long enough to be looked at. ".repeat(40),
+    )
+    .unwrap();
     fails(Engine::open(rig.config().data_root(&root)).await, ErrorKind::DataCorrupt, &["dunnage.db"]);
     engine.close().await;
 }

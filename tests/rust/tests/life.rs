@@ -43,8 +43,7 @@ async fn a_life_with_network_and_published_port() {
     assert!(created.created && created.started, "{created:?}");
     assert!(created.phases_ms.network > 0 && created.phases_ms.start > 0, "{created:?}");
     let kinds: Vec<EventType> = events.iter().map(|event| event.kind).collect();
-    let wanted =
-        [EventType::PullSkipped, EventType::Creating, EventType::Starting, EventType::Complete];
+    let wanted = [EventType::PullSkipped, EventType::Creating, EventType::Starting, EventType::Complete];
     assert_eq!(kinds, wanted);
     assert_eq!(events[3].container.as_ref().unwrap().container_id, "workspace-life");
 
@@ -239,7 +238,15 @@ async fn a_workspace_is_hardened() {
     // First process and command alike.
     assert!(said(sh(&workspace, "grep Seccomp: /proc/1/status").await).ends_with('2'));
     for path in ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sched_debug", "/sys/firmware"] {
-        let seen = said(sh(&workspace, &format!("if [ -d {path} ]; then ls {path}; else cat {path} 2>/dev/null || true; fi | head -c 10")).await);
+        let seen = said(
+            sh(
+                &workspace,
+                &format!(
+                    "if [ -d {path} ]; then ls {path}; else cat {path} 2>/dev/null || true; fi | head -c 10"
+                ),
+            )
+            .await,
+        );
         assert_eq!(seen, "", "{path} is not masked");
     }
     for (attempt, why) in [

@@ -119,7 +119,10 @@ fn two_hundred_calls_from_many_threads() {
         }
     });
     runtime.block_on(async {
-        assert_eq!(said(sh(&workspace, "ls /data/dir | wc -l; ls -A /data").await).lines().last(), Some("dir"));
+        assert_eq!(
+            said(sh(&workspace, "ls /data/dir | wc -l; ls -A /data").await).lines().last(),
+            Some("dir")
+        );
         remove(&workspace).await;
         engine.close().await;
     });
@@ -229,7 +232,11 @@ async fn an_agent_that_dies_ends_its_streams_and_comes_back() {
         &["start it"],
     );
     assert_eq!(error.operation(), "exec.run");
-    fails(workspace.fs().read(ReadOptions::default().path("kept")).await, ErrorKind::Unavailable, &["start it"]);
+    fails(
+        workspace.fs().read(ReadOptions::default().path("kept")).await,
+        ErrorKind::Unavailable,
+        &["start it"],
+    );
 
     let back = workspace.ensure_running(StartOptions::default()).await.unwrap();
     assert_eq!(back.outcome, StartOutcome::Started);
@@ -276,7 +283,8 @@ async fn a_deletion_under_calls_ends_them() {
             .collect();
         tokio::time::sleep(Duration::from_millis(150)).await;
         workspace.delete(kill()).await.unwrap();
-        let ended = tokio::time::timeout(Duration::from_secs(10), join_all(calls)).await.expect("a call hangs");
+        let ended =
+            tokio::time::timeout(Duration::from_secs(10), join_all(calls)).await.expect("a call hangs");
         for error in ended {
             let error = error.unwrap();
             assert!(matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unavailable), "{error}");
@@ -311,7 +319,11 @@ async fn engines_side_by_side_see_one_truth() {
     assert_eq!(said(sh(&second, "cat x").await), "x");
     first.stop(dunnage::types::StopOptions::default()).await.unwrap();
     // The other's connection is stale, and it says so instead of hanging.
-    fails(second.exec().run(RunOptions::default().command("true"), "").await, ErrorKind::Unavailable, &["start it"]);
+    fails(
+        second.exec().run(RunOptions::default().command("true"), "").await,
+        ErrorKind::Unavailable,
+        &["start it"],
+    );
     second.start(StartOptions::default()).await.unwrap();
     assert_eq!(said(sh(&first, "cat x").await), "x");
     remove(&second).await;

@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::{Rig, context, fails, names, pull, remove, running, said, sane, sh, until, watched};
 use dunnage::config::Credential;
-use dunnage::types::{
-    CreateOptions, EventType, ImageName, LayerState, PullOptions, PullPolicy, RunOptions,
-};
+use dunnage::types::{CreateOptions, EventType, ImageName, LayerState, PullOptions, PullPolicy, RunOptions};
 use dunnage::{Config, Engine, ErrorKind};
 use dunnage_harness::{Auth, Fault, FaultProxy, Leaks, Registry, RegistryOptions, fixtures};
 
@@ -230,7 +228,8 @@ async fn images_that_lie_or_do_not_fit_are_refused() {
 async fn images_of_every_shape_run() {
     let rig = Rig::start();
     let engine = rig.engine().await;
-    for fixture in ["zstd", "schema2", "schema2-list", "multi", "uncompressed", "no-tar-end", "multi-member"] {
+    for fixture in ["zstd", "schema2", "schema2-list", "multi", "uncompressed", "no-tar-end", "multi-member"]
+    {
         let image = rig.pulled(&engine, fixture).await;
         let workspace = running(&engine, fixture, &image).await;
         let command = "cat /etc/hostname; for n in 0 1 2 3 4 5 6 7; do cat /usr/share/bulk/$n.txt; done | wc -c; \
@@ -405,9 +404,8 @@ async fn policies_decide_whether_the_registry_is_asked() {
     assert_ne!(engine.image().pull(with(PullPolicy::IfNotPresent)).await.unwrap().image.digest, new);
     assert_eq!(engine.image().pull(with(PullPolicy::Always)).await.unwrap().image.digest, new);
     // Creations obey their policy too.
-    let options = CreateOptions::default()
-        .image(proxy.through("x/fixtures/none:1"))
-        .pull_policy(PullPolicy::Never);
+    let options =
+        CreateOptions::default().image(proxy.through("x/fixtures/none:1")).pull_policy(PullPolicy::Never);
     let workspace = engine.workspace("never").unwrap();
     fails(workspace.create(options).await, ErrorKind::NotFound, &["fixtures/none"]);
     fails(workspace.info().await, ErrorKind::NotFound, &[]);
@@ -476,7 +474,8 @@ async fn many_pulls_of_one_image_fetch_it_once() {
     let proxy = rig.proxy("throttle:8000000");
     let image = proxy.through(&rig.add("uncompressed"));
     let size: u64 = fixtures::image("uncompressed").unwrap().layers().unwrap().iter().map(|l| l.size).sum();
-    let mut pulls: Vec<_> = (0..8).map(|_| engine.image().pull(PullOptions::default().image(&image))).collect();
+    let mut pulls: Vec<_> =
+        (0..8).map(|_| engine.image().pull(PullOptions::default().image(&image))).collect();
     // One of them is cancelled: the others do not notice.
     let cancelled = pulls.pop().unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;

@@ -221,7 +221,9 @@ pub(crate) fn context(error: &Error, key: &str) -> String {
 }
 
 /// Waits for an operation and returns its events too.
-pub(crate) async fn watched<T: Send + 'static>(mut operation: Operation<T>) -> (Result<T, Error>, Vec<Event>) {
+pub(crate) async fn watched<T: Send + 'static>(
+    mut operation: Operation<T>,
+) -> (Result<T, Error>, Vec<Event>) {
     let mut stream = operation.events().unwrap();
     let watcher = tokio::spawn(async move {
         let mut events = Vec::new();
