@@ -141,6 +141,21 @@ async fn without_a_daemon_all_that_was_tried_is_told() {
     config.backend = BackendKind::Containerd;
     let error = fails(Engine::open(config.clone()).await, ErrorKind::Unavailable, &[&missing, "start"]);
     assert_eq!(error.operation(), "engine.open");
+    // Of several addresses each is told, unless this host has a containerd of its own.
+    if !Path::new("/run/containerd/containerd.sock").exists() {
+        let other = dir.path().join("variable.sock").display().to_string();
+        let file = dir.path().join("auto.json");
+        let auto = serde_json::json!({ "data_root": root, "containerd": { "address": missing } });
+        std::fs::write(&file, auto.to_string()).unwrap();
+        let mut helper = Command::new(env!("CARGO_BIN_EXE_dunnage-faults"));
+        let output = helper.arg("open").arg(&file).env("CONTAINERD_ADDRESS", &other).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let error: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(error["code"], "UNAVAILABLE", "{error}");
+        for address in [missing.as_str(), other.as_str(), "/run/containerd/containerd.sock"] {
+            assert!(text.contains(address), "{address} was tried: {text}");
+        }
+    }
     // A file that is no socket, and a socket that nobody listens on.
     let file = dir.path().join("file.sock");
     std::fs::write(&file, "").unwrap();

@@ -312,3 +312,35 @@ async fn a_frozen_containerd_is_given_up_in_time() {
     engine.close().await;
     patient.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pull_whose_process_is_killed_is_taken_up_by_the_next() {
+    let rig = Rig::start();
+    let proxy = rig.proxy("throttle:6000000");
+    let image = proxy.through(&rig.add("uncompressed"));
+    let config = rig.config();
+    let file = write_config(&rig, &config);
+    // Into the download, into the unpacking beside it, and near the end.
+    for wait in [200, 600, 1100] {
+        let wait = Duration::from_millis(wait);
+        let in_time = tokio::task::block_in_place(|| killed(text(&file), "create", "pulling", &image, wait));
+        assert!(in_time, "the pull was over after {wait:?}");
+        let engine = Engine::open(config.clone()).await.unwrap();
+        fails(engine.workspace("pulling").unwrap().info().await, ErrorKind::NotFound, &[]);
+        assert!(engine.image().list().await.unwrap().images.is_empty(), "a half image has a name");
+        engine.close().await;
+    }
+    // What the dead hold, they hold for a time that ends.
+    for lease in rig.ctr(&["leases", "ls"]).lines().skip(1) {
+        assert!(lease.contains("containerd.io/gc.expire="), "{lease}");
+    }
+    let engine = Engine::open(config).await.unwrap();
+    let begun = Instant::now();
+    let workspace = running(&engine, "pulling", &image).await;
+    assert!(begun.elapsed() < Duration::from_secs(15), "it waited for the dead: {:?}", begun.elapsed());
+    let command = "cat /usr/share/bulk/*.txt | wc -c; for f in /usr/share/bulk/*; do md5sum < $f; done | sort -u | wc -l";
+    assert_eq!(said(sh(&workspace, command).await), format!("{}\n8", 8 << 20));
+    workspace.delete(kill()).await.unwrap();
+    rig.no_files_of("pulling");
+    engine.close().await;
+}

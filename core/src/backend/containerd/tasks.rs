@@ -13,6 +13,13 @@ use std::time::{Duration, Instant};
 /// A wait that broke after less than this broke because the daemon is in trouble, not because it restarted.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
 
+/// How long what a dead caller has left may be in the way of a new task, and how often it is looked at.
+const LEFTOVERS: Duration = Duration::from_secs(10);
+const BREATH: Duration = Duration::from_millis(50);
+
+/// Of signal(7), the same on every architecture of Linux.
+const SIGKILL: i32 = 9;
+
 pub(super) async fn create(client: &Client, container: &Container) -> Result<Task> {
     let rootfs = snapshots::mounts(client, &container.snapshotter, &container.snapshot_key).await?;
     // With neither stdout nor stderr the shim makes no FIFOs: the agent speaks over its socket. One without the other
@@ -24,6 +31,7 @@ pub(super) async fn create(client: &Client, container: &Container) -> Result<Tas
         let made = client.call("create the task", service.create(client.request(request.clone()))).await;
         made.map_err(|e| e.with("container", &container.id))
     };
+<<<<<<< HEAD
     let reply = match call().await {
         // A deletion that was cut short, by the death of its caller or of the daemon, can leave a task that is not
         // there for a look but in the way of another. Deleting it once more takes it away.
@@ -32,11 +40,44 @@ pub(super) async fn create(client: &Client, container: &Container) -> Result<Tas
         {
             delete(client, &container.id).await?;
             call().await?
+=======
+    let deadline = Instant::now() + LEFTOVERS;
+    let reply = loop {
+        match call().await {
+            Err(error) if in_the_way(&error) && Instant::now() < deadline => {
+                if !clear(client, &container.id).await? {
+                    return Err(error);
+                }
+                tokio::time::sleep(BREATH).await;
+            }
+            other => break other?,
+>>>>>>> faults
         }
-        other => other?,
     };
     check_id(&reply.container_id, &container.id)?;
     Ok(Task { container: container.id.clone(), pid: reply.pid, status: TaskStatus::Created, exit: None })
+}
+
+/// Whether a creation failed for what an earlier one or a deletion, cut short by the death of its caller or of the
+/// daemon, has left: a task, or the directory of one that the daemon is still taking back.
+fn in_the_way(error: &Error) -> bool {
+    error.kind() == ErrorKind::AlreadyExists || error.message().contains("file exists")
+}
+
+/// Takes such a task away, as far as it goes now. False when it runs: then it is nobody's leftover.
+///
+/// One that was deleted half shows in no look; deleting it once more ends it.
+async fn clear(client: &Client, container: &str) -> Result<bool> {
+    match get(client, container).await?.map(|task| task.status) {
+        Some(TaskStatus::Running | TaskStatus::Paused) => return Ok(false),
+        Some(TaskStatus::Created) => drop(kill(client, container, SIGKILL, true).await?),
+        _ => {}
+    }
+    match delete(client, container).await {
+        // Its process is not gone yet.
+        Err(error) if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) => Ok(true),
+        other => other.map(|_| true),
+    }
 }
 
 pub(super) async fn start(client: &Client, container: &str) -> Result<()> {
