@@ -48,9 +48,12 @@ pub(super) async fn create(client: &Client, container: &Container) -> Result<Tas
 }
 
 /// Whether a creation failed for what an earlier one or a deletion, cut short by the death of its caller or of the
-/// daemon, has left: a task, or the directory of one that the daemon is still taking back.
+/// daemon, has left: a task, or the directory of one that the daemon is taking back, by now or from under the new one.
 fn in_the_way(error: &Error) -> bool {
-    error.kind() == ErrorKind::AlreadyExists || error.message().contains("file exists")
+    let directory = || error.message().contains("io.containerd.runtime.v2.task/");
+    let there_or_gone =
+        || ["file exists", "no such file"].iter().any(|words| error.message().contains(words));
+    error.kind() == ErrorKind::AlreadyExists || (directory() && there_or_gone())
 }
 
 /// Takes such a task away, as far as it goes now. False when it runs: then it is nobody's leftover.
