@@ -22,7 +22,7 @@ async fn twenty_workspaces_at_once() {
     let before = rig.count();
     let workspaces: Vec<_> = (0..20).map(|n| engine.workspace(format!("many-{n}")).unwrap()).collect();
     let options = |n: usize| {
-        let mode = if n % 2 == 0 { NetworkMode::Cni } else { NetworkMode::None };
+        let mode = if n.is_multiple_of(2) { NetworkMode::Cni } else { NetworkMode::None };
         CreateOptions::default().image(&image).network(mode)
     };
     let made = join_all(workspaces.iter().enumerate().map(|(n, w)| w.create(options(n)).wait())).await;

@@ -298,7 +298,7 @@ async fn a_frozen_containerd_is_given_up_in_time() {
     fails(call.guard(workspace.info()).await, ErrorKind::Timeout, &["limit_ms: 100"]);
     assert!(begun.elapsed() < Duration::from_millis(500));
     let opening = Engine::open(config).await;
-    let error = opening.err().expect("nobody can open an engine on a frozen daemon");
+    let error = opening.expect_err("nobody can open an engine on a frozen daemon");
     assert!(bearable(&error), "{error}");
     // The agent does not need it.
     assert_eq!(said(sh(&workspace, "echo here").await), "here");

@@ -76,10 +76,10 @@ async fn once(config: Config, operation: &str, id: &str, image: &str) -> Result<
     let workspace = engine.workspace(id)?;
     println!("begin");
     match operation {
-        "create" => drop(workspace.create(CreateOptions::default().image(image)).await?),
-        "delete" => drop(workspace.delete(DeleteOptions::default().grace_ms(0u64)).await?),
-        "stop" => drop(workspace.stop(StopOptions::default().grace_ms(0u64)).await?),
-        "start" => drop(workspace.start(StartOptions::default()).await?),
+        "create" => workspace.create(CreateOptions::default().image(image)).await.map(drop)?,
+        "delete" => workspace.delete(DeleteOptions::default().grace_ms(0u64)).await.map(drop)?,
+        "stop" => workspace.stop(StopOptions::default().grace_ms(0u64)).await.map(drop)?,
+        "start" => workspace.start(StartOptions::default()).await.map(drop)?,
         _ => return Err(other("unknown operation")),
     }
     println!("ok");
