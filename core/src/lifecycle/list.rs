@@ -25,7 +25,8 @@ pub(crate) async fn list(inner: &EngineInner, options: &ListOptions) -> Result<W
     );
     let containers =
         futures::future::try_join_all(filters.map(async |filter| inner.backend.containers(&filter).await));
-    let (containers, tasks, started) = tokio::try_join!(containers, inner.backend.tasks(), inner.store.started())?;
+    let (containers, tasks, started) =
+        tokio::try_join!(containers, inner.backend.tasks(), inner.store.started())?;
     let tasks: HashMap<_, _> = tasks.into_iter().map(|task| (task.container.clone(), task)).collect();
 
     let mut newest: BTreeMap<WorkspaceId, Container> = BTreeMap::new();

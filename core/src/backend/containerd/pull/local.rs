@@ -18,7 +18,7 @@ pub(in super::super) enum Local {
     /// A record whose documents are not all here.
     Incomplete(#[allow(dead_code, reason = "tests look at it")] Image),
     /// A record with manifest and configuration; its layers may be here or not.
-    Described(LocalImage),
+    Described(Box<LocalImage>),
 }
 
 /// An image's record and documents.
@@ -76,7 +76,12 @@ pub(in super::super) async fn describe_record(
                 };
                 let config = ImageConfig::parse(&bytes)?;
                 check(&config, layers.len(), platform)?;
-                return Ok(Local::Described(LocalImage { record, config, config_descriptor, layers }));
+                return Ok(Local::Described(Box::new(LocalImage {
+                    record,
+                    config,
+                    config_descriptor,
+                    layers,
+                })));
             }
         }
     }
