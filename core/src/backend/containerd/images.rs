@@ -76,7 +76,7 @@ pub(crate) async fn unpacked(
         Local::Absent => {
             return Err(Error::not_found("the image is not here: pull it first").with("image", name));
         }
-        Local::Incomplete(_) => return Err(incomplete(name)),
+        Local::Incomplete => return Err(incomplete(name)),
         Local::Described(image) => image,
     };
     let chain = image.config.chain_ids();
