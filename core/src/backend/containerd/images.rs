@@ -76,7 +76,7 @@ pub(crate) async fn unpacked(
         Local::Absent => {
             return Err(Error::not_found("the image is not here: pull it first").with("image", name));
         }
-        Local::Incomplete(_) => return Err(incomplete(name)),
+        Local::Incomplete => return Err(incomplete(name)),
         Local::Described(image) => image,
     };
     let chain = image.config.chain_ids();
@@ -85,7 +85,7 @@ pub(crate) async fn unpacked(
     {
         pull::unpack_local(client, &image, snapshotter).await.map_err(|e| e.with("image", name))?;
     }
-    Ok(describe(image, chain.last().cloned().unwrap_or_default()))
+    Ok(describe(*image, chain.last().cloned().unwrap_or_default()))
 }
 
 /// The error of an image whose record is here without all that it points at.
@@ -166,7 +166,7 @@ async fn info(client: &Client, record: Image, platform: &Platform) -> Result<Ima
             _ => return Err(error),
         },
     };
-    Ok(shown(record, described.as_ref()))
+    Ok(shown(record, described.as_deref()))
 }
 
 /// A record as it is told, with what is known of its content.

@@ -16,9 +16,9 @@ pub(super) const MAX_DEPTH: u32 = 4;
 pub(in super::super) enum Local {
     Absent,
     /// A record whose documents are not all here.
-    Incomplete(#[allow(dead_code, reason = "tests look at it")] Image),
+    Incomplete,
     /// A record with manifest and configuration; its layers may be here or not.
-    Described(LocalImage),
+    Described(Box<LocalImage>),
 }
 
 /// An image's record and documents.
@@ -61,7 +61,7 @@ pub(in super::super) async fn describe_record(
     let (mut digest, mut media_type) = (target.digest, target.media_type);
     for _ in 0..MAX_DEPTH {
         let Some(bytes) = content::read_small(client, &digest, MAX_MANIFEST).await? else {
-            return Ok(Local::Incomplete(record));
+            return Ok(Local::Incomplete);
         };
         match Document::parse(&bytes, &media_type)?.0 {
             Document::Index(entries) => {
@@ -72,11 +72,16 @@ pub(in super::super) async fn describe_record(
             Document::Manifest { config: config_descriptor, layers } => {
                 let Some(bytes) = content::read_small(client, &config_descriptor.digest, MAX_CONFIG).await?
                 else {
-                    return Ok(Local::Incomplete(record));
+                    return Ok(Local::Incomplete);
                 };
                 let config = ImageConfig::parse(&bytes)?;
                 check(&config, layers.len(), platform)?;
-                return Ok(Local::Described(LocalImage { record, config, config_descriptor, layers }));
+                return Ok(Local::Described(Box::new(LocalImage {
+                    record,
+                    config,
+                    config_descriptor,
+                    layers,
+                })));
             }
         }
     }

@@ -39,7 +39,7 @@ impl Scratch {
         session.active().insert(key.clone());
         let (client, lease) = (&session.client, session.lease.id());
         let mounts = snapshots::prepare(client, lease, OVERLAYFS, &key, "", HashMap::new()).await?;
-        let Some(path) = mounts.as_deref().and_then(|mounts| Directories::of(mounts)).map(|d| d.upper) else {
+        let Some(path) = mounts.as_deref().and_then(Directories::of).map(|d| d.upper) else {
             return Ok(None);
         };
         let probed = tokio::task::spawn_blocking(move || probe(&path)).await.map_err(broken)?;

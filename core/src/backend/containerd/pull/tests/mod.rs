@@ -132,7 +132,7 @@ async fn an_image_is_pulled_told_listed_and_deleted() {
     assert_eq!(left(&world.containerd, &namespace), Vec::<String>::new());
 
     assert_eq!(images::get(&client, &reference).await.unwrap().unwrap(), done.image);
-    assert_eq!(images::list(&client).await.unwrap(), [done.image.clone()]);
+    assert_eq!(images::list(&client).await.unwrap(), std::slice::from_ref(&done.image));
     let unpacked = images::unpacked(&client, &reference, None, "overlayfs").await.unwrap();
     assert_eq!(unpacked.user, "app");
     assert!(unpacked.top_snapshot.starts_with("sha256:"));
