@@ -208,6 +208,9 @@ pub struct TimeLimits {
     pub stop_ms: u64,
     /// From SIGKILL until the process must be gone. Default 10 000.
     pub kill_ms: u64,
+    /// How long after a host's process died its last request may still take effect in the backend: what it began is
+    /// looked for and undone again until then. Default 15 000.
+    pub settle_ms: u64,
 }
 
 impl Default for TimeLimits {
@@ -220,6 +223,7 @@ impl Default for TimeLimits {
             ready_ms: 30_000,
             stop_ms: 10_000,
             kill_ms: 10_000,
+            settle_ms: 15_000,
         }
     }
 }

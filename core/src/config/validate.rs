@@ -44,6 +44,7 @@ impl Config {
             ("time_limits.ready_ms", limits.ready_ms),
             ("time_limits.stop_ms", limits.stop_ms),
             ("time_limits.kill_ms", limits.kill_ms),
+            ("time_limits.settle_ms", limits.settle_ms),
         ] {
             between(field, value, 1, MAX_LIMIT_MS)?;
         }

@@ -24,7 +24,7 @@ pub(crate) use create::create;
 pub(crate) use delete::delete;
 pub(crate) use info::info;
 pub(crate) use list::list;
-pub(crate) use recover::recover_all;
+pub(crate) use recover::{recover_all, recover_later};
 pub(crate) use start::{ensure_running, start};
 pub(crate) use stop::stop;
 

@@ -6,6 +6,14 @@ use crate::engine::EngineInner;
 use crate::error::Result;
 use crate::names::WorkspaceId;
 use crate::store::{JournalEntry, OperationKind};
+use jiff::Timestamp;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The longest a task takes to be made, on a busy host.
+const TASK_LIMIT: Duration = Duration::from_secs(5);
+/// The pause between two looks.
+const POLL: Duration = Duration::from_millis(50);
 
 /// Finishes or undoes what processes that are gone left unfinished, of every workspace nobody works on.
 ///
@@ -38,11 +46,36 @@ pub(super) async fn recover(inner: &EngineInner, id: &WorkspaceId) -> Result<()>
     Ok(())
 }
 
+/// Repeats [`recover_all`] once the last requests of processes that are gone must have taken effect. Keeps no engine
+/// alive, and does nothing once it is closed.
+pub(crate) fn recover_later(inner: &Arc<EngineInner>) {
+    let limit = settle(inner) + POLL;
+    let inner = Arc::downgrade(inner);
+    tokio::spawn(async move {
+        tokio::time::sleep(limit).await;
+        if let Some(inner) = inner.upgrade()
+            && inner.runner.check_open().is_ok()
+            && let Err(error) = recover_all(&inner).await
+        {
+            tracing::warn!(%error, "the journal cannot be read");
+        }
+    });
+}
+
+/// How long the last request of a process that is gone may still take effect.
+fn settle(inner: &EngineInner) -> Duration {
+    Duration::from_millis(inner.config.time_limits.settle_ms)
+}
+
 /// A creation that got as far as it was to get is kept; any other is undone.
 async fn recover_create(inner: &EngineInner, id: &WorkspaceId, entry: &JournalEntry) -> Result<()> {
     let intent: CreateIntent = entry.intent()?;
     let container = inner.backend.container(&intent.container_id).await?;
-    let whole = match container.filter(|container| container.snapshot_key == intent.snapshot_key) {
+    let container = container.filter(|container| container.snapshot_key == intent.snapshot_key);
+    let there = container.is_some();
+    // A container that came late stands on a snapshot that an earlier undo has taken away.
+    let standing = there && inner.backend.snapshot_exists(&intent.snapshotter, &intent.snapshot_key).await?;
+    let whole = match container.filter(|_| standing) {
         None => None,
         Some(container) if intent.options.start => {
             let task = inner.backend.task(&container.id).await?;
@@ -58,8 +91,24 @@ async fn recover_create(inner: &EngineInner, id: &WorkspaceId, entry: &JournalEn
             inner.store.finish(&entry.operation, Some(&record)).await
         }
         None => {
+            // The process is gone, but its last request may still be at work in the backend. A task has to be seen
+            // before its container goes, since without the container nothing reaches it; all else is undone again.
+            let age = Duration::try_from(Timestamp::now().duration_since(entry.started_at)).unwrap_or_default();
+            let settled = age >= settle(inner);
+            if !settled && there && intent.options.start {
+                await_task(inner, &intent.container_id).await?;
+            }
             undo(inner, id, &intent).await?;
-            inner.store.finish(&entry.operation, None).await
+            if settled { inner.store.finish(&entry.operation, None).await } else { Ok(()) }
         }
     }
+}
+
+/// Waits until a container has a task, but no longer than one takes to be made.
+async fn await_task(inner: &EngineInner, container: &str) -> Result<()> {
+    let deadline = Instant::now() + settle(inner).min(TASK_LIMIT);
+    while inner.backend.task(container).await?.is_none() && Instant::now() < deadline {
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(())
 }

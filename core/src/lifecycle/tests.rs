@@ -44,6 +44,7 @@ impl Bench {
         config.network.mode = NetworkMode::None;
         config.time_limits.ready_ms = 3_000;
         config.time_limits.stop_ms = 200;
+        config.time_limits.settle_ms = 1;
         config
     }
 
