@@ -93,9 +93,22 @@ impl Rig {
     /// Waits until everything is as it was, and fails with both counts when it does not come to that.
     #[track_caller]
     pub(crate) fn settle(&self, before: &Leaks) {
+        self.settle_counts(before, |counts| counts);
+    }
+
+    /// As [`Rig::settle`], but shims do not count: containerd can lose sight of the shim of a task whose creation it was
+    /// asked for by a process that died meanwhile. No request reaches such a shim; containerd's next start ends it.
+    #[track_caller]
+    pub(crate) fn settle_but_shims(&self, before: &Leaks) {
+        self.settle_counts(before, |counts| Leaks { shims: 0, processes: 0, ..counts });
+    }
+
+    #[track_caller]
+    fn settle_counts(&self, before: &Leaks, what: impl Fn(Leaks) -> Leaks) {
+        let before = &what(before.clone());
         let deadline = Instant::now() + Duration::from_secs(15);
         loop {
-            let now = self.count();
+            let now = what(self.count());
             if now == *before {
                 return;
             }
