@@ -33,6 +33,8 @@ pub(crate) struct Floor<'a> {
     parent: String,
     spec: Value,
     steps: [Series; 5],
+    /// Making the task without the seccomp profile, which `ctr run` sets none of.
+    without_seccomp: Series,
 }
 
 impl<'a> Floor<'a> {
@@ -49,18 +51,32 @@ impl<'a> Floor<'a> {
         let stat = StatSnapshotRequest { snapshotter: SNAPSHOTTER.into(), key: record.snapshot_key.clone() };
         let stat = SnapshotsClient::new(channel.clone()).stat(request(bed, stat)?).await?.into_inner();
         let parent = stat.info.ok_or("the model has no snapshot")?.parent;
-        Ok(Self { bed, channel, model, record, parent, spec, steps: Default::default() })
+        Ok(Self { bed, channel, model, record, parent, spec, steps: Default::default(), without_seccomp: Series::default() })
     }
 
-    /// Makes one container, removes it, and notes each step when it counts.
+    /// Makes one container, and one without the seccomp profile, removes them, and notes the steps when they count.
     pub(crate) async fn turn(&mut self, counts: bool) -> Result<(), Failure> {
+        let marks = self.make(true).await?;
+        let bare = self.make(false).await?;
+        if counts {
+            for (series, pair) in self.steps.iter_mut().zip(marks.windows(2)) {
+                series.push_time(pair[1] - pair[0]);
+            }
+            self.steps[4].push_time(marks[4] - marks[0]);
+            self.without_seccomp.push_time(bare[3] - bare[2]);
+        }
+        Ok(())
+    }
+
+    /// Makes one container and removes it. Returns when it began and when each of the four steps was done.
+    async fn make(&self, seccomp: bool) -> Result<[Instant; 5], Failure> {
         let id = self.bed.name("floor");
         let mut snapshots = SnapshotsClient::new(self.channel.clone());
         let mut containers = ContainersClient::new(self.channel.clone());
         let mut tasks = TasksClient::new(self.channel.clone());
-        let spec = self.spec_for(&id)?;
+        let spec = self.spec_for(&id, seccomp)?;
 
-        let mut marks = vec![Instant::now()];
+        let began = Instant::now();
         let prepare = PrepareSnapshotRequest {
             snapshotter: SNAPSHOTTER.into(),
             key: id.clone(),
@@ -68,7 +84,7 @@ impl<'a> Floor<'a> {
             ..Default::default()
         };
         let mounts = snapshots.prepare(request(self.bed, prepare)?).await?.into_inner().mounts;
-        marks.push(Instant::now());
+        let prepared = Instant::now();
         let record = Container {
             id: id.clone(),
             spec: Some(spec),
@@ -80,19 +96,13 @@ impl<'a> Floor<'a> {
         };
         let create = CreateContainerRequest { container: Some(record) };
         containers.create(request(self.bed, create)?).await?;
-        marks.push(Instant::now());
+        let recorded = Instant::now();
         let create = CreateTaskRequest { container_id: id.clone(), rootfs: mounts, ..Default::default() };
         tasks.create(request(self.bed, create)?).await?;
-        marks.push(Instant::now());
+        let made = Instant::now();
         let start = StartRequest { container_id: id.clone(), ..Default::default() };
         tasks.start(request(self.bed, start)?).await?;
-        marks.push(Instant::now());
-        if counts {
-            for (series, pair) in self.steps.iter_mut().zip(marks.windows(2)) {
-                series.push_time(pair[1] - pair[0]);
-            }
-            self.steps[4].push_time(marks[4] - marks[0]);
-        }
+        let started = Instant::now();
         let kill = KillRequest { container_id: id.clone(), signal: 9, all: true, ..Default::default() };
         tasks.kill(request(self.bed, kill)?).await?;
         let wait = WaitRequest { container_id: id.clone(), ..Default::default() };
@@ -101,13 +111,16 @@ impl<'a> Floor<'a> {
         containers.delete(request(self.bed, DeleteContainerRequest { id: id.clone() })?).await?;
         let remove = RemoveSnapshotRequest { snapshotter: SNAPSHOTTER.into(), key: id };
         snapshots.remove(request(self.bed, remove)?).await?;
-        Ok(())
+        Ok([began, prepared, recorded, made, started])
     }
 
     /// The model's specification with its own control group.
-    fn spec_for(&self, id: &str) -> Result<Any, Failure> {
+    fn spec_for(&self, id: &str, seccomp: bool) -> Result<Any, Failure> {
         let mut spec = self.spec.clone();
         spec["linux"]["cgroupsPath"] = format!("/{}/{id}", self.bed.namespace).into();
+        if !seccomp && let Some(linux) = spec["linux"].as_object_mut() {
+            linux.remove("seccomp");
+        }
         let type_url = self.record.spec.as_ref().map(|any| any.type_url.clone()).unwrap_or_default();
         Ok(Any { type_url, value: serde_json::to_vec(&spec)? })
     }
@@ -118,6 +131,7 @@ impl<'a> Floor<'a> {
             .iter()
             .zip(self.steps)
             .map(|(name, series)| (format!("floor: {name}"), series))
+            .chain([("floor: task made without seccomp".to_owned(), self.without_seccomp)])
             .collect()
     }
 
