@@ -28,8 +28,6 @@ CREATE TABLE operations (
     id           TEXT PRIMARY KEY NOT NULL,
     kind         TEXT NOT NULL,
     workspace_id TEXT NOT NULL,
-    -- The last step that is done.
-    step         TEXT NOT NULL,
     -- The names it generated, as JSON.
     intent       TEXT NOT NULL,
     started_at   TEXT NOT NULL

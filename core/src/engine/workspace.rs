@@ -65,7 +65,8 @@ impl Workspace {
         })
     }
 
-    /// As [`Workspace::start`], but a missing container is made anew with the options it was last made with.
+    /// As [`Workspace::start`], but a missing container is made anew with the options it was last made with, and the
+    /// network of a running one is checked by its plugins and, if they find a fault, made anew.
     ///
     /// # Errors
     /// Those of [`Workspace::create`].

@@ -185,7 +185,7 @@ async fn make(
     labels.extend(intent.options.labels.clone());
     let new = NewContainer {
         id: intent.container_id.clone(),
-        image: intent.image.clone(),
+        image: image.name.clone(),
         snapshotter: intent.snapshotter.clone(),
         snapshot_key: intent.snapshot_key.clone(),
         labels,

@@ -93,7 +93,8 @@ async fn recover_create(inner: &EngineInner, id: &WorkspaceId, entry: &JournalEn
         None => {
             // The process is gone, but its last request may still be at work in the backend. A task has to be seen
             // before its container goes, since without the container nothing reaches it; all else is undone again.
-            let age = Duration::try_from(Timestamp::now().duration_since(entry.started_at)).unwrap_or_default();
+            let age =
+                Duration::try_from(Timestamp::now().duration_since(entry.started_at)).unwrap_or_default();
             let settled = age >= settle(inner);
             if !settled && there && intent.options.start {
                 await_task(inner, &intent.container_id).await?;

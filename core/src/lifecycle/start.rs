@@ -4,7 +4,7 @@ use super::info::{describe, missing};
 use super::recover::recover;
 use super::resolve::{Found, resolve};
 use super::{millis, options};
-use crate::backend::TaskStatus;
+use crate::backend::{NetworkNamespace, TaskStatus};
 use crate::engine::EngineInner;
 use crate::error::{Error, Result};
 use crate::names::WorkspaceId;
@@ -37,6 +37,7 @@ pub(crate) async fn ensure_running(
     let _guard = context.or_cancelled(inner.locks.acquire(id)).await?;
     recover(inner, id).await?;
     if let Some(found) = resolve(inner, id).await? {
+        repair_network(inner, &found).await?;
         return run(inner, id, found, context, began).await;
     }
     let mut create = inner.store.workspace(id).await?.map_or_else(CreateOptions::default, |record| {
@@ -52,6 +53,21 @@ pub(crate) async fn ensure_running(
     let mut phases = Phases::default();
     let (found, _) = build(inner, id, create, network, context, &mut phases).await?;
     complete(inner, id, &found, StartOutcome::Rebuilt, phases, began, context).await
+}
+
+/// Makes a running workspace's connection whole again, when the plugins find a fault in it.
+async fn repair_network(inner: &EngineInner, found: &Found) -> Result<()> {
+    let container = &found.container;
+    let running =
+        inner.backend.task(&container.id).await?.is_some_and(|task| task.status == TaskStatus::Running);
+    if let NetworkNamespace::Path(netns) = &container.network
+        && running
+        && netns.starts_with(&inner.config.data_root)
+    {
+        let ports = found.record.as_ref().map(|record| record.options.ports.clone()).unwrap_or_default();
+        inner.network.repair(&container.id, netns, &ports).await?;
+    }
+    Ok(())
 }
 
 async fn run(

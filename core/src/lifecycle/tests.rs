@@ -1,12 +1,14 @@
 //! The lifecycle on the backend in memory: every call fails once, every reply is lost once, and the backend dies at every point.
 
-use crate::backend::fake::FakeBackend;
+use crate::backend::fake::{FakeBackend, FakeImage};
+use crate::backend::{Container, NetworkNamespace};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind};
 use crate::operation::OperationStatus;
 use crate::types::{
-    CreateOptions, EventType, NetworkMode, StartOutcome, StopOptions, StopOutcome, WorkspaceStatus,
+    CreateOptions, EventType, NetworkMode, PullPolicy, StartOutcome, StopOptions, StopOutcome,
+    WorkspaceStatus,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -73,7 +75,7 @@ async fn answer_everywhere(run: std::path::PathBuf) {
                         tonic::Status::unimplemented("an old agent").into_http::<tonic::body::Body>();
                     Ok::<_, std::convert::Infallible>(answer)
                 });
-                let mut server = tonic::transport::Server::builder();
+                let server = tonic::transport::Server::builder();
                 tokio::spawn(async move {
                     server.serve_with_incoming(deaf, UnixListenerStream::new(listener)).await
                 });
@@ -193,7 +195,6 @@ async fn a_failed_call_anywhere_is_undone() {
 #[tokio::test]
 async fn a_backend_that_dies_anywhere_is_recovered_from() {
     for deleting in [false, true] {
-        let mut deaths = 0;
         for calls in 0.. {
             let bench = Bench::new();
             let engine = bench.engine().await;
@@ -210,10 +211,9 @@ async fn a_backend_that_dies_anywhere_is_recovered_from() {
             engine.close().await;
             bench.fake.revive();
             if result.is_ok() {
-                assert!(deaths >= 4, "only {deaths} deaths were seen");
+                assert!(calls >= 4, "only {calls} deaths were seen");
                 break;
             }
-            deaths += 1;
             // A new process: opening recovers.
             let engine = bench.engine().await;
             assert!(
@@ -323,6 +323,49 @@ async fn two_engines_on_one_data_root_make_one_container() {
     let created = results.iter().filter(|result| result.as_ref().unwrap().created).count();
     assert_eq!(created, 1);
     assert_eq!(bench.active_snapshots().len(), 1);
+}
+
+#[tokio::test]
+async fn a_container_of_an_older_implementation_is_adopted() {
+    let bench = Bench::new();
+    let engine = bench.engine().await;
+    let container = Container {
+        id: "mcp-old".to_owned(),
+        image: "docker.io/library/old:1".to_owned(),
+        snapshotter: SNAPSHOTTER.to_owned(),
+        snapshot_key: "mcp-old".to_owned(),
+        labels: Default::default(),
+        mounts: Vec::new(),
+        network: NetworkNamespace::Host,
+        created_at: jiff::Timestamp::now(),
+        updated_at: jiff::Timestamp::now(),
+    };
+    bench.fake.adopt(container);
+    let workspace = engine.workspace("old").unwrap();
+    let info = workspace.info().await.unwrap();
+    assert_eq!((info.container_id.as_str(), info.legacy), ("mcp-old", true));
+    let again = workspace.create(stopped()).await.unwrap();
+    assert_eq!((again.container_id.as_str(), again.created), ("mcp-old", false));
+    assert_eq!(engine.list(Default::default()).await.unwrap().workspaces.len(), 1);
+    assert!(workspace.delete(Default::default()).await.unwrap().deleted);
+}
+
+#[tokio::test]
+async fn the_images_user_owns_the_data_and_a_dead_workspace_starts_again() {
+    let bench = Bench::new();
+    let engine = bench.engine().await;
+    let mut image = FakeImage::new("docker.io/library/app:1", &[10]);
+    image.user = "1000:1000".to_owned();
+    bench.fake.install(image, SNAPSHOTTER);
+    let workspace = engine.workspace("a").unwrap();
+    let options = CreateOptions::default().image("app:1").pull_policy(PullPolicy::Never);
+    let created = workspace.create(options).await.unwrap();
+    let key = workspace.info().await.unwrap().snapshot_key;
+    assert_eq!(bench.fake.owner_of_data(SNAPSHOTTER, &key).map(|user| user.uid), Some(1000));
+    bench.fake.exit(&created.container_id, 3);
+    let info = workspace.info().await.unwrap();
+    assert_eq!((info.status, info.exit_code), (WorkspaceStatus::Stopped, Some(3)));
+    assert_eq!(workspace.ensure_running(Default::default()).await.unwrap().outcome, StartOutcome::Started);
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ const MAX_IDENTIFIER: usize = 76;
 ///
 /// # Errors
 /// INVALID_ARGUMENT that names `what` and the value.
-pub fn check_identifier(what: &'static str, value: &str) -> Result<()> {
+pub(crate) fn check_identifier(what: &'static str, value: &str) -> Result<()> {
     let ok = !value.is_empty()
         && value.len() <= MAX_IDENTIFIER
         && value.split(['.', '_', '-']).all(|part| !part.is_empty())

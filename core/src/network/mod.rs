@@ -21,5 +21,4 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use guest::GuestFiles;
 pub(crate) use manager::NetworkManager;

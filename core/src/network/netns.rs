@@ -137,23 +137,6 @@ pub(super) async fn stand_in(path: &Path, name: &str, addresses: Vec<(IpAddr, u8
     .await
 }
 
-/// The lock of a directory for a moment's work, given up when dropped.
-struct DirLock<'a>(&'a File);
-
-impl<'a> DirLock<'a> {
-    fn of(dir: &'a File) -> io::Result<Self> {
-        retry_on_intr(|| flock(dir, FlockOperation::LockExclusive))?;
-        Ok(Self(dir))
-    }
-}
-
-impl Drop for DirLock<'_> {
-    fn drop(&mut self) {
-        // Closing is not enough: a fork of the host's program may keep a copy.
-        let _ = flock(self.0, FlockOperation::Unlock);
-    }
-}
-
 /// Runs `work` inside the namespace at `path`.
 async fn inside<T: Send + 'static>(
     path: &Path,

@@ -37,8 +37,6 @@ pub(crate) struct JournalEntry {
     pub(crate) operation: String,
     pub(crate) kind: OperationKind,
     pub(crate) workspace: WorkspaceId,
-    /// The last step that is done; empty at the beginning.
-    pub(crate) step: String,
     /// The names it generated, as JSON.
     pub(crate) intent: String,
     pub(crate) started_at: Timestamp,
@@ -55,7 +53,6 @@ impl JournalEntry {
             operation: operation.to_owned(),
             kind,
             workspace: workspace.clone(),
-            step: String::new(),
             intent: serde_json::to_string(intent)
                 .map_err(|e| Error::unexpected("cannot write the journal entry").caused_by(e))?,
             started_at: Timestamp::now(),

@@ -41,9 +41,6 @@ pub(crate) trait Store: Debug + Send + Sync + 'static {
     /// Enters an operation into the journal.
     async fn begin(&self, entry: &JournalEntry) -> Result<()>;
 
-    /// Notes the last step that is done.
-    async fn step(&self, operation: &str, step: &str) -> Result<()>;
-
     /// Takes an operation out of the journal, done or undone, and writes, in the same transaction, the record it ends
     /// with. An image that the record's options name is remembered for the id.
     async fn finish(&self, operation: &str, record: Option<&WorkspaceRecord>) -> Result<()>;

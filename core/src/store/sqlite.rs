@@ -190,7 +190,6 @@ impl SqliteStore {
             operation: text("id")?,
             kind: OperationKind::parse(&text("kind")?)?,
             workspace: WorkspaceId::new(text("workspace_id")?)?,
-            step: text("step")?,
             intent: text("intent")?,
             started_at: time(&text("started_at")?)?,
         })
@@ -255,27 +254,15 @@ impl Store for SqliteStore {
 
     async fn begin(&self, entry: &JournalEntry) -> Result<()> {
         let insert = query(
-            "INSERT INTO operations (id, kind, workspace_id, step, intent, started_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO operations (id, kind, workspace_id, intent, started_at) VALUES (?1, ?2, ?3, ?4, ?5)",
         )
         .bind(&entry.operation)
         .bind(entry.kind.as_str())
         .bind(entry.workspace.as_str())
-        .bind(&entry.step)
         .bind(&entry.intent)
         .bind(entry.started_at.to_string())
         .execute(&self.pool);
         traced("journal: begin", insert).await.map(drop).map_err(|e| self.fail(e))
-    }
-
-    async fn step(&self, operation: &str, step: &str) -> Result<()> {
-        query("UPDATE operations SET step = ?2 WHERE id = ?1")
-            .bind(operation)
-            .bind(step)
-            .execute(&self.pool)
-            .await
-            .map(drop)
-            .map_err(|e| self.fail(e))
     }
 
     async fn finish(&self, operation: &str, record: Option<&WorkspaceRecord>) -> Result<()> {
@@ -382,11 +369,10 @@ mod tests {
         let id = WorkspaceId::new("a").unwrap();
         let entry = JournalEntry::new("op-1", OperationKind::Create, &id, &"names").unwrap();
         store.begin(&entry).await.unwrap();
-        store.step("op-1", "made").await.unwrap();
         let held = store.unfinished(&id).await.unwrap();
-        assert_eq!((held.len(), held[0].step.as_str()), (1, "made"));
+        assert_eq!((held.len(), held[0].kind), (1, OperationKind::Create));
         assert_eq!(held[0].intent::<String>().unwrap(), "names");
-        assert_eq!(store.unfinished_workspaces().await.unwrap(), [id.clone()]);
+        assert_eq!(store.unfinished_workspaces().await.unwrap(), std::slice::from_ref(&id));
         store.finish("op-1", Some(&record("a"))).await.unwrap();
         assert!(store.unfinished(&id).await.unwrap().is_empty());
         assert!(store.workspace(&id).await.unwrap().is_some());

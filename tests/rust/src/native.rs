@@ -5,7 +5,7 @@ use crate::vars::Vars;
 use dunnage::types::{
     CreateOptions, DeleteOptions, Event, ExecOptions, ReadOptions, RunOptions, StopOptions, WriteOptions,
 };
-use dunnage::{CallOptions, Config, Engine, Error, ErrorKind, StreamKind, Workspace};
+use dunnage::{CallOptions, Engine, Error, ErrorKind, StreamKind, Workspace};
 use futures::future::join_all;
 use std::fmt::Display;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -77,6 +77,7 @@ async fn bad_arguments(engine: &Engine) -> Result<(), Failure> {
     Ok(())
 }
 
+#[expect(clippy::panic, reason = "a callback that panics is what it is about")]
 async fn callback_fails(engine: &Engine, vars: &Vars) -> Result<(), Failure> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));

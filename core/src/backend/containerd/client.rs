@@ -6,8 +6,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::names::check_identifier;
 use containerd_client::services::v1::{
     containers_client::ContainersClient, content_client::ContentClient, diff_client::DiffClient,
-    images_client::ImagesClient, leases_client::LeasesClient, namespaces_client::NamespacesClient,
-    snapshots::snapshots_client::SnapshotsClient, tasks_client::TasksClient, version_client::VersionClient,
+    images_client::ImagesClient, leases_client::LeasesClient, snapshots::snapshots_client::SnapshotsClient,
+    tasks_client::TasksClient, version_client::VersionClient,
 };
 use hyper_util::rt::TokioIo;
 use std::future::Future;
@@ -88,8 +88,6 @@ services! {
     images => ImagesClient;
     /// The leases.
     leases => LeasesClient;
-    /// The namespaces.
-    namespaces => NamespacesClient;
     /// The snapshots.
     snapshots => SnapshotsClient;
     /// The tasks.
