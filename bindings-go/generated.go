@@ -847,6 +847,9 @@ type TimeLimits struct {
 	NetworkMs *uint64 `json:"network_ms,omitempty"`
 	// From the start of the first process until the agent answers. Default 30 000.
 	ReadyMs *uint64 `json:"ready_ms,omitempty"`
+	// How long after a host's process died its last request may still take effect in the backend: what it began
+	// is looked for and undone again until then. Default 15 000.
+	SettleMs *uint64 `json:"settle_ms,omitempty"`
 	// From SIGTERM until SIGKILL. Default 10 000.
 	StopMs *uint64 `json:"stop_ms,omitempty"`
 }

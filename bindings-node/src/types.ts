@@ -820,6 +820,11 @@ export interface TimeLimits {
   network_ms?: number | undefined;
   /** From the start of the first process until the agent answers. Default 30 000. */
   ready_ms?: number | undefined;
+  /**
+   * How long after a host's process died its last request may still take effect in the backend: what it began is looked
+   * for and undone again until then. Default 15 000.
+   */
+  settle_ms?: number | undefined;
   /** From SIGTERM until SIGKILL. Default 10 000. */
   stop_ms?: number | undefined;
 }

@@ -969,6 +969,10 @@ class TimeLimits(TypedDict, total=False):
     """One run of a CNI plugin chain. Default 30 000."""
     ready_ms: int
     """From the start of the first process until the agent answers. Default 30 000."""
+    settle_ms: int
+    """How long after a host's process died its last request may still take effect in the backend: what it began is
+    looked for and undone again until then. Default 15 000.
+    """
     stop_ms: int
     """From SIGTERM until SIGKILL. Default 10 000."""
 
