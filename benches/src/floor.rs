@@ -19,6 +19,7 @@ use containerd_client::tonic::transport::Channel;
 use dunnage::Workspace;
 use prost_types::Any;
 use serde_json::Value;
+use std::collections::HashMap;
 use std::time::Instant;
 
 const SNAPSHOTTER: &str = "overlayfs";
@@ -90,7 +91,8 @@ impl<'a> Floor<'a> {
             snapshotter: SNAPSHOTTER.into(),
             key: id.clone(),
             parent: self.parent.clone(),
-            ..Default::default()
+            // Otherwise a collection that comes before the container is recorded takes it.
+            labels: HashMap::from([("containerd.io/gc.root".to_owned(), "bench".to_owned())]),
         };
         let mounts = snapshots.prepare(request(self.bed, prepare)?).await?.into_inner().mounts;
         let prepared = Instant::now();
