@@ -4,7 +4,7 @@
 //! bytes as `bytes`, failures as the exceptions of the package. Its classes are private to the package; the Python
 //! face over them is what programs see.
 //!
-//! No thread of the runtime ever waits for the interpreter: results lie in a [`pending::Pending`] until Python takes
+//! No thread of the runtime ever waits for the interpreter: results lie in a `pending::Pending` until Python takes
 //! them, and one thread of its own wakes event loops.
 
 // What the module exports is reached from Python only.
