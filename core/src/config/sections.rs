@@ -70,6 +70,9 @@ pub struct GuestConfig {
     pub run_mount: PathBuf,
     /// The workspace's data directory, in the writable layer. Default `/data`.
     pub data_dir: PathBuf,
+    /// Whether programs of the processor's 32-bit mode may run inside. Default false: the system call filter then knows one
+    /// architecture, which is safer and starts faster; other programs' calls end them.
+    pub compat_32bit: bool,
     /// The TCP port of agents of older containers that have no socket. Default 9090.
     pub legacy_port: u16,
 }
@@ -80,6 +83,7 @@ impl Default for GuestConfig {
             runtime_mount: PathBuf::from("/opt/memoh"),
             run_mount: PathBuf::from("/run/memoh"),
             data_dir: PathBuf::from("/data"),
+            compat_32bit: false,
             legacy_port: 9090,
         }
     }

@@ -55,7 +55,7 @@ pub(super) fn linux(container: &NewContainer, namespace: &str, host: HostTraits)
         .resources(resources(&container.limits)?)
         .masked_paths(MASKED.map(str::to_owned).to_vec())
         .readonly_paths(READ_ONLY.map(str::to_owned).to_vec())
-        .seccomp(seccomp::profile()?)
+        .seccomp(seccomp::profile(host.compat_32bit)?)
         .build()
         .map_err(broken)
 }

@@ -27,17 +27,19 @@ const OCI_VERSION: &str = "1.0.2";
 pub(crate) struct HostTraits {
     /// Whether `/sys/fs/cgroup` is the unified hierarchy.
     pub(crate) cgroup_v2: bool,
+    /// Whether programs of the processor's 32-bit mode may run.
+    pub(crate) compat_32bit: bool,
     /// How many files a process here may open at most: not every host lets root raise that.
     pub(crate) open_files: u64,
 }
 
 impl HostTraits {
     /// The traits of this host.
-    pub(crate) fn detect() -> Self {
+    pub(crate) fn detect(compat_32bit: bool) -> Self {
         // CGROUP2_SUPER_MAGIC of linux/magic.h.
         let cgroup_v2 = rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|fs| fs.f_type == 0x6367_7270);
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-        Self { cgroup_v2, open_files: limit.maximum.unwrap_or(u64::MAX) }
+        Self { cgroup_v2, compat_32bit, open_files: limit.maximum.unwrap_or(u64::MAX) }
     }
 }
 

@@ -5,8 +5,8 @@ use crate::types::Limits;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-const V1: HostTraits = HostTraits { cgroup_v2: false, open_files: 1 << 20 };
-const V2: HostTraits = HostTraits { cgroup_v2: true, open_files: 1 << 20 };
+const V1: HostTraits = HostTraits { cgroup_v2: false, compat_32bit: false, open_files: 1 << 20 };
+const V2: HostTraits = HostTraits { cgroup_v2: true, compat_32bit: true, open_files: 1 << 20 };
 
 fn container() -> NewContainer {
     let mount = |source: &str, target: &str, read_only| GuestMount {

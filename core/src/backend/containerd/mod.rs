@@ -53,7 +53,7 @@ impl Containerd {
             client,
             config: config.containerd.clone(),
             registry: config.registry.clone(),
-            host: HostTraits::detect(),
+            host: HostTraits::detect(config.guest.compat_32bit),
         })
     }
 }
