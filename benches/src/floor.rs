@@ -52,7 +52,16 @@ impl<'a> Floor<'a> {
         let stat = StatSnapshotRequest { snapshotter: SNAPSHOTTER.into(), key: record.snapshot_key.clone() };
         let stat = SnapshotsClient::new(channel.clone()).stat(request(bed, stat)?).await?.into_inner();
         let parent = stat.info.ok_or("the model has no snapshot")?.parent;
-        Ok(Self { bed, channel, model, record, parent, spec, steps: Default::default(), without_seccomp: Series::default() })
+        Ok(Self {
+            bed,
+            channel,
+            model,
+            record,
+            parent,
+            spec,
+            steps: Default::default(),
+            without_seccomp: Series::default(),
+        })
     }
 
     /// Makes one container, and one without the seccomp profile, removes them, and notes the steps when they count.

@@ -181,7 +181,8 @@ impl Report {
 
     /// For docs/performance.md.
     pub(crate) fn markdown(&self) -> String {
-        let mut text = format!("{}\n\n| {} |\n|{}\n", self.machine, HEAD.join(" | "), "---|".repeat(HEAD.len()));
+        let mut text =
+            format!("{}\n\n| {} |\n|{}\n", self.machine, HEAD.join(" | "), "---|".repeat(HEAD.len()));
         for row in &self.rows {
             let _ = writeln!(text, "| {} |", row.cells().join(" | "));
         }
@@ -197,7 +198,8 @@ impl Report {
     /// # Errors
     /// When the file cannot be read or written, or lacks the marks.
     pub(crate) fn put_into(&self, path: &Path) -> Result<(), Failure> {
-        let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
         let text = between_marks(&text, &self.markdown())
             .ok_or_else(|| format!("{} needs the lines {BEGIN} and {END}", path.display()))?;
         std::fs::write(path, text).map_err(|e| format!("cannot write {}: {e}", path.display()).into())

@@ -49,9 +49,10 @@ pub(super) async fn cni(bed: &Bed) -> Result<Vec<Row>, Failure> {
     let chain = Chain::of(&bed.containerd)?;
     let mut row = Row {
         name: "create_cni".into(),
-        about: "create with CNI and one published port → agent answers; peer: ctr run -d, then the same plugins \
+        about:
+            "create with CNI and one published port → agent answers; peer: ctr run -d, then the same plugins \
                 run by hand"
-            .into(),
+                .into(),
         unit: "ms",
         bars: vec![Bar::TimesPeer(1.0)],
         ..Row::default()

@@ -5,7 +5,9 @@ use crate::bed::Bed;
 use crate::report::{Bar, Row};
 use crate::sample::Series;
 use dunnage::Workspace;
-use dunnage::types::{DownloadOptions, OpenReadOptions, RemoveOptions, RunOptions, UploadOptions, WriteOptions};
+use dunnage::types::{
+    DownloadOptions, OpenReadOptions, RemoveOptions, RunOptions, UploadOptions, WriteOptions,
+};
 use std::time::{Duration, Instant};
 
 /// Bytes of the file.
@@ -33,7 +35,11 @@ pub(super) async fn both_ways(bed: &Bed) -> Result<Vec<Row>, Failure> {
         ..Row::default()
     };
     let mut rows = [
-        row("read_256mb", "read piece by piece into the host's memory; peer: ctr task exec cat, dropped", bars()),
+        row(
+            "read_256mb",
+            "read piece by piece into the host's memory; peer: ctr task exec cat, dropped",
+            bars(),
+        ),
         row("write_256mb", "written in pieces of 1 MiB from the host's memory", bars()),
         row("download_256mb", "copied to a file of the host", Vec::new()),
         row("upload_256mb", "copied from a file of the host", Vec::new()),

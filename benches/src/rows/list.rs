@@ -53,7 +53,8 @@ async fn measure(bed: &Bed, engine: &Engine, namespace: &str) -> Result<Row, Fai
         if list.workspaces.len() != COUNT {
             return Err(format!("{} workspaces are listed", list.workspaces.len()).into());
         }
-        let theirs = bed.peer_in(namespace, &["containers", "ls"])? + bed.peer_in(namespace, &["tasks", "ls"])?;
+        let theirs =
+            bed.peer_in(namespace, &["containers", "ls"])? + bed.peer_in(namespace, &["tasks", "ls"])?;
         if turn > 0 {
             bed.calls.take_into(&mut calls);
             row.ours.push_time(took);

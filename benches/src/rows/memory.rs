@@ -31,7 +31,8 @@ pub(super) async fn resident(bed: &Bed) -> Result<Vec<Row>, Failure> {
     }
     let mut host = Row {
         name: "host_rss_c".into(),
-        about: "resident memory of a C program that has opened an engine, made a workspace and run a command".into(),
+        about: "resident memory of a C program that has opened an engine, made a workspace and run a command"
+            .into(),
         unit: "MB",
         bars: vec![Bar::AtMost(25.0)],
         ..Row::default()

@@ -72,5 +72,6 @@ fn clean(bed: &Bed, namespace: &str, image: &str) -> Result<(), Failure> {
     if content.trim().is_empty() && snapshots == 0 {
         return Ok(());
     }
-    Err(format!("{} blobs and {snapshots} snapshots are left of the last pull", content.lines().count()).into())
+    Err(format!("{} blobs and {snapshots} snapshots are left of the last pull", content.lines().count())
+        .into())
 }

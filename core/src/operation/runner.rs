@@ -35,7 +35,8 @@ impl Runner {
         let expired = Expired::default();
         let closed = self.tasks.is_closed();
         let task = self.tasks.spawn({
-            let (hub, cancel, status, expired) = (hub.clone(), cancel.clone(), status.clone(), expired.clone());
+            let (hub, cancel, status, expired) =
+                (hub.clone(), cancel.clone(), status.clone(), expired.clone());
             async move {
                 let context = OperationContext::new(hub.clone(), cancel.clone());
                 let result = if closed {
@@ -48,7 +49,9 @@ impl Runner {
                     })
                 };
                 let result = match (result, expired.get()) {
-                    (Err(error), Some(limit)) if error.kind() == ErrorKind::Cancelled => Err(timed_out(*limit)),
+                    (Err(error), Some(limit)) if error.kind() == ErrorKind::Cancelled => {
+                        Err(timed_out(*limit))
+                    }
                     (result, _) => result,
                 };
                 let result = result.map_err(|e| e.in_operation(name));
