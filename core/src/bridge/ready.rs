@@ -77,7 +77,11 @@ impl BridgeClient {
                     // A stale socket refuses as a new one does before it listens.
                     let most = if listens_not { pause } else { WATCHED_PAUSE };
                     tokio::select! {
-                        () = watch.changed() => eager_until = None,
+                        () = watch.changed() => {
+                            // Something new is there: pauses that grew while nothing was are not meant for it.
+                            (eager_until, pause) = (None, PAUSES.0);
+                            continue;
+                        }
                         () = sleep(most) => {}
                     }
                 }
