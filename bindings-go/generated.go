@@ -402,6 +402,9 @@ type ExitStatus struct {
 
 // GuestConfig: where things are inside the container.
 type GuestConfig struct {
+	// Whether programs of the processor's 32-bit mode may run inside. Default false: the system call filter then
+	// knows one architecture, which is safer and starts faster; other programs' calls end them.
+	Compat32bit bool `json:"compat_32bit,omitempty"`
 	// The workspace's data directory, in the writable layer. Default `/data`.
 	DataDir string `json:"data_dir,omitempty"`
 	// The TCP port of agents of older containers that have no socket. Default 9090.

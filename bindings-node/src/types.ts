@@ -376,6 +376,11 @@ export interface ExitStatus {
 
 /** Where things are inside the container. */
 export interface GuestConfig {
+  /**
+   * Whether programs of the processor's 32-bit mode may run inside. Default false: the system call filter then knows
+   * one architecture, which is safer and starts faster; other programs' calls end them.
+   */
+  compat_32bit?: boolean | undefined;
   /** The workspace's data directory, in the writable layer. Default `/data`. */
   data_dir?: string | undefined;
   /** The TCP port of agents of older containers that have no socket. Default 9090. */

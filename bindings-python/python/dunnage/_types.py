@@ -538,6 +538,10 @@ class ExitStatus:
 class GuestConfig(TypedDict, total=False):
     """Where things are inside the container."""
 
+    compat_32bit: bool
+    """Whether programs of the processor's 32-bit mode may run inside. Default false: the system call filter then knows
+    one architecture, which is safer and starts faster; other programs' calls end them.
+    """
     data_dir: str
     """The workspace's data directory, in the writable layer. Default `/data`."""
     legacy_port: int
