@@ -45,7 +45,7 @@ static int32_t on_event(const char *event, void *user_data) {
             layers++;
         }
         int filled = (int)(bytes * 30 / (total > 0 ? total : 1));
-        if (terminal || bytes == total) {
+        if (terminal || number(event, "unpacked_bytes") == total) {
             printf("%s  [%.*s%.*s] %d layers  %.1f/%.1f MB  %.0f MB/s%s", terminal ? "\r" : "", filled,
                    "##############################", 30 - filled, "..............................", layers,
                    (double)bytes / 1e6, (double)total / 1e6, (double)bytes / 1e3 / (double)(ms > 0 ? ms : 1),

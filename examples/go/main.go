@@ -54,7 +54,7 @@ func show(terminal bool) func(dunnage.Event) {
 			float64(bytes)/1e6, float64(total)/1e6, float64(bytes)/1e3/float64(max(event.ElapsedMs, 1)))
 		if terminal {
 			fmt.Printf("\r%s\x1b[K", line)
-		} else if bytes == total {
+		} else if event.UnpackedBytes != nil && *event.UnpackedBytes == total {
 			fmt.Println(line)
 		}
 	}

@@ -21,7 +21,7 @@ function show(event) {
       const line = `  [${bar}] ${finished}/${layers.length} layers  ${mb(bytes)}/${mb(total)} MB  ${rate} MB/s`;
       if (stdout.isTTY) {
         stdout.write(`\r${line}\x1b[K`);
-      } else if (bytes === total) {
+      } else if (event.unpacked_bytes === total) {
         console.log(line);
       }
       break;

@@ -33,7 +33,7 @@ class Bar:
             )
             if self.terminal:
                 print(f"\r{line}\x1b[K", end="", flush=True)
-            elif done == total:
+            elif event.unpacked_bytes == event.total_bytes:
                 print(line)
         elif event.type == "error":
             print(f"\n  {event.message}")

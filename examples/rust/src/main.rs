@@ -84,7 +84,7 @@ fn show(event: &Event) {
             if std::io::stdout().is_terminal() {
                 print!("\r{line}\x1b[K");
                 let _ = std::io::stdout().flush();
-            } else if bytes == total {
+            } else if event.unpacked_bytes == event.total_bytes {
                 println!("{line}");
             }
         }
