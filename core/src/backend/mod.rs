@@ -102,7 +102,7 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
     async fn delete_container(&self, id: &str) -> Result<bool>;
 
     /// Makes the container's task: namespaces, cgroup and first process, which waits for [`Backend::start_task`].
-    /// ALREADY_EXISTS when there is one.
+    /// ALREADY_EXISTS when one runs; one that never started, or has ended, may make room.
     async fn create_task(&self, container: &Container) -> Result<Task>;
 
     /// Lets the first process go.
