@@ -9,8 +9,7 @@ use oci_spec::runtime::{
 };
 
 /// The profile for this machine's architecture: everything that is not listed fails with EPERM, and a call by way of
-/// another architecture's table ends the process. `compat_32bit` adds the processor's 32-bit mode, as containerd's own profile does;
-/// compiling the filter for it takes runc a fifth of a container's start.
+/// another architecture's table ends the process. `compat_32bit` adds the processor's 32-bit mode, as containerd's own profile does.
 pub(super) fn profile(compat_32bit: bool) -> Result<LinuxSeccomp> {
     let (native, compat, own) = match std::env::consts::ARCH {
         "x86_64" => (Arch::ScmpArchX86_64, vec![Arch::ScmpArchX86, Arch::ScmpArchX32], ALLOWED_X86_64),
