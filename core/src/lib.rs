@@ -17,6 +17,7 @@ mod registry;
 mod spec;
 mod store;
 pub mod types;
+mod watch;
 
 pub use bridge::{FileReader, FileWriter, Output, Process, StreamKind};
 pub use config::Config;

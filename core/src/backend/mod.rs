@@ -13,12 +13,13 @@ mod types;
 pub(crate) use pull::{LayerCounter, PullTracker};
 pub(crate) use types::{
     Capabilities, Container, ContainerFilter, GuestMount, NetworkNamespace, NewContainer, NewSnapshot,
-    PullRequest, Pulled, ResolvedUser, Task, TaskExit, TaskStatus, UnpackedImage,
+    PullRequest, Pulled, ResolvedUser, Task, TaskChange, TaskEvent, TaskExit, TaskStatus, UnpackedImage,
 };
 
 use crate::error::Result;
 use crate::types::ImageInfo;
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use std::fmt::Debug;
 use std::path::Path;
 use tokio_util::sync::CancellationToken;
@@ -95,8 +96,8 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
     /// The container of this id, if it is there.
     async fn container(&self, id: &str) -> Result<Option<Container>>;
 
-    /// All containers that the filter lets through, in any order.
-    async fn containers(&self, filter: &ContainerFilter) -> Result<Vec<Container>>;
+    /// All containers that any of the filters lets through, each once, in any order; without a filter, all.
+    async fn containers(&self, filters: &[ContainerFilter]) -> Result<Vec<Container>>;
 
     /// Removes a container's record, never its snapshot. Returns whether there was one. FAILED_PRECONDITION while it has a task.
     async fn delete_container(&self, id: &str) -> Result<bool>;
@@ -113,6 +114,10 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
 
     /// All tasks, in any order.
     async fn tasks(&self) -> Result<Vec<Task>>;
+
+    /// What becomes of tasks from now on: returns when nothing after it is missed. The events of one container come in
+    /// the order in which they happened, but may come late. The stream ends when the connection breaks.
+    async fn watch(&self) -> Result<BoxStream<'static, TaskEvent>>;
 
     /// Sends a signal to the first process, or to every process. Returns false when none is there to take it.
     async fn kill_task(&self, container: &str, signal: i32, all: bool) -> Result<bool>;

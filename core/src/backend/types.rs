@@ -196,3 +196,25 @@ pub(crate) struct TaskExit {
     pub(crate) code: u32,
     pub(crate) at: Timestamp,
 }
+
+/// A change of a container's first process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TaskEvent {
+    pub(crate) container: String,
+    /// The process; 0 where the backend does not tell.
+    pub(crate) pid: u32,
+    pub(crate) change: TaskChange,
+}
+
+/// What became of a first process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TaskChange {
+    Created,
+    Started,
+    Paused,
+    Resumed,
+    Exited(TaskExit),
+    Deleted,
+    /// Some process of the container met its memory limit.
+    OutOfMemory,
+}

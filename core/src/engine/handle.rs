@@ -10,6 +10,7 @@ use crate::operation::{Runner, WorkspaceLocks};
 use crate::registry::Registry;
 use crate::store::Store;
 use crate::types::{BackendHealth, Health, ListOptions, WorkspaceList};
+use crate::watch::TaskWatch;
 use std::sync::Arc;
 
 /// Keeps workspaces: the library's entry point.
@@ -31,6 +32,7 @@ pub(crate) struct EngineInner {
     pub(crate) network: NetworkManager,
     pub(crate) bridges: BridgePool,
     pub(crate) registry: Registry,
+    pub(crate) watch: TaskWatch,
 }
 
 impl Engine {
@@ -109,6 +111,7 @@ impl Engine {
     /// When dropped, the operations still end; call it again to wait for them.
     pub async fn close(&self) {
         self.inner.runner.close().await;
+        self.inner.watch.stop().await;
         self.inner.bridges.close();
         self.inner.store.close().await;
     }

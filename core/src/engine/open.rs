@@ -8,6 +8,7 @@ use crate::network::NetworkManager;
 use crate::operation::{Runner, WorkspaceLocks};
 use crate::registry::Registry;
 use crate::store::SqliteStore;
+use crate::watch::TaskWatch;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -49,6 +50,7 @@ impl Engine {
             registry: Registry::new(&config.registry)?,
             runner: Runner::default(),
             store: Arc::new(store),
+            watch: TaskWatch::start(backend.clone()),
             backend,
             config,
         };

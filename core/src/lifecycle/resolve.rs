@@ -42,7 +42,7 @@ pub(super) async fn resolve(inner: &EngineInner, id: &WorkspaceId) -> Result<Opt
 async fn by_label(inner: &EngineInner, id: &WorkspaceId) -> Result<Option<Container>> {
     let labels = BTreeMap::from([(inner.config.names.id_label.clone(), id.to_string())]);
     let filter = ContainerFilter { labels, ..ContainerFilter::default() };
-    let found = inner.backend.containers(&filter).await?;
+    let found = inner.backend.containers(&[filter]).await?;
     Ok(found.into_iter().max_by(|a, b| (a.updated_at, &a.id).cmp(&(b.updated_at, &b.id))))
 }
 

@@ -381,3 +381,55 @@ async fn a_fault_of_the_backend_is_never_not_found() {
         assert!(!Path::new(&engine.config().run_dir(&workspace.id)).exists());
     }
 }
+
+/// Waits until the engine follows the tasks.
+async fn followed(engine: &Engine) {
+    while engine.inner.watch.tasks().is_none() {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn listed(engine: &Engine) -> Vec<(String, WorkspaceStatus)> {
+    let list = engine.list(Default::default()).await.unwrap();
+    list.workspaces.into_iter().map(|w| (w.workspace_id, w.status)).collect()
+}
+
+#[tokio::test]
+async fn lists_are_right_whether_the_tasks_are_followed_or_not() {
+    use WorkspaceStatus::{Created, Running, Stopped};
+    let bench = Bench::new();
+    let (engine, other) = (bench.engine().await, bench.engine().await);
+    for (id, started) in [("a", false), ("b", true), ("c", true)] {
+        engine.workspace(id).unwrap().create(CreateOptions::default().start(started)).await.unwrap();
+    }
+    let stopped = |id: &str| other.workspace(id).unwrap().stop(Default::default());
+    stopped("c").await.unwrap();
+    let state = |b, c| vec![("a".to_owned(), Created), ("b".to_owned(), b), ("c".to_owned(), c)];
+    for engine in [&engine, &other] {
+        followed(engine).await;
+        bench.fake.clear_calls();
+        assert_eq!(listed(engine).await, state(Running, Stopped));
+        // The tasks of the others are known; this one's process is not to be seen from here.
+        let asked: Vec<_> = bench.fake.calls().into_iter().filter(|call| call.starts_with("task")).collect();
+        assert_eq!(asked, ["task workspace-b"]);
+    }
+    // What another engine has just done shows at once.
+    for _ in 0..50 {
+        other.workspace("c").unwrap().start(Default::default()).await.unwrap();
+        stopped("b").await.unwrap();
+        assert_eq!(listed(&engine).await, state(Stopped, Running));
+        other.workspace("b").unwrap().start(Default::default()).await.unwrap();
+        stopped("c").await.unwrap();
+        assert_eq!(listed(&engine).await, state(Running, Stopped));
+    }
+    // Without a watch, and with a new one.
+    let held = bench.fake.hold("watch");
+    bench.fake.break_watches();
+    bench.fake.exit("workspace-b", 1);
+    assert_eq!(listed(&engine).await, state(Stopped, Stopped));
+    drop(held);
+    followed(&engine).await;
+    assert_eq!(listed(&engine).await, state(Stopped, Stopped));
+    engine.close().await;
+    assert!(engine.inner.watch.tasks().is_none());
+}

@@ -14,7 +14,7 @@ pub(crate) use sqlite::SqliteStore;
 use crate::error::Result;
 use crate::names::WorkspaceId;
 use async_trait::async_trait;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt::Debug;
 
 /// Where records are kept.
@@ -23,8 +23,8 @@ pub(crate) trait Store: Debug + Send + Sync + 'static {
     /// The record of a workspace, if there is one.
     async fn workspace(&self, id: &WorkspaceId) -> Result<Option<WorkspaceRecord>>;
 
-    /// The ids of the workspaces whose first process has ever run.
-    async fn started(&self) -> Result<HashSet<String>>;
+    /// Of every workspace whose first process has ever run, by id, whether it is to run now.
+    async fn started(&self) -> Result<HashMap<String, bool>>;
 
     /// Writes a workspace's record, whole, over the one before.
     async fn put_workspace(&self, record: &WorkspaceRecord) -> Result<()>;

@@ -8,7 +8,7 @@ use sqlx::sqlite::{
     SqliteSynchronous,
 };
 use sqlx::{Connection, Row, query};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -207,12 +207,13 @@ impl Store for SqliteStore {
         row.map(|row| self.record(&row)).transpose()
     }
 
-    async fn started(&self) -> Result<HashSet<String>> {
-        let rows = query("SELECT workspace_id FROM workspaces WHERE last_started_at IS NOT NULL")
+    async fn started(&self) -> Result<HashMap<String, bool>> {
+        let rows = query("SELECT workspace_id, auto_start FROM workspaces WHERE last_started_at IS NOT NULL")
             .fetch_all(&self.pool)
             .await
             .map_err(|e| self.fail(e))?;
-        rows.iter().map(|row| row.try_get("workspace_id").map_err(|e| self.fail(e))).collect()
+        let pair = |row: &SqliteRow| Ok((row.try_get("workspace_id")?, row.try_get("auto_start")?));
+        rows.iter().map(|row| pair(row).map_err(|e| self.fail(e))).collect()
     }
 
     async fn put_workspace(&self, record: &WorkspaceRecord) -> Result<()> {

@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::names::check_identifier;
 use containerd_client::services::v1::{
     containers_client::ContainersClient, content_client::ContentClient, diff_client::DiffClient,
-    images_client::ImagesClient, leases_client::LeasesClient, snapshots::snapshots_client::SnapshotsClient,
+    events_client::EventsClient, images_client::ImagesClient, leases_client::LeasesClient, snapshots::snapshots_client::SnapshotsClient,
     tasks_client::TasksClient, version_client::VersionClient,
 };
 use hyper_util::rt::TokioIo;
@@ -84,6 +84,8 @@ services! {
     content => ContentClient;
     /// Unpacking and packing of layers.
     diff => DiffClient;
+    /// What happens in the daemon.
+    events => EventsClient;
     /// The image records.
     images => ImagesClient;
     /// The leases.

@@ -61,19 +61,19 @@ pub(super) async fn get(client: &Client, id: &str) -> Result<Option<Container>> 
 }
 
 /// Listed as a stream: all records in one message may be more than a message may hold.
-pub(super) async fn list(client: &Client, filter: &ContainerFilter) -> Result<Vec<Container>> {
+pub(super) async fn list(client: &Client, filters: &[ContainerFilter]) -> Result<Vec<Container>> {
     let mut patience = client.patience();
     loop {
-        match list_once(client, filter).await {
+        match list_once(client, filters).await {
             Err(error) if patience.allows(&error).await => {}
             done => return done,
         }
     }
 }
 
-async fn list_once(client: &Client, filter: &ContainerFilter) -> Result<Vec<Container>> {
+async fn list_once(client: &Client, filters: &[ContainerFilter]) -> Result<Vec<Container>> {
     const DOING: &str = "list containers";
-    let request = client.request(ListContainersRequest { filters: filters(filter) });
+    let request = client.request(ListContainersRequest { filters: filters.iter().map(selector).collect() });
     let mut service = client.containers();
     client
         .bounded(DOING, async {
@@ -87,7 +87,7 @@ async fn list_once(client: &Client, filter: &ContainerFilter) -> Result<Vec<Cont
                 }
             }
             // What the daemon let through is checked again: a filter that it does not understand lets all through.
-            found.retain(|container| filter.passes(container));
+            found.retain(|c| filters.is_empty() || filters.iter().any(|filter| filter.passes(c)));
             Ok(found)
         })
         .await
@@ -114,8 +114,9 @@ fn empty_reply(doing: &str, id: &str) -> Error {
 }
 
 /// The filter in containerd's language
-/// (<https://github.com/containerd/containerd/blob/main/pkg/filters/filter.go>): selectors in one string must all hold.
-fn filters(filter: &ContainerFilter) -> Vec<String> {
+/// (<https://github.com/containerd/containerd/blob/main/pkg/filters/filter.go>): selectors in one string must all hold,
+/// of several strings one must; an empty one lets all through.
+fn selector(filter: &ContainerFilter) -> String {
     let mut selectors: Vec<String> = filter
         .labels
         .iter()
@@ -125,7 +126,7 @@ fn filters(filter: &ContainerFilter) -> Vec<String> {
     selectors.extend(
         filter.id_prefix.as_ref().map(|prefix| format!("id~={}", quoted(&format!("^{}", literal(prefix))))),
     );
-    if selectors.is_empty() { Vec::new() } else { vec![selectors.join(",")] }
+    selectors.join(",")
 }
 
 /// A string as Go's syntax quotes it.
@@ -162,15 +163,15 @@ mod tests {
 
     #[test]
     fn filters_are_quoted_and_joined() {
-        assert!(filters(&ContainerFilter::default()).is_empty());
+        assert_eq!(selector(&ContainerFilter::default()), "");
         let filter = ContainerFilter {
             labels: BTreeMap::from([("memoh.bot_id".to_owned(), "a\"b\\c,d\n".to_owned())]),
             has_label: Some("memoh.workspace".to_owned()),
             id_prefix: Some("mcp-x.y".to_owned()),
         };
         assert_eq!(
-            filters(&filter),
-            [r#"labels."memoh.bot_id"=="a\"b\\c,d\u000a",labels."memoh.workspace",id~="^mcp\\-x\\.y""#]
+            selector(&filter),
+            r#"labels."memoh.bot_id"=="a\"b\\c,d\u000a",labels."memoh.workspace",id~="^mcp\\-x\\.y""#
         );
     }
 }

@@ -4,6 +4,7 @@ mod client;
 mod containers;
 mod content;
 mod convert;
+mod events;
 mod images;
 mod lease;
 mod pull;
@@ -14,7 +15,7 @@ mod users;
 
 use super::{
     Backend, Capabilities, Container, ContainerFilter, NewContainer, NewSnapshot, PullRequest, PullTracker,
-    Pulled, ResolvedUser, Task, TaskExit, UnpackedImage,
+    Pulled, ResolvedUser, Task, TaskEvent, TaskExit, UnpackedImage,
 };
 use crate::config::{BackendKind, Config, ContainerdConfig, RegistryConfig};
 use crate::error::Result;
@@ -22,6 +23,7 @@ use crate::spec::HostTraits;
 use crate::types::ImageInfo;
 use async_trait::async_trait;
 use client::Client;
+use futures::stream::BoxStream;
 use std::path::Path;
 use tokio_util::sync::CancellationToken;
 
@@ -140,8 +142,8 @@ impl Backend for Containerd {
         containers::get(&self.client, id).await
     }
 
-    async fn containers(&self, filter: &ContainerFilter) -> Result<Vec<Container>> {
-        containers::list(&self.client, filter).await
+    async fn containers(&self, filters: &[ContainerFilter]) -> Result<Vec<Container>> {
+        containers::list(&self.client, filters).await
     }
 
     async fn delete_container(&self, id: &str) -> Result<bool> {
@@ -162,6 +164,10 @@ impl Backend for Containerd {
 
     async fn tasks(&self) -> Result<Vec<Task>> {
         tasks::list(&self.client).await
+    }
+
+    async fn watch(&self) -> Result<BoxStream<'static, TaskEvent>> {
+        events::watch(&self.client).await
     }
 
     async fn kill_task(&self, container: &str, signal: i32, all: bool) -> Result<bool> {

@@ -123,6 +123,10 @@ impl Faults {
 
 impl Plan {
     fn strike(&mut self, method: &'static str) -> Option<ErrorKind> {
+        // Who follows the tasks calls these when it likes: they are not counted.
+        if matches!(method, "watch" | "tasks") && self.die_in != Some(0) {
+            return self.before.get_mut(method).and_then(VecDeque::pop_front);
+        }
         match &mut self.die_in {
             Some(0) => return Some(ErrorKind::Unavailable),
             Some(left) => *left -= 1,

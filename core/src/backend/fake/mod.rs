@@ -9,17 +9,19 @@ pub(crate) use state::FakeImage;
 
 use super::{
     Backend, Capabilities, Container, ContainerFilter, NewContainer, NewSnapshot, PullRequest, PullTracker,
-    Pulled, ResolvedUser, Task, TaskExit, TaskStatus, UnpackedImage,
+    Pulled, ResolvedUser, Task, TaskEvent, TaskExit, TaskStatus, UnpackedImage,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{ImageInfo, PullPolicy};
 use async_trait::async_trait;
 use faults::Faults;
+use futures::stream::{BoxStream, StreamExt};
 use jiff::Timestamp;
 use state::State;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use tokio::sync::watch;
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 /// The backend in memory. Share it as `Arc<FakeBackend>`: its state can be looked at and changed while it is used.
@@ -111,10 +113,16 @@ impl FakeBackend {
         self.wake();
     }
 
-    /// Drops every task, as a restart of the host does.
+    /// Drops every task, as a restart of the host does, and every watch with them.
     pub(crate) fn reboot(&self) {
+        self.break_watches();
         self.state().tasks.clear();
         self.wake();
+    }
+
+    /// Ends every watch, as a broken connection does.
+    pub(crate) fn break_watches(&self) {
+        self.state().watchers.clear();
     }
 
     /// What the container was made of.
@@ -138,6 +146,7 @@ impl FakeBackend {
     }
 
     fn wake(&self) {
+        self.state().tell();
         self.changed.send_modify(|n| *n += 1);
     }
 
@@ -292,9 +301,10 @@ impl Backend for FakeBackend {
         self.call("container", id, |state| Ok(state.containers.get(id).cloned())).await
     }
 
-    async fn containers(&self, filter: &ContainerFilter) -> Result<Vec<Container>> {
+    async fn containers(&self, filters: &[ContainerFilter]) -> Result<Vec<Container>> {
         self.call("containers", "", |state| {
-            Ok(state.containers.values().filter(|c| filter.passes(c)).cloned().collect())
+            let passes = |c: &&Container| filters.is_empty() || filters.iter().any(|filter| filter.passes(c));
+            Ok(state.containers.values().filter(passes).cloned().collect())
         })
         .await
     }
@@ -339,6 +349,10 @@ impl Backend for FakeBackend {
 
     async fn tasks(&self) -> Result<Vec<Task>> {
         self.call("tasks", "", |state| Ok(state.tasks.values().cloned().collect())).await
+    }
+
+    async fn watch(&self) -> Result<BoxStream<'static, TaskEvent>> {
+        self.call("watch", "", |state| Ok(UnboundedReceiverStream::new(state.watch()).boxed())).await
     }
 
     async fn kill_task(&self, container: &str, signal: i32, all: bool) -> Result<bool> {

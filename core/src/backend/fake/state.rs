@@ -1,12 +1,14 @@
 //! What the fake backend holds, and the rules of a real one.
 
 use crate::backend::{
-    Container, NewContainer, NewSnapshot, ResolvedUser, Task, TaskExit, TaskStatus, UnpackedImage,
+    Container, NewContainer, NewSnapshot, ResolvedUser, Task, TaskChange, TaskEvent, TaskExit, TaskStatus,
+    UnpackedImage,
 };
 use crate::error::{Error, Result};
 use crate::types::ImageInfo;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use tokio::sync::mpsc;
 
 const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
@@ -20,6 +22,9 @@ pub(super) struct State {
     pub(super) made: BTreeMap<String, NewContainer>,
     pub(super) tasks: BTreeMap<String, Task>,
     pub(super) ignore_sigterm: bool,
+    pub(super) watchers: Vec<mpsc::UnboundedSender<TaskEvent>>,
+    /// The tasks as the watchers know them.
+    told: BTreeMap<String, Task>,
     last_pid: u32,
 }
 
@@ -190,6 +195,46 @@ impl State {
         self.tasks
             .get_mut(container)
             .ok_or_else(|| Error::not_found("the container has no task").with("container", container))
+    }
+
+    pub(super) fn watch(&mut self) -> mpsc::UnboundedReceiver<TaskEvent> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.watchers.push(sender);
+        receiver
+    }
+
+    /// Tells the watchers what has changed since they were told last.
+    pub(super) fn tell(&mut self) {
+        let ids: BTreeSet<String> = self.told.keys().chain(self.tasks.keys()).cloned().collect();
+        for container in ids {
+            let (old, new) = (self.told.get(&container), self.tasks.get(&container));
+            let mut changes = Vec::new();
+            let known = old.filter(|old| new.is_some_and(|new| new.pid == old.pid));
+            if let (Some(old), None) = (old, known) {
+                changes.push((old.pid, TaskChange::Deleted));
+            }
+            if let Some(new) = new {
+                if known.is_none() {
+                    changes.push((new.pid, TaskChange::Created));
+                }
+                match new.exit {
+                    Some(exit) if known.is_none_or(|old| old.exit.is_none()) => {
+                        changes.push((new.pid, TaskChange::Exited(exit)));
+                    }
+                    None if new.status == TaskStatus::Running
+                        && known.is_none_or(|old| old.status == TaskStatus::Created) =>
+                    {
+                        changes.push((new.pid, TaskChange::Started));
+                    }
+                    _ => {}
+                }
+            }
+            for (pid, change) in changes {
+                let event = TaskEvent { container: container.clone(), pid, change };
+                self.watchers.retain(|watcher| watcher.send(event.clone()).is_ok());
+            }
+        }
+        self.told = self.tasks.clone();
     }
 
     /// Delivers a signal. Returns whether a process was there to take it.

@@ -11,6 +11,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is its result")]
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use dunnage::types::{CreateOptions, DeleteOptions, RunOptions, StartOptions, StopOptions, WriteOptions};
 use dunnage::{Config, Engine, Error};
@@ -156,6 +157,11 @@ fn census(config: &Config, image: &str, rounds: u32) -> Result<(), Failure> {
             Ok::<(), Failure>(())
         })?;
         drop(runtime);
+        // The kernel lists a thread for a moment after it has been joined.
+        let patience = Instant::now();
+        while count("/proc/self/task")? > before.1 && patience.elapsed() < Duration::from_secs(5) {
+            std::thread::yield_now();
+        }
         after_each.push(json!({ "fds": count("/proc/self/fd")?, "threads": count("/proc/self/task")? }));
     }
     println!("{}", json!({ "before": { "fds": before.0, "threads": before.1 }, "after": after_each }));

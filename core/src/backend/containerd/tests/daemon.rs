@@ -37,7 +37,7 @@ async fn a_daemon_that_is_gone_is_unavailable_within_the_limit() {
     let mut bench = Bench::with(&[], |config| config.time_limits.connect_ms = 400).await;
     bench.daemon.kill9().unwrap();
     let begun = Instant::now();
-    let error = bench.backend.containers(&ContainerFilter::default()).await.unwrap_err();
+    let error = bench.backend.containers(&[]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(error.to_string().contains(&bench.daemon.socket().display().to_string()), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
@@ -58,7 +58,7 @@ async fn a_frozen_daemon_times_out_and_thaws() {
     })
     .await;
     bench.daemon.freeze().unwrap();
-    let calls = (bench.backend.tasks().await, bench.backend.containers(&ContainerFilter::default()).await);
+    let calls = (bench.backend.tasks().await, bench.backend.containers(&[]).await);
     let version = bench.backend.version().await;
     bench.daemon.thaw().unwrap();
     for error in [calls.0.unwrap_err(), calls.1.unwrap_err(), version.unwrap_err()] {

@@ -5,9 +5,10 @@ mod round;
 mod speed;
 
 use super::*;
-use crate::backend::{GuestMount, NetworkNamespace, TaskStatus};
+use crate::backend::{GuestMount, NetworkNamespace, TaskChange, TaskStatus};
 use crate::error::ErrorKind;
 use crate::types::Limits;
+use futures::StreamExt;
 use dunnage_harness::{Containerd as Daemon, ContainerdOptions, Version, fixtures};
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};

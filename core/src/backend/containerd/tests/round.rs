@@ -198,12 +198,13 @@ async fn containers_are_found_by_label_and_prefix() {
         new.labels = BTreeMap::from([(key.to_owned(), value.to_owned())]);
         bench.backend.create_container(&new).await.unwrap();
     }
-    let found = async |filter: ContainerFilter| {
-        let mut ids: Vec<String> =
-            bench.backend.containers(&filter).await.unwrap().into_iter().map(|c| c.id).collect();
+    let found_by = async |filters: &[ContainerFilter]| {
+        let found = bench.backend.containers(filters).await.unwrap();
+        let mut ids: Vec<String> = found.into_iter().map(|c| c.id).collect();
         ids.sort();
         ids.join(" ")
     };
+    let found = async |filter: ContainerFilter| found_by(&[filter]).await;
     let all = ContainerFilter::default;
     assert_eq!(found(all()).await, "mcp-c workspace-a workspace-b");
     let label = |value: &str| BTreeMap::from([("memoh.bot_id".to_owned(), value.to_owned())]);
@@ -211,11 +212,62 @@ async fn containers_are_found_by_label_and_prefix() {
     assert_eq!(found(ContainerFilter { labels: label(odd), ..all() }).await, "workspace-b");
     assert_eq!(found(ContainerFilter { labels: label("none"), ..all() }).await, "");
     let has = ContainerFilter { has_label: Some("memoh.bot_id".to_owned()), ..all() };
-    assert_eq!(found(has).await, "workspace-a workspace-b");
+    assert_eq!(found(has.clone()).await, "workspace-a workspace-b");
+    assert_eq!(found_by(&[]).await, "mcp-c workspace-a workspace-b");
     let prefix = |prefix: &str| ContainerFilter { id_prefix: Some(prefix.to_owned()), ..all() };
     assert_eq!(found(prefix("mcp-")).await, "mcp-c");
     assert_eq!(found(prefix(".*")).await, "");
+    // One that two filters let through is listed once.
+    let twice = [has, prefix("mcp-"), prefix("workspace-a")];
+    assert_eq!(found_by(&twice).await, "mcp-c workspace-a workspace-b");
     // The daemon filters as well: our own check would hide a filter it takes for "all".
     let text = r#"labels."memoh.bot_id",id~="^workspace\\-""#;
     assert_eq!(bench.ctr(&["containers", "ls", "-q", text]).lines().count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_becomes_of_tasks_is_told_in_order() {
+    let bench = Bench::new(&["busybox"]).await;
+    let backend = &bench.backend;
+    let container = bench.create("busybox", new_container("a", HEEDS_TERM)).await;
+    let other = bench.create("busybox", new_container("b", HEEDS_TERM)).await;
+    let mut events = backend.watch().await.unwrap();
+    for container in [&container, &other] {
+        let made = backend.create_task(container).await.unwrap();
+        backend.start_task(&container.id).await.unwrap();
+        bench.ctr(&["tasks", "pause", &container.id]);
+        bench.ctr(&["tasks", "resume", &container.id]);
+        // What is executed beside the first process is no change of it.
+        bench.ctr(&["tasks", "exec", "--exec-id", "beside", &container.id, "/bin/true"]);
+        assert!(backend.kill_task(&container.id, 9, true).await.unwrap());
+        backend.wait_task(&container.id).await.unwrap();
+        let exit = backend.delete_task(&container.id).await.unwrap().unwrap();
+        let mut told = Vec::new();
+        while told.last() != Some(&TaskChange::Deleted) {
+            let event = tokio::time::timeout(Duration::from_secs(10), events.next()).await.unwrap().unwrap();
+            assert_eq!(event.container, container.id);
+            assert!(event.pid == made.pid || event.pid == 0, "{event:?}");
+            told.push(event.change);
+        }
+        let life = [
+            TaskChange::Created,
+            TaskChange::Started,
+            TaskChange::Paused,
+            TaskChange::Resumed,
+            TaskChange::Exited(exit),
+            TaskChange::Deleted,
+        ];
+        assert_eq!(told, life);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_ends_with_its_daemon() {
+    let mut bench = Bench::new(&[]).await;
+    let mut events = bench.backend.watch().await.unwrap();
+    bench.daemon.kill9().unwrap();
+    let end = tokio::time::timeout(Duration::from_secs(10), events.next()).await.unwrap();
+    assert_eq!(end, None);
+    bench.daemon.restart().unwrap();
+    assert!(bench.backend.watch().await.is_ok());
 }
