@@ -36,7 +36,12 @@ impl TaskWatch {
                 *lock(&table) = None;
             }
         });
-        Self { table, follower: Mutex::new(Some(follower)), _stopped_with_this: stop.clone().drop_guard(), stop }
+        Self {
+            table,
+            follower: Mutex::new(Some(follower)),
+            _stopped_with_this: stop.clone().drop_guard(),
+            stop,
+        }
     }
 
     /// The tasks by container, as far as they are known here; none while they are not followed.

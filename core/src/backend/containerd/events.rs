@@ -47,7 +47,9 @@ async fn subscribe(client: &Client) -> Result<Streaming<Envelope>> {
         format!("namespace=={namespace},topic==\"{MARK}\""),
     ];
     let mut service = client.events();
-    client.call_unbounded("watch the tasks", service.subscribe(client.request(SubscribeRequest { filters }))).await
+    client
+        .call_unbounded("watch the tasks", service.subscribe(client.request(SubscribeRequest { filters })))
+        .await
 }
 
 /// Publishes marks until it fails.
