@@ -45,7 +45,7 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
     /// Asks for its version: also the test whether it answers.
     async fn version(&self) -> Result<String>;
 
-    /// Fetches an image and unpacks it. Cancelling leaves no lease, no ingest and no half snapshot.
+    /// Fetches an image, as the policy says, and unpacks what of it is not unpacked yet. Cancelling leaves no lease, no ingest and no half snapshot.
     async fn pull(
         &self,
         request: &PullRequest,
@@ -61,14 +61,6 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
 
     /// Removes the record of an image. Returns whether there was one.
     async fn delete_image(&self, name: &str) -> Result<bool>;
-
-    /// What a container of this image starts from. Unpacks layers that are here but not unpacked.
-    async fn unpacked_image(
-        &self,
-        name: &str,
-        platform: Option<&str>,
-        snapshotter: &str,
-    ) -> Result<UnpackedImage>;
 
     /// Makes a writable snapshot, protected from garbage collection. ALREADY_EXISTS when the key is taken.
     async fn prepare_snapshot(&self, snapshot: &NewSnapshot) -> Result<()>;

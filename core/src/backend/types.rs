@@ -53,6 +53,7 @@ pub(crate) struct PullRequest {
 #[derive(Debug, Clone)]
 pub(crate) struct Pulled {
     pub(crate) image: ImageInfo,
+    pub(crate) unpacked: UnpackedImage,
     /// Whether the registry was not asked.
     pub(crate) skipped: bool,
     pub(crate) downloaded_bytes: u64,

@@ -111,7 +111,6 @@ pub(super) async fn build(
     let pull = inner.backend.pull(&request, &tracker, context.cancel_token());
     let pulled = context.with_pull_progress(&name, &tracker, pull).await?;
     (phases.pull, phases.unpack) = (pulled.pull_ms, pulled.unpack_ms);
-    let unpacked = inner.backend.unpacked_image(&name, None, &snapshotter).await?;
     context.check_cancelled()?;
 
     context.emit_kind(EventType::Creating);
@@ -125,7 +124,7 @@ pub(super) async fn build(
         options: options.clone(),
     };
     inner.store.begin(&JournalEntry::new(context.id(), OperationKind::Create, id, &intent)?).await?;
-    match make(inner, id, &intent, &unpacked, network, context, phases).await {
+    match make(inner, id, &intent, &pulled.unpacked, network, context, phases).await {
         Ok((container, task)) => {
             let record = record(inner, id, &container, &options, options.start);
             inner.store.finish(context.id(), Some(&record)).await?;

@@ -2,8 +2,9 @@ use crate::backend::{Container, ContainerFilter};
 use crate::config::Config;
 use crate::engine::EngineInner;
 use crate::error::Result;
-use crate::names::WorkspaceId;
+use crate::names::{WorkspaceId, check_identifier};
 use crate::store::WorkspaceRecord;
+use futures::future::try_join_all;
 use std::collections::BTreeMap;
 
 /// A workspace's container, as it was found.
@@ -28,10 +29,10 @@ pub(super) async fn resolve(inner: &EngineInner, id: &WorkspaceId) -> Result<Opt
     let found = found.filter(|container| belongs_to(&inner.config, container, id));
     let found = match found {
         Some(container) => Some(container),
-        None => match by_label(inner, id).await? {
-            Some(container) => Some(container),
-            None => by_name(inner, id).await?,
-        },
+        None => {
+            let (labelled, named) = tokio::try_join!(by_label(inner, id), by_name(inner, id))?;
+            labelled.or(named)
+        }
     };
     Ok(found.map(|container| {
         let legacy = is_legacy(&inner.config, &container);
@@ -47,23 +48,13 @@ async fn by_label(inner: &EngineInner, id: &WorkspaceId) -> Result<Option<Contai
 }
 
 async fn by_name(inner: &EngineInner, id: &WorkspaceId) -> Result<Option<Container>> {
-    let names = &inner.config.names;
-    for prefix in std::iter::once(&names.container_prefix).chain(&names.legacy_prefixes) {
-        let name = if *prefix == names.container_prefix {
-            inner.config.container_id(id)?
-        } else {
-            format!("{prefix}{id}")
-        };
-        if crate::names::check_identifier("container", &name).is_err() {
-            continue;
-        }
-        if let Some(container) = inner.backend.container(&name).await?
-            && belongs_to(&inner.config, &container, id)
-        {
-            return Ok(Some(container));
-        }
-    }
-    Ok(None)
+    let prefixes = &inner.config.names.legacy_prefixes;
+    let names = std::iter::once(inner.config.container_id(id))
+        .chain(prefixes.iter().map(|prefix| Ok(format!("{prefix}{id}"))))
+        .filter(|name| !matches!(name, Ok(name) if check_identifier("container", name).is_err()))
+        .collect::<Result<Vec<_>>>()?;
+    let found = try_join_all(names.iter().map(|name| inner.backend.container(name))).await?;
+    Ok(found.into_iter().flatten().find(|container| belongs_to(&inner.config, container, id)))
 }
 
 /// Whether a container is this workspace's: its label says so, or, without the label, its name does.

@@ -248,7 +248,7 @@ async fn a_lost_reply_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn cancelling_undoes_and_tells() {
-    for method in ["pull", "unpacked_image", "prepare_snapshot", "create_container", "create_task"] {
+    for method in ["pull", "prepare_snapshot", "create_container", "create_task"] {
         let bench = Bench::new();
         let engine = bench.engine().await;
         let workspace = engine.workspace("a").unwrap();

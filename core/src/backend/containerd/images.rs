@@ -60,44 +60,17 @@ pub(crate) async fn delete(client: &Client, name: &str) -> Result<bool> {
     }
 }
 
-/// What a container of an image starts from. Layers that are here but not unpacked are unpacked.
-///
-/// # Errors
-/// NOT_FOUND when there is no such image; FAILED_PRECONDITION when parts of it are missing or it is not for this
-/// platform; else as a pull.
-pub(crate) async fn unpacked(
-    client: &Client,
-    name: &str,
-    platform: Option<&str>,
-    snapshotter: &str,
-) -> Result<UnpackedImage> {
-    let platform = Platform::parse(platform)?;
-    let image = match pull::local(client, name, &platform).await? {
-        Local::Absent => {
-            return Err(Error::not_found("the image is not here: pull it first").with("image", name));
-        }
-        Local::Incomplete => return Err(incomplete(name)),
-        Local::Described(image) => image,
-    };
-    let chain = image.config.chain_ids();
-    if let Some(top) = chain.last()
-        && !pull::snapshot_exists(client, snapshotter, top).await?
-    {
-        pull::unpack_local(client, &image, snapshotter).await.map_err(|e| e.with("image", name))?;
-    }
-    Ok(describe(*image, chain.last().cloned().unwrap_or_default()))
-}
-
 /// The error of an image whose record is here without all that it points at.
 pub(super) fn incomplete(name: &str) -> Error {
     Error::failed_precondition("parts of the image are missing: pull it again").with("image", name)
 }
 
-fn describe(image: LocalImage, top_snapshot: String) -> UnpackedImage {
-    let run = image.config.config.unwrap_or_default();
+/// What a container of an image starts from, once it is unpacked.
+pub(super) fn start_of(image: &LocalImage) -> UnpackedImage {
+    let run = image.config.config.clone().unwrap_or_default();
     UnpackedImage {
-        name: image.record.name,
-        top_snapshot,
+        name: image.record.name.clone(),
+        top_snapshot: image.config.chain_ids().last().cloned().unwrap_or_default(),
         env: run.env.unwrap_or_default(),
         user: run.user.unwrap_or_default(),
         working_dir: run.working_dir.unwrap_or_default(),

@@ -15,7 +15,7 @@ mod users;
 
 use super::{
     Backend, Capabilities, Container, ContainerFilter, NewContainer, NewSnapshot, PullRequest, PullTracker,
-    Pulled, ResolvedUser, Task, TaskEvent, TaskExit, UnpackedImage,
+    Pulled, ResolvedUser, Task, TaskEvent, TaskExit,
 };
 use crate::config::{BackendKind, Config, ContainerdConfig, RegistryConfig};
 use crate::error::Result;
@@ -101,15 +101,6 @@ impl Backend for Containerd {
 
     async fn delete_image(&self, name: &str) -> Result<bool> {
         images::delete(&self.client, name).await
-    }
-
-    async fn unpacked_image(
-        &self,
-        name: &str,
-        platform: Option<&str>,
-        snapshotter: &str,
-    ) -> Result<UnpackedImage> {
-        images::unpacked(&self.client, name, platform, snapshotter).await
     }
 
     async fn prepare_snapshot(&self, snapshot: &NewSnapshot) -> Result<()> {

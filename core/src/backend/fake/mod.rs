@@ -9,7 +9,7 @@ pub(crate) use state::FakeImage;
 
 use super::{
     Backend, Capabilities, Container, ContainerFilter, NewContainer, NewSnapshot, PullRequest, PullTracker,
-    Pulled, ResolvedUser, Task, TaskEvent, TaskExit, TaskStatus, UnpackedImage,
+    Pulled, ResolvedUser, Task, TaskEvent, TaskExit, TaskStatus,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{ImageInfo, PullPolicy};
@@ -197,6 +197,7 @@ impl Backend for FakeBackend {
         let here = self.state().images.get(&name).cloned();
         let pulled = |image: &FakeImage, skipped, downloaded_bytes| Pulled {
             image: image.info(),
+            unpacked: image.unpacked(),
             skipped,
             downloaded_bytes,
             pull_ms: 0,
@@ -252,22 +253,6 @@ impl Backend for FakeBackend {
 
     async fn delete_image(&self, name: &str) -> Result<bool> {
         self.call("delete_image", name, |state| Ok(state.images.remove(name).is_some())).await
-    }
-
-    async fn unpacked_image(
-        &self,
-        name: &str,
-        _platform: Option<&str>,
-        snapshotter: &str,
-    ) -> Result<UnpackedImage> {
-        self.call("unpacked_image", name, |state| {
-            let Some(image) = state.images.get(name).cloned() else {
-                return Err(Error::not_found("the image is not here").with("image", name));
-            };
-            state.unpack(&image, snapshotter);
-            Ok(image.unpacked())
-        })
-        .await
     }
 
     async fn prepare_snapshot(&self, snapshot: &NewSnapshot) -> Result<()> {

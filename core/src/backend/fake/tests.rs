@@ -35,13 +35,11 @@ fn container(id: &str) -> NewContainer {
 
 async fn running(fake: &FakeBackend, id: &str) -> Container {
     let token = CancellationToken::new();
-    fake.pull(&request(PullPolicy::IfNotPresent), &PullTracker::default(), &token).await.unwrap();
-    let image =
-        fake.unpacked_image("docker.io/library/debian:bookworm-slim", None, "overlayfs").await.unwrap();
+    let pulled = fake.pull(&request(PullPolicy::IfNotPresent), &PullTracker::default(), &token).await;
     let snapshot = NewSnapshot {
         snapshotter: "overlayfs".to_owned(),
         key: id.to_owned(),
-        parent: image.top_snapshot,
+        parent: pulled.unwrap().unpacked.top_snapshot,
         labels: BTreeMap::new(),
     };
     fake.prepare_snapshot(&snapshot).await.unwrap();

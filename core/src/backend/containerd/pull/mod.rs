@@ -91,6 +91,7 @@ async fn present(
         unpack_local(client, &image, &request.snapshotter).await?;
     }
     Ok(Some(Pulled {
+        unpacked: images::start_of(&image),
         image: images::shown(image.record.clone(), Some(&image)),
         skipped: true,
         downloaded_bytes: 0,

@@ -57,6 +57,7 @@ pub(super) async fn run(
     let (pull_ms, unpack_ms) = session.phases();
     let image = described(&plan, record);
     Ok(Pulled {
+        unpacked: images::start_of(&image),
         image: images::shown(image.record.clone(), Some(&image)),
         skipped: false,
         downloaded_bytes: session.downloaded.load(Ordering::Relaxed),

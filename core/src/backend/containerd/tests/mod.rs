@@ -5,9 +5,10 @@ mod round;
 mod speed;
 
 use super::*;
-use crate::backend::{GuestMount, NetworkNamespace, TaskChange, TaskStatus};
+use crate::backend::{GuestMount, NetworkNamespace, TaskChange, TaskStatus, UnpackedImage};
 use crate::error::ErrorKind;
-use crate::types::Limits;
+use crate::names::ImageRef;
+use crate::types::{Limits, PullPolicy};
 use dunnage_harness::{Containerd as Daemon, ContainerdOptions, Version, fixtures};
 use futures::StreamExt;
 use std::collections::BTreeMap;
@@ -47,9 +48,22 @@ impl Bench {
         run(self.daemon.ctr(&self.namespace).args(arguments))
     }
 
+    /// What a container of a fixture that is here starts from.
+    async fn unpacked(&self, image: &str) -> UnpackedImage {
+        let request = PullRequest {
+            image: ImageRef::parse(&name(image)).unwrap(),
+            policy: PullPolicy::Never,
+            platform: None,
+            snapshotter: "overlayfs".to_owned(),
+            credential: None,
+        };
+        let pulled = self.backend.pull(&request, &PullTracker::default(), &CancellationToken::new()).await;
+        pulled.unwrap().unpacked
+    }
+
     /// Makes snapshot and container, as the lifecycle does.
     async fn create(&self, image: &str, new: NewContainer) -> Container {
-        let unpacked = self.backend.unpacked_image(&name(image), None, "overlayfs").await.unwrap();
+        let unpacked = self.unpacked(image).await;
         let snapshot = NewSnapshot {
             snapshotter: "overlayfs".to_owned(),
             key: new.snapshot_key.clone(),

@@ -72,7 +72,7 @@ async fn a_full_round_leaves_nothing() {
     assert!(!backend.delete_container(id).await.unwrap());
     assert!(backend.remove_snapshot("overlayfs", "a-active-1").await.unwrap());
     assert!(!backend.remove_snapshot("overlayfs", "a-active-1").await.unwrap());
-    let top = backend.unpacked_image(&name("busybox"), None, "overlayfs").await.unwrap().top_snapshot;
+    let top = bench.unpacked("busybox").await.top_snapshot;
     assert_eq!(bench.daemon.leaks().unwrap(), before);
 
     let snapshot = |key: &str, parent: &str| NewSnapshot {

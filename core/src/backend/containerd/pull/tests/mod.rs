@@ -133,9 +133,8 @@ async fn an_image_is_pulled_told_listed_and_deleted() {
 
     assert_eq!(images::get(&client, &reference).await.unwrap().unwrap(), done.image);
     assert_eq!(images::list(&client).await.unwrap(), std::slice::from_ref(&done.image));
-    let unpacked = images::unpacked(&client, &reference, None, "overlayfs").await.unwrap();
-    assert_eq!(unpacked.user, "app");
-    assert!(unpacked.top_snapshot.starts_with("sha256:"));
+    assert_eq!(done.unpacked.user, "app");
+    assert!(done.unpacked.top_snapshot.starts_with("sha256:"));
 
     // `ctr` sees a complete, unpacked image and can run it.
     let check = world.containerd.ctr(&namespace).args(["images", "check"]).output().unwrap();
@@ -177,9 +176,16 @@ async fn content_without_snapshots_is_unpacked_where_it_is() {
     let fetched =
         world.containerd.ctr(&namespace).args(["content", "fetch", "--plain-http", &reference]).output();
     assert!(fetched.unwrap().status.success());
-    let unpacked = images::unpacked(&client, &reference, None, "overlayfs").await.unwrap();
-    assert!(super::snapshot_exists(&client, "overlayfs", &unpacked.top_snapshot).await.unwrap());
-    assert_eq!(left(&world.containerd, &namespace), Vec::<String>::new());
-    let native = images::unpacked(&client, &reference, None, "native").await.unwrap();
-    assert!(super::snapshot_exists(&client, "native", &native.top_snapshot).await.unwrap());
+    for snapshotter in ["overlayfs", "native"] {
+        let never = PullRequest {
+            policy: PullPolicy::Never,
+            snapshotter: snapshotter.to_owned(),
+            ..request(&reference)
+        };
+        let done = pulled(&client, &config(), &never).await.unwrap();
+        assert!(done.skipped);
+        let top = done.unpacked.top_snapshot;
+        assert!(super::snapshot_exists(&client, snapshotter, &top).await.unwrap());
+        assert_eq!(left(&world.containerd, &namespace), Vec::<String>::new());
+    }
 }

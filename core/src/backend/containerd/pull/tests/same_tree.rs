@@ -2,7 +2,6 @@
 
 use super::{client_in, config, pulled, request, world};
 use crate::backend::containerd::client::Client;
-use crate::backend::containerd::images;
 use containerd_client::services::v1::snapshots::{RemoveSnapshotRequest, ViewSnapshotRequest};
 use dunnage_harness::fixtures;
 use sha2::{Digest, Sha256};
@@ -87,12 +86,11 @@ async fn compare(fixture: &str) {
     let reference = world.registry.add(&fixtures::image(fixture).unwrap()).unwrap();
     let (own, theirs) = (world.containerd.namespace(), world.containerd.namespace());
     let client = client_in(&world.containerd, &own).await;
-    pulled(&client, &config(), &request(&reference)).await.unwrap();
+    let top = pulled(&client, &config(), &request(&reference)).await.unwrap().unpacked.top_snapshot;
     let output =
         world.containerd.ctr(&theirs).args(["images", "pull", "--plain-http", &reference]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let other = client_in(&world.containerd, &theirs).await;
-    let top = images::unpacked(&client, &reference, None, "overlayfs").await.unwrap().top_snapshot;
     let ours = directories(&client, &top).await;
     let theirs = directories(&other, &top).await;
     assert_eq!(ours.len(), theirs.len());
@@ -134,8 +132,7 @@ async fn long_runs_of_zeros_take_no_space() {
     let world = world();
     let reference = world.registry.add(&fixtures::image("sparse").unwrap()).unwrap();
     let client = client_in(&world.containerd, &world.containerd.namespace()).await;
-    pulled(&client, &config(), &request(&reference)).await.unwrap();
-    let top = images::unpacked(&client, &reference, None, "overlayfs").await.unwrap().top_snapshot;
+    let top = pulled(&client, &config(), &request(&reference)).await.unwrap().unpacked.top_snapshot;
     let (mut size, mut blocks) = (0, 0);
     for root in directories(&client, &top).await {
         let mut waiting = vec![root];
