@@ -282,7 +282,7 @@ async fn everything_that_layers_can_do_comes_out_right() {
 async fn passwords_come_from_configuration_and_from_docker() {
     let rig = Rig::start();
     let auth = Auth::Htpasswd { user: "porter".into(), password: "stow:4 keeps".into() };
-    let registry = Registry::start(RegistryOptions { auth }).unwrap();
+    let registry = Registry::start(RegistryOptions { auth, ..Default::default() }).unwrap();
     let image = registry.add(&fixtures::image("busybox").unwrap()).unwrap();
     let host = registry.host();
 
