@@ -51,27 +51,30 @@ impl Secured {
         config
     }
 
-    /// A new engine each time: one keeps the connections that it has.
+    /// Resolves and pulls, and removes the image again. A new engine each time: one keeps its connections.
     async fn ask(&self, image: &str) -> Result<(), Error> {
         let engine = Engine::open(self.config()).await.unwrap();
         let digest = engine.image().resolve_digest(ImageName::default().image(image)).await;
         let pulled = pull(&engine, image).await.0;
         let here = engine.image().get(ImageName::default().image(image)).await;
-        engine.close().await;
         // Both ways of asking come to the same.
         let resolved = digest.map(|resolved| resolved.digest).map_err(|error| error.kind());
-        match pulled {
+        let asked = match pulled {
             Ok(result) => {
                 assert_eq!(resolved.as_ref(), Ok(&result.image.digest));
                 assert_eq!(here.unwrap(), result.image);
+                self.rig.forget(&engine, image).await;
                 Ok(())
             }
             Err(error) => {
                 assert_eq!(resolved, Err(error.kind()), "{error}");
                 assert_eq!(here.unwrap_err().kind(), ErrorKind::NotFound, "{error}");
+                self.rig.nothing_kept();
                 Err(error)
             }
-        }
+        };
+        engine.close().await;
+        asked
     }
 
     /// The error of a pull that must fail this way, and that names image, registry and host.
@@ -127,7 +130,6 @@ async fn a_registry_of_an_unknown_authority_is_trusted_only_when_told() {
     for settings in ["ca = \"own.pem\"", &absolute, "ca = [\"other.pem\", \"own.pem\"]", "ca = \"all.pem\""] {
         world.hosts(&host, settings);
         world.ask(&image).await.unwrap_or_else(|error| panic!("{settings}: {error}"));
-        forget(&world, &image).await;
     }
     world.hosts(&host, "skip_verify = true");
     world.ask(&image).await.unwrap();
@@ -183,7 +185,6 @@ async fn a_registry_may_want_to_see_a_certificate_too() {
     ] {
         with(client);
         world.ask(&image).await.unwrap_or_else(|error| panic!("{client}: {error}"));
-        forget(&world, &image).await;
     }
     // What the registry is shown does not say whether it is to be trusted.
     world.hosts(&host, "client = \"own-both.pem\"");
@@ -260,15 +261,4 @@ async fn a_file_that_was_mended_works_without_a_new_engine() {
     std::fs::write(&file, world.authority.certificate()).unwrap();
     pull(&engine, &image).await.0.unwrap();
     engine.close().await;
-}
-
-/// Removes an image, and with it the reason why it would not be fetched again.
-async fn forget(world: &Secured, image: &str) {
-    let engine = Engine::open(world.config()).await.unwrap();
-    assert!(engine.image().delete(ImageName::default().image(image)).await.unwrap().deleted);
-    engine.close().await;
-    // A lease that is deleted synchronously runs the collector.
-    world.rig.ctr(&["leases", "create", "--id", "collect"]);
-    world.rig.ctr(&["leases", "delete", "--sync", "collect"]);
-    assert_eq!(world.rig.ctr(&["content", "ls", "-q"]), "", "content is left");
 }
