@@ -150,12 +150,16 @@ impl Rig {
         }
     }
 
+    /// Lets the daemon remove the files of all that is removed: a lease that is deleted synchronously does that.
+    pub(crate) fn collect(&self) {
+        self.ctr(&["leases", "create", "--id", "collect"]);
+        self.ctr(&["leases", "delete", "--sync", "collect"]);
+    }
+
     /// Removes an image with its content and snapshots, so that the next pull starts anew.
     pub(crate) async fn forget(&self, engine: &Engine, image: &str) {
         assert!(engine.image().delete(ImageName::default().image(image)).await.unwrap().deleted);
-        // A lease that is deleted synchronously runs the collector.
-        self.ctr(&["leases", "create", "--id", "collect"]);
-        self.ctr(&["leases", "delete", "--sync", "collect"]);
+        self.collect();
         self.nothing_kept();
         assert_eq!(self.ctr(&["content", "ls", "-q"]), "", "content is left");
     }
