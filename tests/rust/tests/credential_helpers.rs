@@ -70,11 +70,13 @@ fn apart(name: &str, body: impl AsyncFnOnce(&Path)) {
         .unwrap();
     let said =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    // Most of it is of no interest to people.
+    let short: Vec<&str> = said.lines().filter(|line| !line.starts_with("log TRACE")).collect();
+    assert!(output.status.success() && said.contains("1 passed"), "{}", short.join("\n"));
     // A log that is empty would hold no secret either.
-    assert!(said.contains("a registry host failed"), "{said}");
-    for shape in SHAPES {
-        assert!(!said.contains(shape), "{shape} in: {said}");
+    assert!(said.contains("a registry host failed"), "{}", short.join("\n"));
+    for line in said.lines() {
+        assert!(!SHAPES.iter().any(|shape| line.contains(shape)), "a secret in: {line}");
     }
 }
 
