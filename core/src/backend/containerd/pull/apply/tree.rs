@@ -69,6 +69,12 @@ pub(super) fn open_beneath(root: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Res
     )
 }
 
+/// Opens a directory for use as an anchor, never a link.
+fn anchor(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(parent, name, flags, Mode::empty())
+}
+
 impl Tree {
     pub(super) fn new(root: OwnedFd) -> Self {
         Self { root, open: HashMap::new(), implied: Vec::new() }
@@ -122,19 +128,14 @@ impl Tree {
                 // The host's umask is not ours.
                 rustix::fs::chmodat(&*parent, name, Mode::from_raw_mode(0o755), AtFlags::empty())?;
                 self.implied.push(path.to_vec());
-                let fd = open_beneath(self.root.as_fd(), path)?;
-                Ok(self.keep(path, fd))
+                // Not by its whole path: a link on the way may lead through a directory that only a layer below has.
+                Ok(self.keep(path, anchor(&parent, name)?))
             }
             // A link to something that is not there yet: what it points at is made.
             Err(Errno::EXIST) => {
                 let target = match rustix::fs::readlinkat(&*parent, name, Vec::new()) {
-                    // A directory, and yet the kernel did not find it: a link on the way leads through one that only a
-                    // layer below has.
-                    Err(Errno::INVAL) => {
-                        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                        let fd = rustix::fs::openat(&*parent, name, flags, Mode::empty())?;
-                        return Ok(self.keep(path, fd));
-                    }
+                    // A directory that was made so, and not found by its whole path.
+                    Err(Errno::INVAL) => return Ok(self.keep(path, anchor(&parent, name)?)),
                     target => target?,
                 };
                 let target = target.as_bytes();
