@@ -28,8 +28,10 @@ impl Images {
     /// CANCELLED. In each case nothing half is kept.
     pub fn pull(&self, options: PullOptions) -> Operation<PullResult> {
         let engine = self.engine.clone();
-        self.engine.inner.runner.run("image.pull", async move |context| {
-            let image = ImageRef::parse(&options.image)?;
+        let image = ImageRef::parse(&options.image);
+        let about = image.as_ref().ok().map(|image| ("image", image.to_string()));
+        self.engine.inner.runner.run_about("image.pull", about, async move |context| {
+            let image = image?;
             let name = image.to_string();
             let request = PullRequest {
                 image,

@@ -274,6 +274,25 @@ async fn cancelling_undoes_and_tells() {
 }
 
 #[tokio::test]
+async fn a_pull_that_never_begins_names_its_image() {
+    let bench = Bench::new();
+    let engine = bench.engine().await;
+    let image = |error: &Error| error.context().find(|(key, _)| *key == "image").map(|(_, v)| v.to_owned());
+    let options = || crate::types::PullOptions::default().image("fixtures/none");
+    // Nothing of it has run yet: this test and the engine share one thread.
+    let pull = engine.image().pull(options());
+    pull.cancel();
+    let error = pull.await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+    assert_eq!(image(&error).as_deref(), Some("docker.io/fixtures/none:latest"), "{error}");
+    assert!(!bench.fake.calls().iter().any(|call| call.starts_with("pull")), "{:?}", bench.fake.calls());
+    engine.close().await;
+    let error = engine.image().pull(options()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error}");
+    assert_eq!(image(&error).as_deref(), Some("docker.io/fixtures/none:latest"), "{error}");
+}
+
+#[tokio::test]
 async fn closing_cancels_what_is_under_way_and_refuses_what_comes() {
     let bench = Bench::new();
     let engine = bench.engine().await;

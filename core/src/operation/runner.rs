@@ -29,6 +29,20 @@ impl Runner {
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
+        self.run_about(name, None, body)
+    }
+
+    /// Starts an operation whose errors tell what it is about, also one that ends it before it begins.
+    pub(crate) fn run_about<T, F>(
+        &self,
+        name: &'static str,
+        about: Option<(&'static str, String)>,
+        body: impl FnOnce(OperationContext) -> F + Send + 'static,
+    ) -> Operation<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
         let hub = EventHub::new(uuid::Uuid::now_v7().to_string());
         let cancel = self.closing.child_token();
         let status = Arc::new(StatusCell::default());
@@ -54,7 +68,10 @@ impl Runner {
                     }
                     (result, _) => result,
                 };
-                let result = result.map_err(|e| e.in_operation(name));
+                let result = result.map_err(|e| e.in_operation(name)).map_err(|e| match about {
+                    Some((key, value)) => e.with(key, value),
+                    None => e,
+                });
                 let event = match &result {
                     Ok(_) => {
                         status.set(OperationStatus::Succeeded);

@@ -61,17 +61,24 @@ impl Registry {
     /// The repository of an image, through the hosts that serve it.
     ///
     /// # Errors
-    /// INVALID_ARGUMENT for a malformed hosts file.
+    /// INVALID_ARGUMENT for a malformed hosts file, and for one that names a file of certificates or a key that cannot
+    /// be used: better no host is asked than one that the file was not meant for.
     pub(crate) fn repository(&self, image: &ImageRef, credential: Option<Credential>) -> Result<Repository> {
         let endpoints = hosts_file::endpoints(&self.shared.config.hosts_dir, image.registry())?;
-        Ok(Repository {
+        let repository = Repository {
             shared: self.shared.clone(),
             image: image.clone(),
             credential,
             endpoints,
             tokens: Mutex::default(),
             authenticating: tokio::sync::Mutex::new(()),
-        })
+        };
+        for endpoint in repository.endpoints.iter().filter(|e| e.tls != TlsSettings::default()) {
+            let encrypted = endpoint.base.starts_with("https:");
+            let client = self.shared.client(&endpoint.tls, encrypted);
+            client.map_err(|e| repository.explain(e.with("host", &endpoint.host)))?;
+        }
+        Ok(repository)
     }
 
     /// What the registry says an image's name points at just now.

@@ -1,5 +1,6 @@
 //! Credentials: the call's, the configuration's, then those of Docker's `config.json` and its helpers.
 
+use super::helper;
 use crate::config::{Credential, RegistryConfig};
 use crate::error::{Error, Result};
 use base64::Engine as _;
@@ -7,12 +8,6 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::Stdio;
-use std::time::Duration;
-use tokio::io::AsyncWriteExt;
-
-/// How long a credential helper may take.
-const HELPER_LIMIT: Duration = Duration::from_secs(20);
 
 /// How Docker's tools name Docker Hub.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
@@ -136,7 +131,7 @@ impl DockerConfig {
             helper.map(|(_, name)| name).or(self.creds_store.as_ref()).filter(|name| !name.is_empty());
         if let Some(name) = helper {
             let server = if registry == "docker.io" { DOCKER_HUB } else { registry };
-            if let Some(secret) = ask_helper(name, server).await? {
+            if let Some(secret) = helper::ask(name, server).await? {
                 return Ok(Some(secret));
             }
         }
@@ -194,66 +189,6 @@ fn same_registry(key: &str, registry: &str) -> bool {
     canonical(host) == canonical(registry)
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct HelperReply {
-    #[serde(default)]
-    username: String,
-    #[serde(default)]
-    secret: String,
-}
-
-/// Runs `docker-credential-<name> get`, as Docker does.
-async fn ask_helper(name: &str, server: &str) -> Result<Option<Secret>> {
-    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
-        return Err(Error::invalid_argument("docker's configuration names a malformed credential helper")
-            .with("helper", format!("{name:?}")));
-    }
-    let program = format!("docker-credential-{name}");
-    let fail = |error: Error| error.with("helper", &program).with("registry", server);
-    let ask = async {
-        let mut child = tokio::process::Command::new(&program)
-            .arg("get")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|e| {
-                Error::failed_precondition(
-                    "cannot run the credential helper: install it or mend docker's configuration",
-                )
-                .caused_by(e)
-            })?;
-        if let Some(mut stdin) = child.stdin.take() {
-            // A helper that does not read its input still gives an answer.
-            let _ = stdin.write_all(server.as_bytes()).await;
-        }
-        child.wait_with_output().await.map_err(|e| Error::io(e, "cannot read the credential helper's answer"))
-    };
-    let output = tokio::time::timeout(HELPER_LIMIT, ask)
-        .await
-        .map_err(|_| fail(Error::timeout("the credential helper gave no answer within 20 s")))?
-        .map_err(fail)?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stdout);
-        // The protocol has one way to say "none": this text.
-        if said.contains("credentials not found") {
-            return Ok(None);
-        }
-        return Err(fail(Error::failed_precondition(
-            "the credential helper failed: run it by hand to see why",
-        )));
-    }
-    let reply: HelperReply = serde_json::from_slice(&output.stdout)
-        .map_err(|_| fail(Error::failed_precondition("the credential helper's answer is malformed")))?;
-    Ok(match (reply.username.as_str(), reply.secret) {
-        (_, secret) if secret.is_empty() => None,
-        ("<token>", secret) => Some(Secret::Refresh(secret)),
-        (_, password) => Some(Secret::Basic { username: reply.username, password }),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -298,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_helper_answers_refuses_or_is_missing() {
+    async fn a_helper_that_is_missing_or_malformed_is_named() {
         let missing = r#"{"credHelpers":{"a.example":"dunnage-no-such"}}"#;
         let error = ask(missing, "a.example").await.err().unwrap();
         assert_eq!(error.kind(), crate::ErrorKind::FailedPrecondition);

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use toml::Spanned;
 
 #[derive(Deserialize)]
@@ -27,7 +27,7 @@ struct Host {
     #[serde(default)]
     ca: Option<OneOrMany>,
     #[serde(default)]
-    client: Option<ClientPairs>,
+    client: Option<ClientFiles>,
     #[serde(default)]
     skip_verify: Option<bool>,
     #[serde(default)]
@@ -52,13 +52,13 @@ impl OneOrMany {
     }
 }
 
-/// One file with certificate and key, several such files, or pairs of files.
+/// One file with certificate and key, or a list of such files and of pairs `[certificate, key]`. A pair's key may be
+/// empty: then its first file holds both.
 #[derive(Deserialize, Clone)]
 #[serde(untagged)]
-enum ClientPairs {
+enum ClientFiles {
     One(String),
-    Files(Vec<String>),
-    Pairs(Vec<Vec<String>>),
+    Many(Vec<OneOrMany>),
 }
 
 /// The endpoints of `registry` in the order they are asked. Without a file: the registry itself.
@@ -111,7 +111,7 @@ fn parse(text: &str, registry: &str, folder: &Path) -> Result<Vec<Endpoint>> {
         None => {
             let mut own = Endpoint::of_registry(registry);
             if own.tls == TlsSettings::default() {
-                own.tls = tls(&file.own, folder);
+                own.tls = tls(&file.own, folder)?;
                 own.headers = headers(&file.own)?;
             }
             endpoints.push(own);
@@ -145,7 +145,7 @@ fn endpoint(url: &str, host: &Host, registry: &str, folder: &Path) -> Result<End
         capabilities(&host.capabilities)
             .map_err(|unknown| fail(&format!("unknown capability {unknown:?}")))?,
         headers(host)?,
-        tls(host, folder),
+        tls(host, folder)?,
     ))
 }
 
@@ -189,28 +189,34 @@ fn headers(host: &Host) -> Result<HeaderMap> {
     Ok(headers)
 }
 
-fn tls(host: &Host, folder: &Path) -> TlsSettings {
+fn tls(host: &Host, folder: &Path) -> Result<TlsSettings> {
     let place = |name: &String| folder.join(name);
-    let pairs: Vec<(PathBuf, Option<PathBuf>)> = match &host.client {
+    let pairs = match &host.client {
         None => Vec::new(),
-        Some(ClientPairs::One(file)) => vec![(place(file), None)],
-        Some(ClientPairs::Files(files)) => files.iter().map(|file| (place(file), None)).collect(),
-        Some(ClientPairs::Pairs(pairs)) => {
-            let pair = |p: &Vec<String>| Some((place(p.first()?), p.get(1).map(place)));
-            pairs.iter().filter_map(pair).collect()
+        Some(ClientFiles::One(file)) => vec![(place(file), None)],
+        Some(ClientFiles::Many(many)) => {
+            let pair = |files: &OneOrMany| match files.values().as_slice() {
+                [both] => Ok((place(both), None)),
+                [certificate, key] => Ok((place(certificate), (!key.is_empty()).then(|| place(key)))),
+                _ => Err(Error::invalid_argument(
+                    "malformed `client` in the hosts file: write [[\"certificate.pem\", \"key.pem\"]]",
+                )),
+            };
+            many.iter().map(pair).collect::<Result<_>>()?
         }
     };
-    TlsSettings {
+    Ok(TlsSettings {
         skip_verify: host.skip_verify.unwrap_or(false),
         ca: host.ca.as_ref().map(OneOrMany::values).unwrap_or_default().iter().map(place).collect(),
         client: pairs,
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ErrorKind;
+    use std::path::PathBuf;
 
     fn bases(endpoints: &[Endpoint]) -> Vec<&str> {
         endpoints.iter().map(|e| e.base.as_str()).collect()
@@ -254,6 +260,24 @@ mod tests {
     }
 
     #[test]
+    fn client_certificates_are_named_in_many_forms() {
+        let both = |name: &str| (PathBuf::from("/etc/x").join(name), None);
+        let pair = (PathBuf::from("/etc/x/c.pem"), Some(PathBuf::from("/k.pem")));
+        for (text, wanted) in [
+            (r#""b.pem""#, vec![both("b.pem")]),
+            (r#"["b.pem", "/d.pem"]"#, vec![both("b.pem"), both("/d.pem")]),
+            (r#"[["c.pem", "/k.pem"]]"#, vec![pair.clone()]),
+            (r#"[["c.pem", "/k.pem"], ["b.pem", ""], ["e.pem"], "f.pem"]"#, {
+                vec![pair, both("b.pem"), both("e.pem"), both("f.pem")]
+            }),
+        ] {
+            let text = format!("[host.\"https://a.example\"]\nclient = {text}\n");
+            let found = parse(&text, "x.example", Path::new("/etc/x")).unwrap();
+            assert_eq!(found[0].tls.client, wanted, "{text}");
+        }
+    }
+
+    #[test]
     fn override_path_leaves_even_an_empty_path() {
         let text = "[host.\"https://a.example\"]\noverride_path = true\n";
         assert_eq!(bases(&parse(text, "x.example", Path::new("/")).unwrap())[0], "https://a.example");
@@ -288,6 +312,9 @@ mod tests {
             "[host.\"https://u:p@x\"]",
             "[host.\"https://x\"]\ncapabilities = [\"fly\"]",
             "[host.\"https://x\".header]\n\"b d\" = \"v\"",
+            "[host.\"https://x\"]\nclient = [[\"a\", \"b\", \"c\"]]",
+            "[host.\"https://x\"]\nclient = [[]]",
+            "client = [[]]",
         ] {
             std::fs::write(path.join("hosts.toml"), text).unwrap();
             let error = endpoints(dir.path(), "x.example").expect_err(text);

@@ -4,12 +4,14 @@
 //! nothing of backends: manifests come out as checked bytes, blobs as streams that survive dropped connections.
 
 mod blob;
+mod broken;
 mod challenge;
 mod client;
 mod credentials;
 mod document;
 mod endpoint;
 mod hash;
+mod helper;
 mod hosts_file;
 mod manifest;
 mod platform;

@@ -1,5 +1,6 @@
 //! One request to one host, or to each host that serves a registry in turn.
 
+use super::broken::broken;
 use super::challenge::Challenge;
 use super::client::Repository;
 use super::endpoint::Endpoint;
@@ -151,46 +152,6 @@ pub(super) async fn within<T>(
             again: Again::Often,
         }),
     }
-}
-
-/// A connection that could not be made or broke.
-fn broken(error: reqwest::Error) -> Failure {
-    // A redirect's URL may carry a signature.
-    let error = error.without_url();
-    let mut words = String::new();
-    let mut cause: Option<&dyn std::error::Error> = Some(&error);
-    while let Some(inner) = cause {
-        words = inner.to_string();
-        cause = inner.source();
-    }
-    if words.contains("certificate") {
-        let error = Error::unavailable(
-            "the registry's certificate is not trusted: name its CA file as `ca` in hosts.toml",
-        )
-        .caused_by(error);
-        return Failure::last(error);
-    }
-    if words.contains("corrupt message") || words.contains("InvalidContentType") {
-        let error = Error::unavailable(
-            "the registry does not speak TLS: if it is meant to be plain, give it an http:// server in hosts.toml",
-        );
-        return Failure::last(error.caused_by(error_of(words)));
-    }
-    if error.is_connect() {
-        return Failure {
-            error: Error::unavailable("the registry cannot be reached: check its name and the network")
-                .caused_by(error),
-            again: Again::Seldom,
-        };
-    }
-    Failure {
-        error: Error::unavailable("the connection to the registry broke").caused_by(error),
-        again: Again::Often,
-    }
-}
-
-fn error_of(words: String) -> std::io::Error {
-    std::io::Error::other(words)
 }
 
 fn answered(response: Response) -> Result<Response, Failure> {

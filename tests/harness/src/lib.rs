@@ -2,7 +2,7 @@
 //!
 //! - [`Containerd`]: a containerd with its own root, state, socket, namespaces and container network, in any of the
 //!   versions that dunnage supports.
-//! - [`Registry`]: a docker-registry on a loopback port, open or with a password.
+//! - [`Registry`]: a docker-registry on a loopback port, open or with a password, plain or behind TLS.
 //! - [`fixtures`]: images made at run time, from the smallest to the broken.
 //!
 //! Nothing outlives the process that asked for it, whatever its end: a second process, the warden, owns all daemons
@@ -24,6 +24,7 @@ mod proxy;
 mod registry;
 mod seed;
 mod teardown;
+mod tls;
 pub mod warden;
 
 pub use cni::{Network, PLUGIN_DIR};
@@ -34,3 +35,4 @@ pub use leaks::Leaks;
 pub use paths::{repository, target_dir};
 pub use proxy::{Counts, Fault, FaultProxy};
 pub use registry::{Auth, Registry, RegistryOptions};
+pub use tls::{Authority, Identity, Tls};

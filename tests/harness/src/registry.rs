@@ -11,6 +11,7 @@ use crate::error::{Context, Error, Result};
 use crate::fixtures::{Image, Variant};
 use crate::home::{Daemon, Home};
 use crate::seed;
+use crate::tls::Tls;
 
 /// Who may use a registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub enum Auth {
 pub struct RegistryOptions {
     /// Who may use it; everybody by default.
     pub auth: Auth,
+    /// How it speaks TLS; it speaks plain HTTP by default.
+    pub tls: Option<Tls>,
 }
 
 /// A running registry with its own storage. Dropping it stops it and removes its storage.
@@ -57,7 +60,7 @@ impl Registry {
         let mut last = Error::new("no port was tried");
         for _ in 0..PORTS {
             let dir = home.new_dir("r")?;
-            match launch(home, &dir, &options.auth) {
+            match launch(home, &dir, &options) {
                 Ok((address, daemon)) => return Ok(Self { home, dir, address, auth: options.auth, daemon }),
                 Err(error) => last = error,
             }
@@ -139,12 +142,12 @@ impl Drop for Registry {
     }
 }
 
-fn launch(home: &'static Home, dir: &Path, auth: &Auth) -> Result<(SocketAddr, Daemon)> {
+fn launch(home: &'static Home, dir: &Path, options: &RegistryOptions) -> Result<(SocketAddr, Daemon)> {
     // The registry cannot say which port it took, so one is picked, freed and hoped for.
     let address =
         TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).context("no port is free")?;
     let config = dir.join("config.yml");
-    fs::write(&config, configuration(dir, address, auth)?)
+    fs::write(&config, configuration(dir, address, options)?)
         .context("cannot write the registry's configuration")?;
     let argv = ["docker-registry".to_owned(), "serve".to_owned(), config.to_string_lossy().into_owned()];
     // Without this a Go program asks the system's collector for traces.
@@ -159,7 +162,7 @@ fn launch(home: &'static Home, dir: &Path, auth: &Auth) -> Result<(SocketAddr, D
     Ok((address, daemon))
 }
 
-fn configuration(dir: &Path, address: SocketAddr, auth: &Auth) -> Result<String> {
+fn configuration(dir: &Path, address: SocketAddr, options: &RegistryOptions) -> Result<String> {
     let storage = dir.join("storage");
     let mut text = format!(
         "version: 0.1\n\
@@ -168,7 +171,23 @@ fn configuration(dir: &Path, address: SocketAddr, auth: &Auth) -> Result<String>
          http:\n  addr: {address}\n",
         storage.display()
     );
-    if let Auth::Htpasswd { user, password } = auth {
+    if let Some(tls) = &options.tls {
+        // Still in the section `http`.
+        let (certificate, key) = (dir.join("tls.crt"), dir.join("tls.key"));
+        fs::write(&certificate, &tls.identity.certificate).context("cannot write a certificate")?;
+        fs::write(&key, &tls.identity.key).context("cannot write a key")?;
+        text.push_str(&format!(
+            "  tls:\n    certificate: {}\n    key: {}\n",
+            certificate.display(),
+            key.display()
+        ));
+        if let Some(authority) = &tls.client_authority {
+            let file = dir.join("clients.crt");
+            fs::write(&file, authority).context("cannot write a certificate")?;
+            text.push_str(&format!("    clientcas:\n      - {}\n", file.display()));
+        }
+    }
+    if let Auth::Htpasswd { user, password } = &options.auth {
         let file = dir.join("htpasswd");
         let output = Command::new("htpasswd")
             .args(["-B", "-b", "-n", user, password])

@@ -169,7 +169,7 @@ fn faults_change_while_it_runs() {
 #[test]
 fn a_password_is_wanted() {
     let auth = Auth::Htpasswd { user: "me".into(), password: "secret".into() };
-    let registry = Registry::start(RegistryOptions { auth }).unwrap();
+    let registry = Registry::start(RegistryOptions { auth, ..Default::default() }).unwrap();
     assert_eq!(get(&registry.host(), "/v2/", &[]).status, 401);
     assert_eq!(get(&registry.host(), "/v2/", &["Authorization: Basic bWU6d3Jvbmc="]).status, 401);
     assert_eq!(get(&registry.host(), "/v2/", &["Authorization: Basic bWU6c2VjcmV0"]).status, 200);

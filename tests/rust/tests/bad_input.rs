@@ -314,7 +314,7 @@ async fn missing_parts_of_the_host_are_named() {
 async fn images_that_cannot_be_had_leave_nothing() {
     let rig = Rig::start();
     let auth = Auth::Htpasswd { user: "me".into(), password: "right".into() };
-    let locked = Registry::start(RegistryOptions { auth }).unwrap();
+    let locked = Registry::start(RegistryOptions { auth, ..Default::default() }).unwrap();
     let private = locked.add(&fixtures::image("busybox").unwrap()).unwrap();
     let mut config = rig.config();
     config.registry.retries = 1;

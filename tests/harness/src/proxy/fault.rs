@@ -38,7 +38,7 @@ pub enum Fault {
     Bearer {
         /// Who gets tokens that allow anything; everybody when absent.
         user: Option<String>,
-        /// That user's password.
+        /// That user's password, which is a refresh token as well.
         password: Option<String>,
         /// Seconds until a token expires, 300 unless told otherwise.
         lifetime: u64,

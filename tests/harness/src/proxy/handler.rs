@@ -149,7 +149,7 @@ impl Handler {
         }
         if let Some(tokens) = &behaviour.tokens {
             if let Target::Token = target {
-                return Ok(self.token(tokens, &request));
+                return Ok(self.token(tokens, request).await);
             }
             let repository = match target {
                 Target::Manifest(name) | Target::Blob(name) => name,
@@ -211,12 +211,25 @@ impl Handler {
         }
     }
 
-    fn token(&self, tokens: &Tokens, request: &Request<Incoming>) -> Answer {
-        let query = request.uri().query().unwrap_or_default();
-        match tokens.grant(query, header(request, &AUTHORIZATION)) {
+    async fn token(&self, tokens: &Tokens, request: Request<Incoming>) -> Answer {
+        let (head, body) = request.into_parts();
+        let grant = if head.method == Method::POST {
+            let Ok(form) = body.collect().await else {
+                return answer(StatusCode::BAD_REQUEST, &[], "the form broke off");
+            };
+            tokens.exchange(&String::from_utf8_lossy(&form.to_bytes()))
+        } else {
+            let authorization = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+            tokens.grant(head.uri.query().unwrap_or_default(), authorization)
+        };
+        match grant {
             Ok(Grant::Token(name, lifetime)) => {
-                let text = json!({ "token": name, "access_token": name, "expires_in": lifetime }).to_string();
-                answer(StatusCode::OK, &[(CONTENT_TYPE, "application/json")], &text)
+                let mut text = json!({ "access_token": name, "expires_in": lifetime });
+                // Only the older of the two ways has this name for it.
+                if head.method != Method::POST {
+                    text["token"] = json!(name);
+                }
+                answer(StatusCode::OK, &[(CONTENT_TYPE, "application/json")], &text.to_string())
             }
             Ok(Grant::Refused) => {
                 answer(StatusCode::UNAUTHORIZED, &[], r#"{"details":"wrong user or password"}"#)

@@ -52,12 +52,24 @@ impl Tokens {
                 true
             }
         };
-        let scopes = query
-            .split('&')
-            .filter_map(|pair| pair.strip_prefix("scope="))
-            .flat_map(|scope| decode(scope).split(' ').map(str::to_owned).collect::<Vec<_>>())
-            .filter(|_| known)
-            .collect();
+        self.give(if known { scopes(query) } else { Vec::new() })
+    }
+
+    /// Answers one request to exchange a refresh token, given its form. The password is the one that is known.
+    pub(super) fn exchange(&self, form: &str) -> Result<Grant> {
+        let is = |name: &str, wanted: &str| values(form, name).eq([wanted]);
+        let known = match &self.credentials {
+            Some((_, password)) => is("refresh_token", password),
+            None => values(form, "refresh_token").next().is_some(),
+        };
+        // The specification asks for these three too.
+        let whole = is("grant_type", "refresh_token")
+            && is("service", "dunnage")
+            && values(form, "client_id").any(|name| !name.is_empty());
+        if known && whole { self.give(scopes(form)) } else { Ok(Grant::Refused) }
+    }
+
+    fn give(&self, scopes: Vec<String>) -> Result<Grant> {
         let name = paths::random_hex(16)?;
         let token = Token { scopes, expires: Instant::now() + self.lifetime };
         self.given.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), token);
@@ -75,6 +87,17 @@ impl Tokens {
         };
         repository.is_empty() || token.scopes.iter().any(|scope| covers(scope, repository))
     }
+}
+
+/// The values of one name in a query string or a form.
+fn values<'a>(query: &'a str, name: &str) -> impl Iterator<Item = String> + use<'a> {
+    let prefix = format!("{name}=");
+    query.split('&').filter_map(move |pair| pair.strip_prefix(&prefix).map(decode))
+}
+
+/// All scopes that a query string or a form asks for.
+fn scopes(query: &str) -> Vec<String> {
+    values(query, "scope").flat_map(|scope| scope.split(' ').map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
 /// Whether `repository:<name>:<actions>` lets one pull.
@@ -141,6 +164,23 @@ mod tests {
         ));
         let friend = token(&tokens, "scope=repository:a:pull", Some("Basic dTpw"));
         assert!(tokens.allows(Some(&friend), "a"));
+    }
+
+    #[test]
+    fn the_password_is_exchanged_for_a_token() {
+        let tokens = Tokens::new(Some("u".into()), Some("p q".into()), 60);
+        let form = "grant_type=refresh_token&service=dunnage&client_id=x&scope=repository%3Aa%3Apull";
+        for (secret, known) in [("&refresh_token=p+q", true), ("&refresh_token=p", false), ("", false)] {
+            let grant = tokens.exchange(&format!("{form}{secret}")).unwrap();
+            match grant {
+                Grant::Token(name, _) => {
+                    assert!(known && tokens.allows(Some(&format!("Bearer {name}")), "a"), "{secret}");
+                }
+                Grant::Refused => assert!(!known, "{secret}"),
+            }
+        }
+        let bare = "refresh_token=p+q&scope=repository%3Aa%3Apull";
+        assert!(matches!(tokens.exchange(bare).unwrap(), Grant::Refused));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What all tests against real daemons share: a daemon, a registry, an engine on them, and counts of what is left.
 #![allow(dead_code, reason = "each test program uses some of it")]
 
+pub(crate) mod log;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +10,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use dunnage::types::{
-    CreateOptions, DeleteOptions, Event, ExecResult, NetworkMode, PullOptions, PullResult, RunOptions,
+    CreateOptions, DeleteOptions, Event, ExecResult, ImageName, NetworkMode, PullOptions, PullResult,
+    RunOptions,
 };
 use dunnage::{Config, Engine, Error, ErrorKind, Operation, Workspace};
 use dunnage_harness::{
@@ -129,6 +132,36 @@ impl Rig {
             ..Leaks::default()
         };
         assert_eq!(Leaks { processes: wanted.processes, ..now }, wanted);
+    }
+
+    /// Nothing is kept in the daemon: no image, lease, upload or snapshot. Content without a lease may wait for the
+    /// collector.
+    #[track_caller]
+    pub(crate) fn nothing_kept(&self) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let now = self.count();
+            let kept = Leaks { processes: 0, mounts: 0, shims: 0, firewall_rules: 0, ..now.clone() };
+            if kept == Leaks::default() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "kept: {now:?}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Lets the daemon remove the files of all that is removed: a lease that is deleted synchronously does that.
+    pub(crate) fn collect(&self) {
+        self.ctr(&["leases", "create", "--id", "collect"]);
+        self.ctr(&["leases", "delete", "--sync", "collect"]);
+    }
+
+    /// Removes an image with its content and snapshots, so that the next pull starts anew.
+    pub(crate) async fn forget(&self, engine: &Engine, image: &str) {
+        assert!(engine.image().delete(ImageName::default().image(image)).await.unwrap().deleted);
+        self.collect();
+        self.nothing_kept();
+        assert_eq!(self.ctr(&["content", "ls", "-q"]), "", "content is left");
     }
 
     /// No file of a workspace is left under the data root.

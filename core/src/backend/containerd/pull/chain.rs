@@ -49,7 +49,9 @@ pub(super) async fn settle(
             continue;
         };
         let moved = match applied.take() {
-            Some(applied) => put_in_place(session, name, &mounts, applied).await?,
+            Some(applied) => put_in_place(session, name, &mounts, applied)
+                .await
+                .map_err(|e| e.with("blob", &layer.descriptor.digest))?,
             None => false,
         };
         if !moved {

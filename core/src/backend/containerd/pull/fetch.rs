@@ -110,7 +110,9 @@ async fn download(
     mut sink: Option<&mut Sink>,
 ) -> Result<()> {
     let (digest, size) = (layer.descriptor.digest.as_str(), layer.descriptor.size);
-    let Some(repository) = &session.repository else { return Err(images::incomplete("")) };
+    let Some(repository) = &session.repository else {
+        return Err(images::incomplete(&session.image));
+    };
     let mut stream = BlobStream::new(repository.clone(), digest, size, writer.offset())?;
     while let Some(bytes) = stream.next().await? {
         session.downloaded.fetch_add(bytes.len() as u64, Ordering::Relaxed);

@@ -39,7 +39,8 @@ pub(super) async fn run(
     tracker.set_layers(plan.layers.iter().map(|l| (l.descriptor.digest.clone(), l.descriptor.size)));
     let lease = Lease::create(client).await?;
     let parallel = config.parallel_layers as usize;
-    let mut session = Session::new(client, &request.snapshotter, lease, tracker, parallel, begun);
+    let name = request.image.to_string();
+    let mut session = Session::new(client, &name, &request.snapshotter, lease, tracker, parallel, begun);
     session.repository = Some(repository);
     session.downloaded = plan.downloaded.into();
     session.source = Some((
@@ -50,8 +51,7 @@ pub(super) async fn run(
         let documents = try_join_all(plan.documents.iter().map(|d| fetch::document(session, d)));
         futures::try_join!(documents, layers(session, &plan.layers, true))?;
         point_at_snapshot(session, &plan.config_descriptor.digest, &plan.layers).await?;
-        let name = request.image.to_string();
-        images::put(&session.client, session.lease.id(), &name, plan.target.clone()).await
+        images::put(&session.client, session.lease.id(), &session.image, plan.target.clone()).await
     };
     let (session, record) = carried_out(session, cancel, work).await?;
     let (pull_ms, unpack_ms) = session.phases();
@@ -77,7 +77,8 @@ pub(in super::super) async fn unpack_local(
 ) -> Result<()> {
     let tracker = Arc::new(PullTracker::default());
     let lease = Lease::create(client).await?;
-    let session = Session::new(client, snapshotter, lease, tracker, LOCAL_LAYERS, Instant::now());
+    let name = image.record.name.clone();
+    let session = Session::new(client, &name, snapshotter, lease, tracker, LOCAL_LAYERS, Instant::now());
     let wanted = plan::layers(&image.config, &image.layers);
     let config = image.config_descriptor.digest.clone();
     let work = async move |session: &Arc<Session>| {
@@ -85,7 +86,6 @@ pub(in super::super) async fn unpack_local(
         point_at_snapshot(session, &config, &wanted).await
     };
     // A caller that is gone must not leave a half-made snapshot: the work goes on without it.
-    let name = image.record.name.clone();
     let task =
         tokio::spawn(async move { carried_out(session, &CancellationToken::new(), work).await.map(drop) });
     task.await

@@ -15,6 +15,8 @@ use tokio_util::task::TaskTracker;
 /// One pull at work: what its parts share, and what must be undone when it fails.
 pub(super) struct Session {
     pub(super) client: Client,
+    /// The full name of the image.
+    pub(super) image: String,
     pub(super) snapshotter: String,
     pub(super) lease: Lease,
     /// Where blobs come from; none when all must be here.
@@ -41,6 +43,7 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(
         client: &Client,
+        image: &str,
         snapshotter: &str,
         lease: Lease,
         tracker: Arc<PullTracker>,
@@ -49,6 +52,7 @@ impl Session {
     ) -> Self {
         Self {
             client: client.clone(),
+            image: image.to_owned(),
             snapshotter: snapshotter.to_owned(),
             lease,
             repository: None,

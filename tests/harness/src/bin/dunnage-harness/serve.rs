@@ -60,8 +60,10 @@ fn start(options: &ServeOptions) -> Result<(Served, Value)> {
         .transpose()?;
     let registry = options.registry.then(|| Registry::start(RegistryOptions::default())).transpose()?;
     let auth = Auth::Htpasswd { user: USER.to_owned(), password: PASSWORD.to_owned() };
-    let auth_registry =
-        options.auth_registry.then(|| Registry::start(RegistryOptions { auth })).transpose()?;
+    let auth_registry = options
+        .auth_registry
+        .then(|| Registry::start(RegistryOptions { auth, ..Default::default() }))
+        .transpose()?;
     let mut served = Served { containerd, registry, auth_registry, faults: BTreeMap::new() };
 
     let mut images = BTreeMap::new();

@@ -69,6 +69,12 @@ pub(super) fn open_beneath(root: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Res
     )
 }
 
+/// Opens a directory for use as an anchor, never a link.
+fn anchor(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(parent, name, flags, Mode::empty())
+}
+
 impl Tree {
     pub(super) fn new(root: OwnedFd) -> Self {
         Self { root, open: HashMap::new(), implied: Vec::new() }
@@ -122,12 +128,16 @@ impl Tree {
                 // The host's umask is not ours.
                 rustix::fs::chmodat(&*parent, name, Mode::from_raw_mode(0o755), AtFlags::empty())?;
                 self.implied.push(path.to_vec());
-                let fd = open_beneath(self.root.as_fd(), path)?;
-                Ok(self.keep(path, fd))
+                // Not by its whole path: a link on the way may lead through a directory that only a layer below has.
+                Ok(self.keep(path, anchor(&parent, name)?))
             }
             // A link to something that is not there yet: what it points at is made.
             Err(Errno::EXIST) => {
-                let target = rustix::fs::readlinkat(&*parent, name, Vec::new())?;
+                let target = match rustix::fs::readlinkat(&*parent, name, Vec::new()) {
+                    // A directory that was made so, and not found by its whole path.
+                    Err(Errno::INVAL) => return Ok(self.keep(path, anchor(&parent, name)?)),
+                    target => target?,
+                };
                 let target = target.as_bytes();
                 let joined =
                     if target.starts_with(b"/") { target.to_vec() } else { [above, b"/", target].concat() };
@@ -181,4 +191,28 @@ pub(super) fn through_proc(place: &Place) -> std::path::PathBuf {
 /// Whether this is how overlayfs marks what is deleted.
 pub(super) fn is_whiteout(stat: &rustix::fs::Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_through_directories_that_are_not_here_lead_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = rustix::fs::open(dir.path(), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let mut tree = Tree::new(root);
+        std::os::unix::fs::symlink("usr/../slide", dir.path().join("hop")).unwrap();
+        // The second time it is there already, and nobody remembers.
+        for name in ["one", "two"] {
+            let place = tree.place(format!("hop/deep/{name}").as_bytes()).unwrap();
+            rustix::fs::mkdirat(place.dir(), &place.name[..], Mode::from_raw_mode(0o755)).unwrap();
+            assert!(dir.path().join("slide/deep").join(name).is_dir());
+            tree.open.clear();
+        }
+        // A file in the way of a directory stays one.
+        std::fs::write(dir.path().join("slide/file"), "").unwrap();
+        let error = tree.place(b"hop/file/x").err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::NotADirectory);
+    }
 }

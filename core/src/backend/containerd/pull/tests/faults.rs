@@ -103,7 +103,7 @@ async fn tokens_are_fetched_and_stay_with_their_host() {
 async fn a_password_comes_from_the_call_the_configuration_or_docker() {
     let world = world();
     let auth = Auth::Htpasswd { user: "u".to_owned(), password: "p w:ü".to_owned() };
-    let registry = Registry::start(RegistryOptions { auth }).unwrap();
+    let registry = Registry::start(RegistryOptions { auth, ..Default::default() }).unwrap();
     let reference = registry.add(&fixtures::image("busybox").unwrap()).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.json");

@@ -189,3 +189,26 @@ async fn content_without_snapshots_is_unpacked_where_it_is() {
         assert_eq!(left(&world.containerd, &namespace), Vec::<String>::new());
     }
 }
+
+#[tokio::test]
+async fn an_image_without_a_layer_is_told_by_its_name() {
+    let world = world();
+    let namespace = world.containerd.namespace();
+    let client = client_in(&world.containerd, &namespace).await;
+    let fixture = fixtures::image("user").unwrap();
+    let reference = world.registry.add_as(&fixture, "fixtures/user-in-part", "1").unwrap();
+    let ctr = |arguments: &[&str]| {
+        let output = world.containerd.ctr(&namespace).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    ctr(&["content", "fetch", "--plain-http", &reference]);
+    ctr(&["content", "rm", &fixture.layers().unwrap()[0].digest]);
+    let error = images::unpacked(&client, &reference, None, "overlayfs").await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error}");
+    let named: Vec<_> = error.context().filter(|(key, _)| *key == "image").collect();
+    assert_eq!(named, [("image", reference.as_str())], "{error}");
+    assert_eq!(left(&world.containerd, &namespace), Vec::<String>::new());
+    // A pull brings what is missing.
+    pulled(&client, &config(), &request(&reference)).await.unwrap();
+    images::unpacked(&client, &reference, None, "overlayfs").await.unwrap();
+}
