@@ -69,9 +69,9 @@ static void done(const char *name, const char *what) {
 }
 
 /* Ends the program when a call has failed. */
-static void check(dunnage_status status, dunnage_error *error) {
+static void check(dunnage_status status, dunnage_error *const *error) {
     if (status != DUNNAGE_OK) {
-        fprintf(stderr, "tour: %s\n", error == NULL ? dunnage_status_name(status) : dunnage_error_json(error));
+        fprintf(stderr, "tour: %s\n", *error == NULL ? dunnage_status_name(status) : dunnage_error_json(*error));
         exit(1);
     }
 }
@@ -82,13 +82,13 @@ int main(void) {
     dunnage_error *error = NULL;
     dunnage_engine *engine = NULL;
     clock_gettime(CLOCK_MONOTONIC, &since);
-    check(dunnage_engine_open(getenv("DUNNAGE_TOUR_CONFIG"), NULL, &engine, &error), error);
+    check(dunnage_engine_open(getenv("DUNNAGE_TOUR_CONFIG"), NULL, &engine, &error), &error);
 
     char options[1024], one[256], two[256], what[1024], *result = NULL;
     dunnage_call call = DUNNAGE_CALL_INIT;
     call.on_event = on_event;
     snprintf(options, sizeof options, "{\"image\": \"%s\"}", image == NULL ? "" : image);
-    check(dunnage_workspace_create(engine, id, options, &call, &result, &error), error);
+    check(dunnage_workspace_create(engine, id, options, &call, &result, &error), &error);
     snprintf(what, sizeof what, "%s from %s", text(result, "container_id", one, sizeof one),
              text(result, "image", two, sizeof two));
     done("create", what);
@@ -97,9 +97,9 @@ int main(void) {
     const char poem[] = "Packed with care,\nthe cargo stays whole.\n";
     check(dunnage_fs_write(engine, id, "{\"path\": \"poem.txt\"}", (const uint8_t *)poem, sizeof poem - 1, NULL, NULL,
                            &error),
-          error);
+          &error);
     done("write", "/data/poem.txt");
-    check(dunnage_fs_read_text(engine, id, "{\"path\": \"/data/poem.txt\"}", NULL, &result, &error), error);
+    check(dunnage_fs_read_text(engine, id, "{\"path\": \"/data/poem.txt\"}", NULL, &result, &error), &error);
     snprintf(what, sizeof what, "%" PRIu64 " lines", number(result, "total_lines"));
     done("read", what);
     dunnage_string_free(result);
@@ -114,18 +114,18 @@ int main(void) {
     dunnage_buffer_free(&output);
     dunnage_string_free(result);
 
-    check(dunnage_workspace_info(engine, id, NULL, NULL, &result, &error), error);
+    check(dunnage_workspace_info(engine, id, NULL, NULL, &result, &error), &error);
     snprintf(what, sizeof what, "%s, pid %" PRIu64, text(result, "status", one, sizeof one), number(result, "pid"));
     done("info", what);
     dunnage_string_free(result);
 
-    check(dunnage_workspace_stop(engine, id, NULL, NULL, &result, &error), error);
+    check(dunnage_workspace_stop(engine, id, NULL, NULL, &result, &error), &error);
     done("stop", text(result, "outcome", one, sizeof one));
     dunnage_string_free(result);
-    check(dunnage_workspace_start(engine, id, NULL, NULL, &result, &error), error);
+    check(dunnage_workspace_start(engine, id, NULL, NULL, &result, &error), &error);
     done("start", text(result, "outcome", one, sizeof one));
     dunnage_string_free(result);
-    check(dunnage_workspace_delete(engine, id, NULL, NULL, NULL, &error), error);
+    check(dunnage_workspace_delete(engine, id, NULL, NULL, NULL, &error), &error);
     done("delete", "");
 
     dunnage_engine_free(engine);

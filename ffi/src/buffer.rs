@@ -67,3 +67,39 @@ pub unsafe extern "C" fn dunnage_string_free(text: *mut c_char) {
         drop(unsafe { CString::from_raw(text) });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_handed_over_and_freed_once() {
+        let bytes = Bytes::from(vec![7; 1000]);
+        let kept = bytes.clone();
+        let mut buffer = dunnage_buffer::from(bytes);
+        assert_eq!(buffer.data, kept.as_ptr(), "it is not copied");
+        // SAFETY: the buffer holds as many bytes as it says, until it is freed below.
+        assert_eq!(unsafe { std::slice::from_raw_parts(buffer.data, buffer.len) }, &kept[..]);
+        for _ in 0..2 {
+            // SAFETY: filled above, then emptied, which is fine to free again.
+            unsafe { dunnage_buffer_free(&raw mut buffer) };
+            assert!(buffer.data.is_null() && buffer.len == 0 && buffer.owner.is_null());
+        }
+        assert!(kept.is_unique(), "the owner is gone");
+        let empty = dunnage_buffer::from(Bytes::new());
+        assert!(empty.data.is_null() && empty.owner.is_null());
+        // SAFETY: NULL is fine.
+        unsafe { dunnage_buffer_free(std::ptr::null_mut()) };
+    }
+
+    #[test]
+    fn text_ends_at_a_nul_and_is_freed_as_it_was_made() {
+        assert_eq!(c_string("a\0b").as_bytes(), b"a");
+        let text = c_string("text").into_raw();
+        // SAFETY: made as the library makes all text; NULL is fine.
+        unsafe {
+            dunnage_string_free(text);
+            dunnage_string_free(std::ptr::null_mut());
+        }
+    }
+}

@@ -186,3 +186,129 @@ impl Default for dunnage_call {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dunnage::ErrorKind;
+    use std::ffi::CStr;
+
+    /// What a host keeps: the events it got, its answer to each, how often it was let go.
+    #[derive(Default)]
+    struct Seen {
+        events: Mutex<Vec<String>>,
+        answer: i32,
+        finalized: Mutex<u32>,
+    }
+
+    impl Seen {
+        fn pointer(&self) -> *mut c_void {
+            std::ptr::from_ref(self).cast_mut().cast()
+        }
+
+        fn finalized(&self) -> u32 {
+            *self.finalized.lock().unwrap()
+        }
+    }
+
+    unsafe extern "C" fn take(event: *const c_char, seen: *mut c_void) -> i32 {
+        // SAFETY: the tests pass a `Seen` that outlives the call.
+        let (event, seen) = unsafe { (CStr::from_ptr(event), &*seen.cast::<Seen>()) };
+        seen.events.lock().unwrap().push(event.to_str().unwrap().to_owned());
+        seen.answer
+    }
+
+    unsafe extern "C" fn finalize(seen: *mut c_void) {
+        // SAFETY: as above.
+        *unsafe { &*seen.cast::<Seen>() }.finalized.lock().unwrap() += 1;
+    }
+
+    fn given(seen: &Seen) -> dunnage_call {
+        dunnage_call {
+            on_event: Some(take),
+            user_data: seen.pointer(),
+            finalizer: Some(finalize),
+            ..dunnage_call::default()
+        }
+    }
+
+    fn event() -> Event {
+        serde_json::from_str(r#"{"type":"creating","operation_id":"x","elapsed_ms":1}"#).unwrap()
+    }
+
+    #[test]
+    fn events_reach_the_host_until_the_call_ends() {
+        let seen = Seen::default();
+        let given = given(&seen);
+        // SAFETY: a whole call.
+        let call = unsafe { Call::read(&raw const given) }.unwrap();
+        let sink = call.sink.clone().unwrap();
+        let other = {
+            let sink = sink.clone();
+            std::thread::spawn(move || sink.take(&event()))
+        };
+        other.join().unwrap();
+        assert!(!call.token().is_cancelled());
+        assert_eq!(seen.finalized(), 0);
+        drop(call);
+        assert_eq!(seen.finalized(), 1);
+        sink.take(&event());
+        let events = seen.events.lock().unwrap();
+        assert_eq!(events.len(), 1, "{events:?}");
+        assert!(events[0].contains("\"creating\""), "{events:?}");
+    }
+
+    #[test]
+    fn a_negative_answer_cancels_this_call_and_no_other() {
+        let seen = Seen { answer: -1, ..Seen::default() };
+        let cancel = crate::cancel::dunnage_cancel_new();
+        let given = dunnage_call { cancel, ..given(&seen) };
+        // SAFETY: a whole call, with a cancel that lives until the end.
+        unsafe {
+            let call = Call::read(&raw const given).unwrap();
+            call.sink.as_ref().unwrap().take(&event());
+            assert!(call.token().is_cancelled());
+            assert_eq!(crate::cancel::dunnage_cancel_is_triggered(cancel), 0);
+            let other = Call::read(&raw const given).unwrap();
+            assert!(!other.token().is_cancelled());
+            crate::cancel::dunnage_cancel_trigger(cancel);
+            assert!(other.token().is_cancelled());
+            // The call does not need it any more.
+            crate::cancel::dunnage_cancel_free(cancel);
+            assert!(other.token().is_cancelled());
+        }
+        assert_eq!(seen.finalized(), 2);
+    }
+
+    #[test]
+    fn sizes_that_cannot_be_are_refused_without_a_look_at_the_rest() {
+        let seen = Seen::default();
+        for struct_size in [0, SMALLEST - 1, LARGEST + 1, usize::MAX] {
+            let given = dunnage_call { struct_size, ..given(&seen) };
+            // SAFETY: the size is there to be read.
+            let error = unsafe { Call::read(&raw const given) }.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        }
+        assert_eq!(seen.finalized(), 0);
+        // SAFETY: NULL is fine.
+        assert!(unsafe { Call::read(null()) }.unwrap().sink.is_none());
+    }
+
+    #[test]
+    fn later_fields_may_be_there_when_they_say_nothing() {
+        #[repr(C)]
+        struct Later {
+            call: dunnage_call,
+            more: [u64; 2],
+        }
+        let seen = Seen::default();
+        for (more, fine) in [([0, 0], true), ([0, 1], false)] {
+            let call = dunnage_call { struct_size: size_of::<Later>(), ..given(&seen) };
+            let later = Later { call, more };
+            // SAFETY: as many bytes are there as the size says.
+            let read = unsafe { Call::read((&raw const later).cast()) };
+            assert_eq!(read.is_ok(), fine, "{more:?}");
+        }
+        assert_eq!(seen.finalized(), 2, "a call that was read is let go, fine or not");
+    }
+}

@@ -49,3 +49,44 @@ pub unsafe extern "C" fn dunnage_cancel_free(cancel: *mut dunnage_cancel) {
         drop(unsafe { Box::from_raw(cancel) });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::UserData;
+
+    #[test]
+    fn a_trigger_stays_and_outlives_its_owner() {
+        let cancel = dunnage_cancel_new();
+        // SAFETY: made above, alive until the free; NULL is fine everywhere.
+        unsafe {
+            let token = (*cancel).token.child_token();
+            assert_eq!(dunnage_cancel_is_triggered(cancel), 0);
+            let shared = UserData(cancel.cast());
+            let other = std::thread::spawn(move || {
+                let shared = shared;
+                dunnage_cancel_trigger(shared.0.cast());
+            });
+            other.join().unwrap();
+            dunnage_cancel_trigger(cancel);
+            assert_eq!(dunnage_cancel_is_triggered(cancel), 1);
+            dunnage_cancel_free(cancel);
+            assert!(token.is_cancelled());
+            dunnage_cancel_trigger(std::ptr::null());
+            assert_eq!(dunnage_cancel_is_triggered(std::ptr::null()), 0);
+            dunnage_cancel_free(null_mut());
+        }
+    }
+
+    #[test]
+    fn a_free_triggers_nothing() {
+        let cancel = dunnage_cancel_new();
+        // SAFETY: made above, not used after the free.
+        let token = unsafe {
+            let token = (*cancel).token.child_token();
+            dunnage_cancel_free(cancel);
+            token
+        };
+        assert!(!token.is_cancelled());
+    }
+}

@@ -211,3 +211,67 @@ pub(crate) unsafe fn json(
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{dunnage_error_free, dunnage_error_operation};
+    use dunnage::ErrorKind;
+    use std::ptr::null;
+
+    #[test]
+    fn errors_and_panics_come_out_as_a_status() {
+        let mut error = std::ptr::dangling_mut();
+        // SAFETY: the error can be written, is freed where it was made, and no call is given.
+        unsafe {
+            let done = guard(&raw mut error, "x.y", null(), |_| Ok(()));
+            assert_eq!((done as i32, error.is_null()), (0, true));
+            let done = guard(&raw mut error, "x.y", null(), |_| Err(Error::conflict("no")));
+            assert_eq!(done as i32, ErrorKind::Conflict.number());
+            assert_eq!(CStr::from_ptr(dunnage_error_operation(error)), c"x.y");
+            dunnage_error_free(error);
+            let done = guard(&raw mut error, "x.y", null(), |_| panic!("a test's own"));
+            assert_eq!(done as i32, ErrorKind::Unexpected.number());
+            dunnage_error_free(error);
+            let done = guard(null_mut(), "x.y", null(), |_| Err(Error::conflict("nobody asks why")));
+            assert_eq!(done as i32, ErrorKind::Conflict.number());
+        }
+    }
+
+    #[test]
+    fn places_are_emptied_at_once_and_filled_at_the_end() {
+        let mut place: *mut c_char = std::ptr::dangling_mut();
+        // SAFETY: the place can be written, and what is put there is freed.
+        unsafe {
+            let out = Out::required(&raw mut place, null_mut(), "result").unwrap();
+            assert!(place.is_null());
+            out.set_json(&["a"]).unwrap();
+            assert_eq!(CStr::from_ptr(place), c"[\"a\"]");
+            crate::buffer::dunnage_string_free(place);
+            let nowhere = Out::optional(null_mut(), null_mut());
+            assert!(!nowhere.is_wanted());
+            nowhere.set_text("nobody takes it".to_owned());
+            let error = Out::<u8>::required(null_mut(), 0, "count").err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        }
+    }
+
+    #[test]
+    fn arguments_are_checked_before_they_are_used() {
+        let refused = |error: Option<Error>| error.map(|e| e.kind()) == Some(ErrorKind::InvalidArgument);
+        let bulk = [1u8, 2, 3];
+        // SAFETY: NULL, NUL-terminated, or as long as told.
+        unsafe {
+            assert!(refused(handle(null::<u8>(), "engine").err()));
+            assert_eq!(handle(&raw const bulk[1], "engine").unwrap(), &2);
+            assert!(refused(text(null(), "path").err()));
+            assert!(refused(text(c"\xff".as_ptr(), "path").err()));
+            assert_eq!(text(c"ä".as_ptr(), "path").unwrap(), "ä");
+            assert_eq!((options(null()).unwrap(), options(c"{}".as_ptr()).unwrap()), ("", "{}"));
+            assert!(refused(bytes(null(), 1, "data").err()));
+            assert!(refused(bytes(bulk.as_ptr(), usize::MAX, "data").err()));
+            assert_eq!(bytes(null(), 0, "data").unwrap(), b"");
+            assert_eq!(bytes(bulk.as_ptr(), bulk.len(), "data").unwrap(), bulk);
+        }
+    }
+}

@@ -125,3 +125,52 @@ pub extern "C" fn dunnage_status_name(status: i32) -> *const c_char {
         .find(|(number, _)| *number == status)
         .map_or(c"UNEXPECTED".as_ptr(), |(_, name)| name.as_ptr())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Text as C reads it.
+    ///
+    /// # Safety
+    /// `text` is NUL-terminated for as long as the result is used.
+    unsafe fn read<'a>(text: *const c_char) -> &'a str {
+        // SAFETY: the caller's promise.
+        unsafe { CStr::from_ptr(text) }.to_str().unwrap()
+    }
+
+    #[test]
+    fn everything_of_an_error_can_be_read_until_it_is_freed() {
+        let error = Error::not_found("no such thing").with("path", "/a").in_operation("fs.read");
+        let error = Box::into_raw(dunnage_error::boxed(&error));
+        // SAFETY: made above, alive until the free.
+        unsafe {
+            assert_eq!(dunnage_error_code(error) as i32, ErrorKind::NotFound.number());
+            assert_eq!(read(dunnage_error_name(error)), "NOT_FOUND");
+            assert_eq!(read(dunnage_error_message(error)), "no such thing");
+            assert_eq!(read(dunnage_error_operation(error)), "fs.read");
+            assert_eq!(read(dunnage_error_context(error, c"path".as_ptr())), "/a");
+            assert!(dunnage_error_context(error, c"other".as_ptr()).is_null());
+            assert!(dunnage_error_context(error, null()).is_null());
+            assert!(read(dunnage_error_json(error)).contains("\"NOT_FOUND\""));
+            dunnage_error_free(error);
+        }
+    }
+
+    #[test]
+    fn null_is_an_error_that_says_nothing() {
+        // SAFETY: NULL is fine everywhere.
+        unsafe {
+            assert_eq!(dunnage_error_code(null()) as i32, 0);
+            assert_eq!(read(dunnage_error_name(null())), "OK");
+            assert_eq!(
+                (read(dunnage_error_message(null())), read(dunnage_error_operation(null()))),
+                ("", "")
+            );
+            assert!(dunnage_error_context(null(), c"path".as_ptr()).is_null());
+            assert_eq!(read(dunnage_error_json(null())), "null");
+            dunnage_error_free(std::ptr::null_mut());
+            assert_eq!(read(dunnage_status_name(-1)), "UNEXPECTED");
+        }
+    }
+}

@@ -61,6 +61,7 @@ mod tests {
     use std::io::Write;
 
     #[test]
+    #[cfg_attr(miri, ignore = "it asks the system for its signals")]
     fn a_write_to_a_closed_pipe_is_an_error_and_no_signal() {
         // Rust's test programs ignore SIGPIPE: give it back its default, which would end this process.
         // SAFETY: sets a disposition of this test's own process.

@@ -119,3 +119,45 @@ pub unsafe extern "C" fn dunnage_submit(
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::dunnage_string_free;
+    use crate::error::dunnage_error_free;
+    use std::sync::Mutex;
+
+    unsafe extern "C" fn note(
+        status: dunnage_status,
+        result: *mut c_char,
+        error: *mut dunnage_error,
+        seen: *mut c_void,
+    ) {
+        // SAFETY: the test passes its own list, which outlives the call; result and error are the callback's.
+        unsafe {
+            let told = (status as i32, result.is_null(), error.is_null());
+            (*seen.cast::<Mutex<Vec<_>>>()).lock().unwrap().push(told);
+            dunnage_string_free(result);
+            dunnage_error_free(error);
+        }
+    }
+
+    #[test]
+    fn the_end_is_told_once_also_when_nobody_tells_it() {
+        let seen: Mutex<Vec<(i32, bool, bool)>> = Mutex::default();
+        let done = || Done {
+            callback: Some(note),
+            user_data: UserData(std::ptr::from_ref(&seen).cast_mut().cast()),
+        };
+        done().tell(Ok("{}".to_owned()));
+        done().tell(Err(Error::conflict("no")));
+        drop(done());
+        let number = |kind: dunnage::ErrorKind| kind.number();
+        let wanted = [
+            (0, false, true),
+            (number(dunnage::ErrorKind::Conflict), true, false),
+            (number(dunnage::ErrorKind::Unavailable), true, false),
+        ];
+        assert_eq!(*seen.lock().unwrap(), wanted);
+    }
+}

@@ -51,8 +51,7 @@ pub(super) async fn boot(
         let task = inner.backend.create_task(container).await?;
         if legacy && container.network == NetworkNamespace::Private {
             // Older containers have a network namespace of their task's own.
-            let netns = PathBuf::from(format!("/proc/{}/ns/net", task.pid));
-            inner.network.attach(&container.id, &netns, ports).await?;
+            inner.network.attach(&container.id, &task_netns(task.pid), ports).await?;
         }
         context.check_cancelled()?;
         let (start, ready) = if socket.is_some() || legacy {
@@ -102,6 +101,11 @@ async fn start_and_answer(
     }
 }
 
+/// The network namespace of a task.
+pub(super) fn task_netns(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/ns/net"))
+}
+
 /// The pinned network namespace of a container: ours is made anew when a reboot took it; a foreign one is used as it is.
 async fn own_netns(inner: &EngineInner, container: &Container, path: &Path) -> Result<PathBuf> {
     if path.starts_with(&inner.config.data_root) {
@@ -125,7 +129,7 @@ async fn answer(
     context: &OperationContext,
 ) -> Result<()> {
     let limit = Duration::from_millis(inner.config.time_limits.ready_ms);
-    let target = target(inner, container)?;
+    let target = target(inner, container).await?;
     let client = inner.bridges.client(id.as_str(), target);
     let ended = async {
         match inner.backend.wait_task(&container.id).await {

@@ -1,6 +1,6 @@
 use super::layout::SOCKET;
 use super::resolve::resolve;
-use crate::backend::Container;
+use crate::backend::{Container, NetworkNamespace, Task};
 use crate::bridge::{BridgeClient, BridgeTarget};
 use crate::engine::EngineInner;
 use crate::error::{Error, Result};
@@ -20,24 +20,42 @@ pub(crate) async fn bridge(inner: &EngineInner, id: &WorkspaceId) -> Result<Brid
     let found = resolve(inner, id)
         .await?
         .ok_or_else(|| Error::not_found("there is no such workspace: create it").with("workspace", id))?;
-    let target = target(inner, &found.container)?;
+    let target = target(inner, &found.container).await?;
     Ok(inner.bridges.client(id.as_str(), target))
 }
 
 /// Where the agent of a container listens: on the socket in the directory mounted for it, else, in containers of older
 /// implementations, on a TCP port of the container's address.
-pub(super) fn target(inner: &EngineInner, container: &Container) -> Result<BridgeTarget> {
+///
+/// # Errors
+/// UNAVAILABLE when it has neither, else those of the backend.
+pub(super) async fn target(inner: &EngineInner, container: &Container) -> Result<BridgeTarget> {
     if let Some(socket) = socket(inner, container) {
         return Ok(BridgeTarget::Socket(socket));
     }
-    let address = inner.network.info(&container.id).and_then(|info| {
-        info.addresses.first().and_then(|cidr| cidr.split('/').next()?.parse::<IpAddr>().ok())
-    });
-    let address = address.ok_or_else(|| {
-        Error::unavailable("the workspace has neither a socket nor an address: start it")
-            .with("container", &container.id)
-    })?;
+    let task = inner.backend.task(&container.id).await?;
+    let (address, _) =
+        addresses(inner, container, task.as_ref()).await?.first().copied().ok_or_else(|| {
+            Error::unavailable("the workspace has neither a socket nor an address: start it")
+                .with("container", &container.id)
+        })?;
     Ok(BridgeTarget::Tcp(SocketAddr::new(address, inner.config.guest.legacy_port)))
+}
+
+/// The addresses of a container with a network of its own, with prefix lengths; none without a task.
+///
+/// They are looked for inside: whoever started the task, be it an older implementation, has connected it.
+pub(super) async fn addresses(
+    inner: &EngineInner,
+    container: &Container,
+    task: Option<&Task>,
+) -> Result<Vec<(IpAddr, u8)>> {
+    match task {
+        Some(task) if container.network != NetworkNamespace::Host && task.exit.is_none() => {
+            inner.network.addresses_of(task.pid).await
+        }
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// The agent's socket on the host, when the container has a directory mounted for it.

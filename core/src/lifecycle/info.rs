@@ -1,3 +1,4 @@
+use super::bridge::addresses;
 use super::resolve::{Found, resolve};
 use crate::backend::{NetworkNamespace, Task, TaskStatus};
 use crate::engine::EngineInner;
@@ -12,7 +13,18 @@ use crate::types::{NetworkInfo, NetworkMode, WorkspaceInfo, WorkspaceStatus};
 pub(crate) async fn info(inner: &EngineInner, id: &WorkspaceId) -> Result<WorkspaceInfo> {
     let found = resolve(inner, id).await?.ok_or_else(|| missing(id))?;
     let task = inner.backend.task(&found.container.id).await?;
-    Ok(describe(inner, id, &found, task.as_ref()))
+    let mut info = describe(inner, id, &found, task.as_ref());
+    if found.legacy {
+        let there = addresses(inner, &found.container, task.as_ref()).await?;
+        let there: Vec<String> =
+            there.iter().map(|(address, prefix)| format!("{address}/{prefix}")).collect();
+        if !there.is_empty() && there != info.network.addresses {
+            // Others connected it: nothing else is known of its network.
+            info.network =
+                NetworkInfo { mode: info.network.mode, addresses: there, ..NetworkInfo::default() };
+        }
+    }
+    Ok(info)
 }
 
 pub(super) fn missing(id: &WorkspaceId) -> Error {

@@ -1,4 +1,5 @@
-use super::boot::{boot, halt};
+use super::boot::{boot, halt, task_netns};
+use super::bridge::addresses;
 use super::create::{build, record};
 use super::info::{describe, missing};
 use super::recover::recover;
@@ -55,17 +56,23 @@ pub(crate) async fn ensure_running(
     complete(inner, id, &found, StartOutcome::Rebuilt, phases, began, context).await
 }
 
-/// Makes a running workspace's connection whole again, when the plugins find a fault in it.
+/// Makes a running workspace's connection whole again, when the plugins find a fault in it. One that has its network
+/// with its task is connected only when it has no address: others may have given it one.
 async fn repair_network(inner: &EngineInner, found: &Found) -> Result<()> {
     let container = &found.container;
-    let running =
-        inner.backend.task(&container.id).await?.is_some_and(|task| task.status == TaskStatus::Running);
-    if let NetworkNamespace::Path(netns) = &container.network
-        && running
-        && netns.starts_with(&inner.config.data_root)
-    {
-        let ports = found.record.as_ref().map(|record| record.options.ports.clone()).unwrap_or_default();
-        inner.network.repair(&container.id, netns, &ports).await?;
+    let task = inner.backend.task(&container.id).await?;
+    let Some(task) = task.filter(|task| task.status == TaskStatus::Running) else { return Ok(()) };
+    let ports = || found.record.as_ref().map(|record| record.options.ports.clone()).unwrap_or_default();
+    match &container.network {
+        NetworkNamespace::Path(netns) if netns.starts_with(&inner.config.data_root) => {
+            inner.network.repair(&container.id, netns, &ports()).await?;
+        }
+        NetworkNamespace::Private
+            if found.legacy && addresses(inner, container, Some(&task)).await?.is_empty() =>
+        {
+            inner.network.attach(&container.id, &task_netns(task.pid), &ports()).await?;
+        }
+        _ => {}
     }
     Ok(())
 }

@@ -3,8 +3,7 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::{Path, PathBuf};
 
 /// Whether a file must survive a crash of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,15 +15,14 @@ pub(super) enum Durability {
 }
 
 /// Writes a file beside its target and moves it there. Missing directories are made with mode 0700.
+///
+/// The caller holds the lock of the file's workspace: nobody else writes the same file.
 pub(super) fn write(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> io::Result<()> {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
     let dir = path.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let temporary = dir.join(format!(".{name}.{}.{number}", std::process::id()));
-    // What a process of the same number left behind is nobody's any more.
-    let _ = std::fs::remove_file(&temporary);
+    let temporary = temporary(path);
+    // What a writer that died has left.
+    remove_one(&temporary)?;
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
         file.write_all(bytes)?;
@@ -43,4 +41,23 @@ pub(super) fn write(path: &Path, bytes: &[u8], mode: u32, durability: Durability
         let _ = std::fs::remove_file(&temporary);
     }
     written
+}
+
+/// Removes a file, and what a writer that died has left beside it. Neither need be there.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    remove_one(&temporary(path))?;
+    remove_one(path)
+}
+
+/// Where a file is written before it is moved: always the same place, so that whoever comes next finds what is left.
+pub(super) fn temporary(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.new"))
+}
+
+fn remove_one(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
 }

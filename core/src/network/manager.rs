@@ -14,6 +14,7 @@ use crate::names::check_identifier;
 use crate::types::{NetworkInfo, PortMapping};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -180,6 +181,19 @@ impl NetworkManager {
         match Record::load(&self.record_path(container).ok()?) {
             Ok(Kept::Record(record)) => record.info(),
             _ => None,
+        }
+    }
+
+    /// The addresses, with prefix lengths, that a process has on the interface that plugins make, whoever ran them. None
+    /// when there is no such interface, or no such process any more.
+    ///
+    /// # Errors
+    /// PERMISSION_DENIED without the rights of root; other I/O errors with the path.
+    pub(crate) async fn addresses_of(&self, pid: u32) -> Result<Vec<(IpAddr, u8)>> {
+        match netns::interface(Path::new(&format!("/proc/{pid}/ns/net")), INTERFACE).await {
+            Ok(interface) => Ok(interface.addresses),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
         }
     }
 

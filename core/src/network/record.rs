@@ -61,14 +61,10 @@ impl Record {
             .map_err(|e| Error::io(e, "cannot write the network record").with("path", path.display()))
     }
 
-    /// Removes the record at `path`, if there is one.
+    /// Removes the record at `path`, if there is one, and what is left of one that was being written.
     pub(super) fn remove(path: &Path) -> Result<()> {
-        match std::fs::remove_file(path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                Err(Error::io(e, "cannot remove the network record").with("path", path.display()))
-            }
-            _ => Ok(()),
-        }
+        atomic::remove(path)
+            .map_err(|e| Error::io(e, "cannot remove the network record").with("path", path.display()))
     }
 
     /// The attachment as it is shown; none while it is being made.
@@ -166,6 +162,10 @@ mod tests {
         assert_eq!(intent.info(), None);
         std::fs::write(&path, "{").unwrap();
         assert_eq!(Record::load(&path).unwrap(), Kept::Unreadable);
+        // A writer that died before it moved its file.
+        std::fs::write(atomic::temporary(&path), "{").unwrap();
+        intent.save(&path).unwrap();
+        std::fs::write(atomic::temporary(&path), "{").unwrap();
         Record::remove(&path).unwrap();
         Record::remove(&path).unwrap();
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);

@@ -3,19 +3,30 @@
 //! Reads one JSON object from `$DUNNAGE_TOUR`: `{"config": {…}, "image": "…", "workspace": "…"}`, where `config` is what
 //! `dunnage::Config` reads. Its last line is a JSON object with the milliseconds of each step.
 
-#![expect(clippy::print_stdout, reason = "it is a program that talks to a person")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a program that talks to a person")]
 
 use dunnage::types::{
     CreateOptions, Event, EventType, ReadTextOptions, RunOptions, StopOptions, WriteOptions,
 };
 use dunnage::{Config, Engine};
 use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
 use std::time::Instant;
 
 type Failure = Box<dyn std::error::Error>;
 
 #[tokio::main]
-async fn main() -> Result<(), Failure> {
+async fn main() -> ExitCode {
+    match tour().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tour: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn tour() -> Result<(), Failure> {
     let tour: serde_json::Value = serde_json::from_str(&std::env::var("DUNNAGE_TOUR")?)?;
     let image = tour["image"].as_str().ok_or("DUNNAGE_TOUR names no image")?;
     let id = tour["workspace"].as_str().unwrap_or("tour-rust");

@@ -4,56 +4,16 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use common::helper::{Helper, text, write_config};
 use common::{Rig, fails, kill, running, said, sh, until};
 use dunnage::types::{
     CreateOptions, ListOptions, NetworkMode, RunOptions, StartOptions, StopOptions, WriteOptions,
 };
-use dunnage::{CallOptions, Config, Engine, Error, ErrorKind};
-
-const HELPER: &str = env!("CARGO_BIN_EXE_dunnage-faults");
-
-/// A helper process that is ended at the latest when the test ends.
-struct Helper(Child);
-
-impl Helper {
-    fn start(arguments: &[&str]) -> Self {
-        let mut command = Command::new(HELPER);
-        Self(command.args(arguments).stdout(Stdio::piped()).spawn().unwrap())
-    }
-
-    /// What it prints until it ends.
-    fn output(mut self) -> String {
-        let mut text = String::new();
-        self.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-        let status = self.0.wait().unwrap();
-        assert!(status.success(), "{status}: {text}");
-        text
-    }
-}
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn write_config(rig: &Rig, config: &Config) -> PathBuf {
-    let file = rig.containerd.dir().join("config.json");
-    std::fs::write(&file, serde_json::to_string(config).unwrap()).unwrap();
-    file
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
+use dunnage::{CallOptions, Engine, Error, ErrorKind};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_processes_may_do_everything_at_once() {
@@ -174,13 +134,9 @@ async fn a_process_killed_at_any_time_leaves_whole_workspaces() {
 
 /// Starts an operation in a process of its own and kills that after a while. Returns whether it was in time.
 fn killed(config: &str, operation: &str, id: &str, image: &str, wait: Duration) -> bool {
-    let mut helper = Helper::start(&["once", config, operation, id, image]);
-    let mut lines = BufReader::new(helper.0.stdout.take().unwrap()).lines();
-    assert_eq!(lines.next().unwrap().unwrap(), "begin");
+    let helper = Helper::begun(&["once", config, operation, id, image]);
     std::thread::sleep(wait);
-    helper.0.kill().unwrap();
-    helper.0.wait().unwrap();
-    lines.next().is_none()
+    helper.kill()
 }
 
 /// How a call may end while containerd is away.

@@ -3,6 +3,7 @@
 //! ```text
 //! dunnage-faults open  CONFIG                        open an engine, say `ok` or the error as JSON
 //! dunnage-faults once  CONFIG create|delete|stop|start ID IMAGE   say `begin`, do it, say `ok` or the error
+//! dunnage-faults pull  CONFIG IMAGE                  say `begin`, pull, say `ok` or the error
 //! dunnage-faults churn CONFIG IMAGE SEED COUNT ID…   COUNT random operations on each id at once, say what came of each
 //! dunnage-faults census CONFIG IMAGE ROUNDS          descriptors and threads before and after whole lives, as JSON
 //! ```
@@ -13,7 +14,9 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use dunnage::types::{CreateOptions, DeleteOptions, RunOptions, StartOptions, StopOptions, WriteOptions};
+use dunnage::types::{
+    CreateOptions, DeleteOptions, PullOptions, RunOptions, StartOptions, StopOptions, WriteOptions,
+};
 use dunnage::{Config, Engine, Error};
 use serde_json::json;
 
@@ -59,6 +62,7 @@ fn run(words: &[&str]) -> Result<(), Failure> {
             Ok(())
         }),
         ("once", [operation, id, image]) => runtime()?.block_on(once(config, operation, id, image)),
+        ("pull", [image]) => runtime()?.block_on(pull(config, image)),
         ("churn", [image, seed, count, ids @ ..]) => {
             let (seed, count) = (seed.parse().map_err(other)?, count.parse().map_err(other)?);
             runtime()?.block_on(churn(config, image, seed, count, ids))
@@ -83,6 +87,15 @@ async fn once(config: Config, operation: &str, id: &str, image: &str) -> Result<
         "start" => workspace.start(StartOptions::default()).await.map(drop)?,
         _ => return Err(other("unknown operation")),
     }
+    println!("ok");
+    engine.close().await;
+    Ok(())
+}
+
+async fn pull(config: Config, image: &str) -> Result<(), Failure> {
+    let engine = Engine::open(config).await?;
+    println!("begin");
+    engine.image().pull(PullOptions::default().image(image)).await?;
     println!("ok");
     engine.close().await;
     Ok(())
