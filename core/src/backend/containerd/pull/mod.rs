@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 ///
 /// # Errors
 /// NOT_FOUND when the registry does not have it, or the policy is `never` and it is not here; FAILED_PRECONDITION for
-/// another platform's image; UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE and TIMEOUT as registry and daemon behave;
+/// another platform's image, and, with `never`, for one of which parts are missing; UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE and TIMEOUT as registry and daemon behave;
 /// RESOURCE_EXHAUSTED on a full disk; DATA_CORRUPT naming the blob; CANCELLED. After any of them nothing of the pull
 /// is left.
 ///
@@ -61,10 +61,11 @@ pub(crate) async fn pull(
             return Ok(pulled);
         }
         if request.policy == PullPolicy::Never {
-            return Err(Error::not_found(
-                "the image is not here and the pull policy is never: pull it first",
-            )
-            .with("image", name));
+            return Err(match images::find(client, &name).await? {
+                Some(_) => images::incomplete(&name),
+                None => Error::not_found("the image is not here and the pull policy is never: pull it first")
+                    .with("image", name),
+            });
         }
     }
     tracker.pulling();

@@ -203,12 +203,13 @@ async fn an_image_without_a_layer_is_told_by_its_name() {
     };
     ctr(&["content", "fetch", "--plain-http", &reference]);
     ctr(&["content", "rm", &fixture.layers().unwrap()[0].digest]);
-    let error = images::unpacked(&client, &reference, None, "overlayfs").await.err().unwrap();
+    let never = PullRequest { policy: PullPolicy::Never, ..request(&reference) };
+    let error = pulled(&client, &config(), &never).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error}");
     let named: Vec<_> = error.context().filter(|(key, _)| *key == "image").collect();
     assert_eq!(named, [("image", reference.as_str())], "{error}");
     assert_eq!(left(&world.containerd, &namespace), Vec::<String>::new());
     // A pull brings what is missing.
     pulled(&client, &config(), &request(&reference)).await.unwrap();
-    images::unpacked(&client, &reference, None, "overlayfs").await.unwrap();
+    assert!(pulled(&client, &config(), &never).await.unwrap().skipped);
 }
