@@ -21,6 +21,8 @@ pub(crate) fn build(bed: &Bed) -> Result<Host, Failure> {
     let directory = tempfile::tempdir_in(bed.containerd.data_root())?;
     let program = directory.path().join("host");
     let library = target_dir().join("release");
+    // It is loaded by its soname, as an installed one is.
+    std::os::unix::fs::symlink(library.join("libdunnage_ffi.so"), directory.path().join("libdunnage.so.0"))?;
     let include = repository().join("include");
     bed::run(
         Command::new("cc")
@@ -32,7 +34,7 @@ pub(crate) fn build(bed: &Bed) -> Result<Host, Failure> {
             .arg("-L")
             .arg(&library)
             .arg("-ldunnage_ffi")
-            .arg(format!("-Wl,-rpath,{}", library.display())),
+            .arg(format!("-Wl,-rpath,{}", directory.path().display())),
     )?;
     Ok(Host { program, _directory: directory })
 }

@@ -1,10 +1,15 @@
-//! What all tasks do, kept up to date by what the backend tells: asking for a hundred takes the backend as many calls.
+//! What all containers and tasks are, kept up to date by what the backend tells: asking for a hundred takes it as many looks.
 
-use crate::backend::{Backend, Task, TaskChange, TaskEvent, TaskStatus};
+use crate::backend::{
+    Backend, BackendEvent, Container, ContainerFilter, Task, TaskChange, TaskEvent, TaskStatus,
+};
+use crate::error::{Error, Result};
 use futures::StreamExt;
+use futures::stream::{self, BoxStream, TryStreamExt};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -12,44 +17,128 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Follows the tasks of a backend in a background task, until it is stopped or dropped.
+/// How long a mark may take to come back before the backend is asked itself.
+const MARK_LIMIT: Duration = Duration::from_millis(500);
+
+/// How many containers are asked for at a time.
+const AT_ONCE: usize = 8;
+
+/// Follows containers and tasks of a backend in a background task, until it is stopped or dropped.
 #[derive(Debug)]
-pub(crate) struct TaskWatch {
-    table: Table,
+pub(crate) struct Watch {
+    followed: Followed,
+    /// Which containers are kept.
+    filters: Arc<[ContainerFilter]>,
+    /// Held while what has changed is asked for: who comes meanwhile must not go on with what was before.
+    refreshing: tokio::sync::Mutex<()>,
     follower: Mutex<Option<JoinHandle<()>>>,
     stop: CancellationToken,
     _stopped_with_this: DropGuard,
 }
 
-/// The tasks by container; none while they are not followed.
-type Table = Arc<Mutex<Option<HashMap<String, Task>>>>;
+/// Containers and tasks, by the container's id.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Known {
+    pub(crate) containers: HashMap<String, Container>,
+    /// As far as they are known here, which may be moments ago: a task that is missing, or does not run, may have been
+    /// started by another process just now.
+    pub(crate) tasks: HashMap<String, Task>,
+}
 
-impl TaskWatch {
-    /// Begins to follow. Must be called in a tokio runtime.
-    pub(crate) fn start(backend: Arc<dyn Backend>) -> Self {
-        let table = Table::default();
+/// What the follower writes down; none while it does not follow.
+type Followed = Arc<Mutex<Option<State>>>;
+
+#[derive(Debug)]
+struct State {
+    /// Which of several watches, one after the other, this is from.
+    watch: u64,
+    known: Known,
+    /// The containers that have changed since they were read, each with the number of its last change.
+    changed: HashMap<String, u64>,
+    changes: u64,
+    /// Who waits for which mark.
+    marks: HashMap<String, oneshot::Sender<()>>,
+}
+
+impl Watch {
+    /// Begins to follow the tasks and those containers that any of the filters lets through. Must be called in a tokio runtime.
+    pub(crate) fn start(backend: Arc<dyn Backend>, filters: Vec<ContainerFilter>) -> Self {
+        let followed = Followed::default();
+        let filters: Arc<[ContainerFilter]> = filters.into();
         let stop = CancellationToken::new();
         let follower = tokio::spawn({
-            let (table, stop) = (table.clone(), stop.clone());
+            let (followed, filters, stop) = (followed.clone(), filters.clone(), stop.clone());
             async move {
-                stop.run_until_cancelled(follow(backend.as_ref(), &table)).await;
-                *lock(&table) = None;
+                stop.run_until_cancelled(follow(backend.as_ref(), &filters, &followed)).await;
+                *lock(&followed) = None;
             }
         });
         Self {
-            table,
+            followed,
+            filters,
+            refreshing: tokio::sync::Mutex::default(),
             follower: Mutex::new(Some(follower)),
             _stopped_with_this: stop.clone().drop_guard(),
             stop,
         }
     }
 
-    /// The tasks by container, as far as they are known here; none while they are not followed.
+    /// Containers and tasks as they are now: every change of a container that was complete before this call is seen. None
+    /// while nothing is followed; then the backend itself is to be asked.
     ///
-    /// What is told may come late, so this may lag behind by moments: a task that is missing here, or does not run, may
-    /// have been started by another process just now.
-    pub(crate) fn tasks(&self) -> Option<HashMap<String, Task>> {
-        lock(&self.table).clone()
+    /// # Errors
+    /// Those of reading a container.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(crate) async fn look(&self, backend: &dyn Backend) -> Result<Option<Known>> {
+        let _alone = self.refreshing.lock().await;
+        if !self.caught_up(backend).await {
+            return Ok(None);
+        }
+        let Some((watch, changed)) =
+            lock(&self.followed).as_ref().map(|state| (state.watch, state.changed.clone()))
+        else {
+            return Ok(None);
+        };
+        let read = changed.into_iter().map(|(id, change)| async move {
+            let container = backend.container(&id).await?;
+            Ok::<_, Error>((id, change, container))
+        });
+        let read: Vec<_> = stream::iter(read).buffer_unordered(AT_ONCE).try_collect().await?;
+        let mut followed = lock(&self.followed);
+        let Some(state) = followed.as_mut().filter(|state| state.watch == watch) else { return Ok(None) };
+        for (id, change, container) in read {
+            // One that has changed again while it was read is read once more by the next look.
+            if state.changed.get(&id) == Some(&change) {
+                state.changed.remove(&id);
+            }
+            let container = container.filter(|c| self.filters.iter().any(|filter| filter.passes(c)));
+            match container {
+                Some(container) => state.known.containers.insert(id, container),
+                None => state.known.containers.remove(&id),
+            };
+        }
+        Ok(Some(state.known.clone()))
+    }
+
+    /// Waits until all that was complete before this call has been told. False when that cannot be known.
+    async fn caught_up(&self, backend: &dyn Backend) -> bool {
+        let mark = uuid::Uuid::now_v7().to_string();
+        let (tell, told) = oneshot::channel();
+        match lock(&self.followed).as_mut() {
+            Some(state) => state.marks.insert(mark.clone(), tell),
+            None => return false,
+        };
+        let told = async {
+            backend.mark(&mark).await.map_err(drop)?;
+            told.await.map_err(drop)
+        };
+        let caught_up = matches!(tokio::time::timeout(MARK_LIMIT, told).await, Ok(Ok(())));
+        if let Some(state) = lock(&self.followed).as_mut() {
+            state.marks.remove(&mark);
+        }
+        caught_up
     }
 
     /// Stops to follow, and waits until nothing of it runs.
@@ -64,29 +153,58 @@ impl TaskWatch {
 }
 
 /// Follows, again after every break.
-async fn follow(backend: &dyn Backend, table: &Table) {
+async fn follow(backend: &dyn Backend, filters: &[ContainerFilter], followed: &Followed) {
     let mut pause = FIRST_PAUSE;
-    loop {
-        // What happens while the list is read is in the stream: applied after it, nothing is missed.
-        let begun = match backend.watch().await {
-            Ok(events) => backend.tasks().await.map(|tasks| (events, tasks)),
-            Err(error) => Err(error),
-        };
-        match begun {
-            Ok((mut events, tasks)) => {
+    for watch in 0.. {
+        match begin(backend, filters, watch).await {
+            Ok((mut events, state)) => {
                 pause = FIRST_PAUSE;
-                *lock(table) = Some(tasks.into_iter().map(|task| (task.container.clone(), task)).collect());
+                *lock(followed) = Some(state);
                 while let Some(event) = events.next().await {
-                    if let Some(tasks) = lock(table).as_mut() {
-                        apply(tasks, event);
+                    if let Some(state) = lock(followed).as_mut() {
+                        state.apply(event);
                     }
                 }
-                *lock(table) = None;
+                *lock(followed) = None;
             }
-            Err(error) => tracing::debug!(%error, "the tasks cannot be followed now"),
+            Err(error) => tracing::debug!(%error, "containers and tasks cannot be followed now"),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LAST_PAUSE);
+    }
+}
+
+/// Sets a watch, and reads what there is. What happens meanwhile is in the stream: applied afterwards, nothing is missed.
+async fn begin(
+    backend: &dyn Backend,
+    filters: &[ContainerFilter],
+    watch: u64,
+) -> Result<(BoxStream<'static, BackendEvent>, State)> {
+    let events = backend.watch().await?;
+    let (containers, tasks) = tokio::try_join!(backend.containers(filters), backend.tasks())?;
+    let known = Known {
+        containers: containers.into_iter().map(|container| (container.id.clone(), container)).collect(),
+        tasks: tasks.into_iter().map(|task| (task.container.clone(), task)).collect(),
+    };
+    let state = State { watch, known, changed: HashMap::new(), changes: 0, marks: HashMap::new() };
+    Ok((events, state))
+}
+
+impl State {
+    fn apply(&mut self, event: BackendEvent) {
+        match event {
+            BackendEvent::Task(event) => apply(&mut self.known.tasks, event),
+            BackendEvent::Container(id) => {
+                self.changes += 1;
+                self.changed.insert(id, self.changes);
+            }
+            BackendEvent::Mark(mark) => {
+                if let Some(waits) = self.marks.remove(&mark) {
+                    // Who waited may have gone.
+                    let _ = waits.send(());
+                }
+            }
+        }
     }
 }
 

@@ -12,8 +12,9 @@ mod types;
 
 pub(crate) use pull::{LayerCounter, PullTracker};
 pub(crate) use types::{
-    Capabilities, Container, ContainerFilter, GuestMount, NetworkNamespace, NewContainer, NewSnapshot,
-    PullRequest, Pulled, ResolvedUser, Task, TaskChange, TaskEvent, TaskExit, TaskStatus, UnpackedImage,
+    BackendEvent, Capabilities, Container, ContainerFilter, GuestMount, NetworkNamespace, NewContainer,
+    NewSnapshot, PullRequest, Pulled, ResolvedUser, Task, TaskChange, TaskEvent, TaskExit, TaskStatus,
+    UnpackedImage,
 };
 
 use crate::error::Result;
@@ -107,9 +108,12 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
     /// All tasks, in any order.
     async fn tasks(&self) -> Result<Vec<Task>>;
 
-    /// What becomes of tasks from now on: returns when nothing after it is missed. The events of one container come in
-    /// the order in which they happened, but may come late. The stream ends when the connection breaks.
-    async fn watch(&self) -> Result<BoxStream<'static, TaskEvent>>;
+    /// What becomes of containers and tasks from now on: returns when nothing after it is missed. The events of one task
+    /// come in the order in which they happened, but may come late. The stream ends when the connection breaks.
+    async fn watch(&self) -> Result<BoxStream<'static, BackendEvent>>;
+
+    /// Sets a mark, which every watch is told after all changes of container records that were complete before it was set.
+    async fn mark(&self, mark: &str) -> Result<()>;
 
     /// Sends a signal to the first process, or to every process. Returns false when none is there to take it.
     async fn kill_task(&self, container: &str, signal: i32, all: bool) -> Result<bool>;

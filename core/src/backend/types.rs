@@ -198,6 +198,17 @@ pub(crate) struct TaskExit {
     pub(crate) at: Timestamp,
 }
 
+/// What a backend tells those who watch it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum BackendEvent {
+    /// A first process has changed.
+    Task(TaskEvent),
+    /// The record of this container was made, changed or removed.
+    Container(String),
+    /// Somebody has set this mark.
+    Mark(String),
+}
+
 /// A change of a container's first process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TaskEvent {

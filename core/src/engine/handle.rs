@@ -10,7 +10,7 @@ use crate::operation::{Runner, WorkspaceLocks};
 use crate::registry::Registry;
 use crate::store::Store;
 use crate::types::{BackendHealth, Health, ListOptions, WorkspaceList};
-use crate::watch::TaskWatch;
+use crate::watch::Watch;
 use std::sync::Arc;
 
 /// Keeps workspaces: the library's entry point.
@@ -32,7 +32,7 @@ pub(crate) struct EngineInner {
     pub(crate) network: NetworkManager,
     pub(crate) bridges: BridgePool,
     pub(crate) registry: Registry,
-    pub(crate) watch: TaskWatch,
+    pub(crate) watch: Watch,
 }
 
 impl Engine {

@@ -8,7 +8,7 @@ use crate::network::NetworkManager;
 use crate::operation::{Runner, WorkspaceLocks};
 use crate::registry::Registry;
 use crate::store::SqliteStore;
-use crate::watch::TaskWatch;
+use crate::watch::Watch;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ impl Engine {
             registry: Registry::new(&config.registry)?,
             runner: Runner::default(),
             store: Arc::new(store),
-            watch: TaskWatch::start(backend.clone()),
+            watch: Watch::start(backend.clone(), lifecycle::filters(&config)),
             backend,
             config,
         };

@@ -1,6 +1,7 @@
 use super::info::status;
 use super::resolve::{is_legacy, workspace_of};
 use crate::backend::{Container, ContainerFilter, Task, TaskStatus};
+use crate::config::Config;
 use crate::engine::EngineInner;
 use crate::error::{Error, Result};
 use crate::names::WorkspaceId;
@@ -17,15 +18,19 @@ pub(crate) async fn list(inner: &EngineInner, options: &ListOptions) -> Result<W
     if let Some(after) = &options.after {
         WorkspaceId::new(after.as_str()).map_err(|e| e.with("field", "after"))?;
     }
-    let (containers, started) = tokio::try_join!(containers(inner), inner.store.started())?;
-    let mut page: Vec<(WorkspaceId, Container)> = containers
+    let (known, started) = tokio::try_join!(known(inner), inner.store.started())?;
+    let (containers, tasks) = known;
+    let mut page: Vec<(WorkspaceId, Container)> = newest(&inner.config, containers)
         .into_iter()
         .filter(|(id, _)| options.after.as_deref().is_none_or(|after| id.as_str() > after))
         .collect();
     let limit = if options.limit == 0 { usize::MAX } else { options.limit as usize };
     let more = page.len() > limit;
     page.truncate(limit);
-    let tasks = tasks(inner, &page, &started).await?;
+    let tasks = match tasks {
+        Tasks::Read(tasks) => tasks,
+        Tasks::Followed(tasks) => made_sure(inner, tasks, &page, &started).await?,
+    };
     let workspaces: Vec<WorkspaceSummary> = page
         .into_iter()
         .map(|(id, container)| WorkspaceSummary {
@@ -41,38 +46,52 @@ pub(crate) async fn list(inner: &EngineInner, options: &ListOptions) -> Result<W
     Ok(WorkspaceList { workspaces, next })
 }
 
+/// What every container of a workspace has, one or the other: our label, or an older implementation's kind of name.
+pub(crate) fn filters(config: &Config) -> Vec<ContainerFilter> {
+    let labelled = ContainerFilter { has_label: Some(config.names.id_label.clone()), ..Default::default() };
+    let older = |prefix: &String| ContainerFilter { id_prefix: Some(prefix.clone()), ..Default::default() };
+    std::iter::once(labelled).chain(config.names.legacy_prefixes.iter().map(older)).collect()
+}
+
+/// Tasks by their containers' ids.
+enum Tasks {
+    /// As the backend has just told them.
+    Read(HashMap<String, Task>),
+    /// As they were followed.
+    Followed(HashMap<String, Task>),
+}
+
+/// All containers that may be a workspace's, and the tasks: as they were followed, else as the backend lists them.
+async fn known(inner: &EngineInner) -> Result<(Vec<Container>, Tasks)> {
+    if let Some(known) = inner.watch.look(inner.backend.as_ref()).await? {
+        return Ok((known.containers.into_values().collect(), Tasks::Followed(known.tasks)));
+    }
+    let filters = filters(&inner.config);
+    let (containers, tasks) = tokio::try_join!(inner.backend.containers(&filters), inner.backend.tasks())?;
+    let tasks = tasks.into_iter().map(|task| (task.container.clone(), task)).collect();
+    Ok((containers, Tasks::Read(tasks)))
+}
+
 /// The container of each workspace: the one changed last where there are several.
-async fn containers(inner: &EngineInner) -> Result<BTreeMap<WorkspaceId, Container>> {
-    let names = &inner.config.names;
-    let mut filters =
-        vec![ContainerFilter { has_label: Some(names.id_label.clone()), ..ContainerFilter::default() }];
-    filters.extend(
-        names
-            .legacy_prefixes
-            .iter()
-            .map(|prefix| ContainerFilter { id_prefix: Some(prefix.clone()), ..ContainerFilter::default() }),
-    );
+fn newest(config: &Config, containers: Vec<Container>) -> BTreeMap<WorkspaceId, Container> {
     let mut newest: BTreeMap<WorkspaceId, Container> = BTreeMap::new();
-    for container in inner.backend.containers(&filters).await? {
-        let Some(id) = workspace_of(&inner.config, &container) else { continue };
+    for container in containers {
+        let Some(id) = workspace_of(config, &container) else { continue };
         if newest.get(&id).is_none_or(|known| known.updated_at < container.updated_at) {
             newest.insert(id, container);
         }
     }
-    Ok(newest)
+    newest
 }
 
-/// The tasks of these containers. What the watch knows is taken, and asked for again wherever it may be old: a process
-/// that is gone, and a workspace that does not run although it was started and not stopped.
-async fn tasks(
+/// Tasks that were followed, asked for again wherever they may be old: where the process is gone, and where a workspace
+/// does not run although it was started and not stopped.
+async fn made_sure(
     inner: &EngineInner,
+    mut tasks: HashMap<String, Task>,
     page: &[(WorkspaceId, Container)],
     started: &HashMap<String, bool>,
 ) -> Result<HashMap<String, Task>> {
-    let Some(mut tasks) = inner.watch.tasks() else {
-        let tasks = inner.backend.tasks().await?;
-        return Ok(tasks.into_iter().map(|task| (task.container.clone(), task)).collect());
-    };
     let mut doubtful = Vec::new();
     for (id, container) in page {
         let doubt = match tasks.get(&container.id) {

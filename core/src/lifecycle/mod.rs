@@ -23,7 +23,7 @@ pub(crate) use bridge::bridge;
 pub(crate) use create::create;
 pub(crate) use delete::delete;
 pub(crate) use info::info;
-pub(crate) use list::list;
+pub(crate) use list::{filters, list};
 pub(crate) use recover::{recover_all, recover_later};
 pub(crate) use start::{ensure_running, start};
 pub(crate) use stop::stop;

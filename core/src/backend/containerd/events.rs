@@ -1,11 +1,16 @@
-//! What becomes of tasks, as containerd tells it.
+//! What becomes of containers and tasks, as containerd tells it.
+//!
+//! containerd tells a change of a record before it answers the request for it, and tells every subscriber everything in one
+//! order (<https://github.com/containerd/containerd/blob/main/core/events/exchange/exchange.go>); so an event of our
+//! own, published after an answer has come, is told after the change. What shims report of tasks comes when it comes.
 
 use super::client::Client;
 use super::convert;
-use crate::backend::{TaskChange, TaskEvent};
+use crate::backend::{BackendEvent, TaskChange, TaskEvent};
 use crate::error::{Error, Result};
 use containerd_client::events::{
-    TaskCreate, TaskDelete, TaskExit as TaskExited, TaskOom, TaskPaused, TaskResumed, TaskStart,
+    ContainerCreate, ContainerDelete, ContainerUpdate, TaskCreate, TaskDelete, TaskExit as TaskExited,
+    TaskOom, TaskPaused, TaskResumed, TaskStart,
 };
 use containerd_client::services::v1::{PublishRequest, SubscribeRequest};
 use containerd_client::types::Envelope;
@@ -15,66 +20,70 @@ use prost_types::Any;
 use std::time::Duration;
 use tonic::Streaming;
 
-/// The topics of tasks (<https://github.com/containerd/containerd/blob/main/core/runtime/events.go>).
+/// The topics of container records and of tasks
+/// (<https://github.com/containerd/containerd/blob/main/core/runtime/events.go>).
+const CONTAINERS: &str = "/containers/";
 const TASKS: &str = "/tasks/";
 
-/// The topic of the event by which a subscriber finds out that its subscription stands.
-const MARK: &str = "/dunnage/watch";
+/// The topic of marks, which only this library publishes.
+const MARKS: &str = "/dunnage/mark";
 
-/// How long a mark may be under way before another is sent.
-const MARK_PAUSE: Duration = Duration::from_millis(20);
+/// How long a first mark may be under way before another is set.
+const FIRST_MARK: Duration = Duration::from_millis(20);
 
 /// Subscribes, and returns when the subscription stands.
 ///
-/// containerd says nothing when a subscription begins: its first word is the first event. So events of our own are
-/// published until one comes back.
-pub(super) async fn watch(client: &Client) -> Result<BoxStream<'static, TaskEvent>> {
+/// containerd says nothing when a subscription begins: its first word is the first event. So marks are set until one
+/// comes back.
+pub(super) async fn watch(client: &Client) -> Result<BoxStream<'static, BackendEvent>> {
     client
-        .bounded("watch the tasks", async {
+        .bounded("watch the containers", async {
             tokio::select! {
                 stream = subscribe(client) => Ok(events(client.clone(), stream?)),
-                error = mark(client) => Err(error),
+                error = mark_until_it_fails(client) => Err(error),
             }
         })
         .await
 }
 
-/// Subscribes to the tasks of the namespace; returns once a first event, of ours or of a task, has come.
+/// Subscribes to what happens in the namespace; returns once a first event has come.
 async fn subscribe(client: &Client) -> Result<Streaming<Envelope>> {
     let namespace = client.namespace();
-    let filters = vec![
-        format!("namespace=={namespace},topic~=\"^{TASKS}\""),
-        format!("namespace=={namespace},topic==\"{MARK}\""),
-    ];
+    let topics = [CONTAINERS, TASKS, MARKS];
+    let filters = topics.iter().map(|topic| format!("namespace=={namespace},topic~=\"^{topic}\"")).collect();
     let mut service = client.events();
-    client
-        .call_unbounded("watch the tasks", service.subscribe(client.request(SubscribeRequest { filters })))
-        .await
+    let request = client.request(SubscribeRequest { filters });
+    client.call_unbounded("watch the containers", service.subscribe(request)).await
 }
 
-/// Publishes marks until it fails.
-async fn mark(client: &Client) -> Error {
+async fn mark_until_it_fails(client: &Client) -> Error {
     loop {
-        // containerd refuses an event without a type it can store; what the mark says is in its topic.
-        let event = Any { type_url: TaskOom::full_name(), value: Vec::new() };
-        let request = client.request(PublishRequest { topic: MARK.to_owned(), event: Some(event) });
-        let mut service = client.events();
-        if let Err(error) = client.call("mark the watch of the tasks", service.publish(request)).await {
+        if let Err(error) = mark(client, "").await {
             return error;
         }
-        tokio::time::sleep(MARK_PAUSE).await;
+        tokio::time::sleep(FIRST_MARK).await;
     }
 }
 
+/// Publishes a mark. It travels in an event of a type that containerd knows; that it is none, its topic says.
+pub(super) async fn mark(client: &Client, mark: &str) -> Result<()> {
+    let value = TaskOom { container_id: mark.to_owned() }.encode_to_vec();
+    let event = Any { type_url: TaskOom::full_name(), value };
+    let request = client.request(PublishRequest { topic: MARKS.to_owned(), event: Some(event) });
+    let mut service = client.events();
+    client.call("set a mark", service.publish(request)).await
+}
+
 /// The events of a subscription, until it breaks.
-fn events(client: Client, stream: Streaming<Envelope>) -> BoxStream<'static, TaskEvent> {
+fn events(client: Client, stream: Streaming<Envelope>) -> BoxStream<'static, BackendEvent> {
     stream::unfold((client, stream), async |(client, mut stream)| {
         loop {
             let envelope = match stream.message().await {
                 Ok(Some(envelope)) => envelope,
                 Ok(None) => return None,
                 Err(status) => {
-                    tracing::debug!(error = %client.failed("watch the tasks", status), "the watch ended");
+                    let error = client.failed("watch the containers", status);
+                    tracing::debug!(%error, "the watch ended");
                     return None;
                 }
             };
@@ -86,10 +95,28 @@ fn events(client: Client, stream: Streaming<Envelope>) -> BoxStream<'static, Tas
     .boxed()
 }
 
-/// What an envelope tells of a first process; nothing for marks, for other processes and for what is not understood.
-fn event(envelope: &Envelope) -> Option<TaskEvent> {
+/// What an envelope tells; nothing where it cannot be read.
+fn event(envelope: &Envelope) -> Option<BackendEvent> {
     let value = envelope.event.as_ref()?.value.as_slice();
-    let (container, pid, change) = match envelope.topic.strip_prefix(TASKS)? {
+    let topic = envelope.topic.as_str();
+    if topic == MARKS {
+        return TaskOom::decode(value).ok().map(|mark| BackendEvent::Mark(mark.container_id));
+    }
+    if let Some(change) = topic.strip_prefix(CONTAINERS) {
+        let id = match change {
+            "create" => ContainerCreate::decode(value).ok()?.id,
+            "update" => ContainerUpdate::decode(value).ok()?.id,
+            "delete" => ContainerDelete::decode(value).ok()?.id,
+            _ => return None,
+        };
+        return Some(BackendEvent::Container(id));
+    }
+    task_event(topic.strip_prefix(TASKS)?, value).map(BackendEvent::Task)
+}
+
+/// What is told of a first process; nothing for the processes that are executed beside it.
+fn task_event(change: &str, value: &[u8]) -> Option<TaskEvent> {
+    let (container, pid, change) = match change {
         "create" => TaskCreate::decode(value).map(|e| (e.container_id, e.pid, TaskChange::Created)).ok()?,
         "start" => TaskStart::decode(value).map(|e| (e.container_id, e.pid, TaskChange::Started)).ok()?,
         "paused" => TaskPaused::decode(value).map(|e| (e.container_id, 0, TaskChange::Paused)).ok()?,
@@ -97,7 +124,7 @@ fn event(envelope: &Envelope) -> Option<TaskEvent> {
         "oom" => TaskOom::decode(value).map(|e| (e.container_id, 0, TaskChange::OutOfMemory)).ok()?,
         "exit" => {
             let exited = TaskExited::decode(value).ok()?;
-            // The processes that are executed beside it have ids of their own.
+            // Those beside it have ids of their own.
             if exited.id != exited.container_id {
                 return None;
             }

@@ -14,8 +14,8 @@ mod tasks;
 mod users;
 
 use super::{
-    Backend, Capabilities, Container, ContainerFilter, NewContainer, NewSnapshot, PullRequest, PullTracker,
-    Pulled, ResolvedUser, Task, TaskEvent, TaskExit,
+    Backend, BackendEvent, Capabilities, Container, ContainerFilter, NewContainer, NewSnapshot, PullRequest,
+    PullTracker, Pulled, ResolvedUser, Task, TaskExit,
 };
 use crate::config::{BackendKind, Config, ContainerdConfig, RegistryConfig};
 use crate::error::Result;
@@ -157,8 +157,12 @@ impl Backend for Containerd {
         tasks::list(&self.client).await
     }
 
-    async fn watch(&self) -> Result<BoxStream<'static, TaskEvent>> {
+    async fn watch(&self) -> Result<BoxStream<'static, BackendEvent>> {
         events::watch(&self.client).await
+    }
+
+    async fn mark(&self, mark: &str) -> Result<()> {
+        events::mark(&self.client, mark).await
     }
 
     async fn kill_task(&self, container: &str, signal: i32, all: bool) -> Result<bool> {

@@ -8,8 +8,8 @@ pub(crate) use faults::Gate;
 pub(crate) use state::FakeImage;
 
 use super::{
-    Backend, Capabilities, Container, ContainerFilter, NewContainer, NewSnapshot, PullRequest, PullTracker,
-    Pulled, ResolvedUser, Task, TaskEvent, TaskExit, TaskStatus,
+    Backend, BackendEvent, Capabilities, Container, ContainerFilter, NewContainer, NewSnapshot, PullRequest,
+    PullTracker, Pulled, ResolvedUser, Task, TaskExit, TaskStatus,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{ImageInfo, PullPolicy};
@@ -336,8 +336,17 @@ impl Backend for FakeBackend {
         self.call("tasks", "", |state| Ok(state.tasks.values().cloned().collect())).await
     }
 
-    async fn watch(&self) -> Result<BoxStream<'static, TaskEvent>> {
+    async fn watch(&self) -> Result<BoxStream<'static, BackendEvent>> {
         self.call("watch", "", |state| Ok(UnboundedReceiverStream::new(state.watch()).boxed())).await
+    }
+
+    async fn mark(&self, mark: &str) -> Result<()> {
+        self.call("mark", "", |state| {
+            state.tell();
+            state.send(&BackendEvent::Mark(mark.to_owned()));
+            Ok(())
+        })
+        .await
     }
 
     async fn kill_task(&self, container: &str, signal: i32, all: bool) -> Result<bool> {

@@ -1,8 +1,8 @@
 //! What the fake backend holds, and the rules of a real one.
 
 use crate::backend::{
-    Container, NewContainer, NewSnapshot, ResolvedUser, Task, TaskChange, TaskEvent, TaskExit, TaskStatus,
-    UnpackedImage,
+    BackendEvent, Container, NewContainer, NewSnapshot, ResolvedUser, Task, TaskChange, TaskEvent, TaskExit,
+    TaskStatus, UnpackedImage,
 };
 use crate::error::{Error, Result};
 use crate::types::ImageInfo;
@@ -22,9 +22,9 @@ pub(super) struct State {
     pub(super) made: BTreeMap<String, NewContainer>,
     pub(super) tasks: BTreeMap<String, Task>,
     pub(super) ignore_sigterm: bool,
-    pub(super) watchers: Vec<mpsc::UnboundedSender<TaskEvent>>,
-    /// The tasks as the watchers know them.
-    told: BTreeMap<String, Task>,
+    pub(super) watchers: Vec<mpsc::UnboundedSender<BackendEvent>>,
+    /// The containers and tasks as the watchers know them.
+    told: (BTreeMap<String, Container>, BTreeMap<String, Task>),
     last_pid: u32,
 }
 
@@ -197,7 +197,7 @@ impl State {
             .ok_or_else(|| Error::not_found("the container has no task").with("container", container))
     }
 
-    pub(super) fn watch(&mut self) -> mpsc::UnboundedReceiver<TaskEvent> {
+    pub(super) fn watch(&mut self) -> mpsc::UnboundedReceiver<BackendEvent> {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.watchers.push(sender);
         receiver
@@ -205,9 +205,17 @@ impl State {
 
     /// Tells the watchers what has changed since they were told last.
     pub(super) fn tell(&mut self) {
-        let ids: BTreeSet<String> = self.told.keys().chain(self.tasks.keys()).cloned().collect();
+        let (containers, tasks) =
+            std::mem::replace(&mut self.told, (self.containers.clone(), self.tasks.clone()));
+        let ids: BTreeSet<String> = containers.keys().chain(self.containers.keys()).cloned().collect();
+        for id in ids {
+            if containers.get(&id) != self.containers.get(&id) {
+                self.send(&BackendEvent::Container(id));
+            }
+        }
+        let ids: BTreeSet<String> = tasks.keys().chain(self.tasks.keys()).cloned().collect();
         for container in ids {
-            let (old, new) = (self.told.get(&container), self.tasks.get(&container));
+            let (old, new) = (tasks.get(&container), self.tasks.get(&container));
             let mut changes = Vec::new();
             let known = old.filter(|old| new.is_some_and(|new| new.pid == old.pid));
             if let (Some(old), None) = (old, known) {
@@ -230,11 +238,14 @@ impl State {
                 }
             }
             for (pid, change) in changes {
-                let event = TaskEvent { container: container.clone(), pid, change };
-                self.watchers.retain(|watcher| watcher.send(event.clone()).is_ok());
+                self.send(&BackendEvent::Task(TaskEvent { container: container.clone(), pid, change }));
             }
         }
-        self.told = self.tasks.clone();
+    }
+
+    /// Tells the watchers one thing.
+    pub(super) fn send(&mut self, event: &BackendEvent) {
+        self.watchers.retain(|watcher| watcher.send(event.clone()).is_ok());
     }
 
     /// Delivers a signal. Returns whether a process was there to take it.

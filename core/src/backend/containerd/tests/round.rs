@@ -244,7 +244,8 @@ async fn what_becomes_of_tasks_is_told_in_order() {
         let exit = backend.delete_task(&container.id).await.unwrap().unwrap();
         let mut told = Vec::new();
         while told.last() != Some(&TaskChange::Deleted) {
-            let event = tokio::time::timeout(Duration::from_secs(10), events.next()).await.unwrap().unwrap();
+            let next = tokio::time::timeout(Duration::from_secs(10), events.next()).await.unwrap();
+            let BackendEvent::Task(event) = next.unwrap() else { continue };
             assert_eq!(event.container, container.id);
             assert!(event.pid == made.pid || event.pid == 0, "{event:?}");
             told.push(event.change);
@@ -262,12 +263,44 @@ async fn what_becomes_of_tasks_is_told_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mark_comes_after_what_was_complete_before_it() {
+    let bench = Bench::new(&["busybox"]).await;
+    let backend = &bench.backend;
+    let mut events = backend.watch().await.unwrap();
+    for round in 0..50 {
+        let id = format!("c{round}");
+        backend.create_container(&new_container(&id, "true")).await.unwrap();
+        if round % 2 == 0 {
+            bench.ctr(&["containers", "label", &id, "a=b"]);
+        }
+        backend.delete_container(&id).await.unwrap();
+        backend.mark(&id).await.unwrap();
+        let mut told = 0;
+        loop {
+            let next = tokio::time::timeout(Duration::from_secs(10), events.next()).await.unwrap().unwrap();
+            match next {
+                BackendEvent::Container(changed) => assert_eq!(changed, id),
+                // Those of the watch's beginning.
+                BackendEvent::Mark(mark) if mark.is_empty() => continue,
+                other => {
+                    assert_eq!(other, BackendEvent::Mark(id.clone()));
+                    break;
+                }
+            }
+            told += 1;
+        }
+        assert_eq!(told, if round % 2 == 0 { 3 } else { 2 });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_watch_ends_with_its_daemon() {
     let mut bench = Bench::new(&[]).await;
-    let mut events = bench.backend.watch().await.unwrap();
+    let events = bench.backend.watch().await.unwrap();
     bench.daemon.kill9().unwrap();
-    let end = tokio::time::timeout(Duration::from_secs(10), events.next()).await.unwrap();
-    assert_eq!(end, None);
+    // Nothing but marks of its beginning, and then the end.
+    let told: Vec<_> = tokio::time::timeout(Duration::from_secs(10), events.collect()).await.unwrap();
+    assert!(told.iter().all(|event| *event == BackendEvent::Mark(String::new())), "{told:?}");
     bench.daemon.restart().unwrap();
     assert!(bench.backend.watch().await.is_ok());
 }
