@@ -15,7 +15,7 @@ NAME is a bench or the beginning of one; without any, all run:
 --json FILE   write the rows to FILE
 --markdown    print Markdown, as docs/performance.md has it
 --document F  put that Markdown into F, between the lines <!-- bench --> and <!-- /bench -->
---rounds N    turns of each side (default 20; cold pulls half of it); fewer than 20 are for a quick look
+--rounds N    turns of each side (default 20); fewer than 20 are for a quick look
 --containerd  which version to measure on: 1.6 (default), 1.7 or 2.1";
 
 /// What is asked for.

@@ -10,9 +10,6 @@ use dunnage_harness::fixtures;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// Turns at least, whatever is asked for.
-const LEAST: usize = 2;
-
 pub(super) async fn cold(bed: &Bed) -> Result<Vec<Row>, Failure> {
     let image = bed.registry.add(&fixtures::image("layered")?)?;
     let (engine, namespace) = bed.another_engine().await?;
@@ -33,7 +30,7 @@ async fn measure(bed: &Bed, engine: &Engine, namespace: &str, image: &str) -> Re
     let (mut peer, mut fetch, mut unpack) = (Series::default(), Series::default(), Series::default());
     let mut calls = BTreeMap::new();
     // The first turn fills the page cache with the registry's files, for both.
-    for turn in 0..=(bed.rounds / 2).max(LEAST) {
+    for turn in 0..=bed.rounds {
         clean(bed, namespace, image)?;
         bed.calls.clear();
         let began = Instant::now();
