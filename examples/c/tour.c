@@ -8,6 +8,7 @@
 #include <dunnage.h>
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,12 @@
 
 static char steps[2048];
 static struct timespec since;
+static volatile sig_atomic_t interrupted;
+
+static void interrupt(int signal) {
+    (void)signal;
+    interrupted = 1;
+}
 
 /* The number after "key": in flat JSON text; good enough for a tour, where a host would use its JSON library. */
 static uint64_t number(const char *json, const char *key) {
@@ -37,6 +44,9 @@ static const char *text(const char *json, const char *key, char *into, size_t si
 
 static int32_t on_event(const char *event, void *user_data) {
     (void)user_data;
+    if (interrupted) {
+        return -1;
+    }
     int terminal = isatty(STDOUT_FILENO);
     if (strstr(event, "\"type\":\"pull_progress\"") != NULL) {
         uint64_t bytes = number(event, "bytes"), total = number(event, "total_bytes"), ms = number(event, "elapsed_ms");
@@ -87,6 +97,9 @@ int main(void) {
     char options[1024], one[256], two[256], what[1024], *result = NULL;
     dunnage_call call = DUNNAGE_CALL_INIT;
     call.on_event = on_event;
+    /* Ctrl-C: the next event's callback cancels the creation, which undoes what it has begun. */
+    struct sigaction action = {.sa_handler = interrupt, .sa_flags = SA_RESETHAND};
+    sigaction(SIGINT, &action, NULL);
     snprintf(options, sizeof options, "{\"image\": \"%s\"}", image == NULL ? "" : image);
     check(dunnage_workspace_create(engine, id, options, &call, &result, &error), &error);
     snprintf(what, sizeof what, "%s from %s", text(result, "container_id", one, sizeof one),
@@ -107,7 +120,7 @@ int main(void) {
     dunnage_buffer output = {0};
     check(dunnage_exec_run(engine, id, "{\"command\": \"echo $(wc -c < poem.txt) $(uname -m)\"}", NULL, 0, NULL,
                            &result, &output, NULL, &error),
-          error);
+          &error);
     snprintf(what, sizeof what, "%.*s (exit code %" PRIu64 ")", output.len > 0 ? (int)output.len - 1 : 0,
              (const char *)output.data, number(result, "exit_code"));
     done("run", what);

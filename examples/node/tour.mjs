@@ -56,11 +56,16 @@ const engine = await Engine.open(tour.config);
 const workspace = engine.workspace(tour.workspace ?? 'tour-node');
 since = performance.now();
 
-const creating = workspace.create({ image: tour.image });
+// Ctrl-C cancels the creation, which undoes what it has begun.
+const interrupt = new AbortController();
+const onInterrupt = () => interrupt.abort();
+process.once('SIGINT', onInterrupt);
+const creating = workspace.create({ image: tour.image, signal: interrupt.signal });
 for await (const event of creating) {
   show(event);
 }
 const created = await creating;
+process.off('SIGINT', onInterrupt);
 done('create', `${created.container_id} from ${created.image}`);
 
 await workspace.fs.write('poem.txt', 'Packed with care,\nthe cargo stays whole.\n');

@@ -10,6 +10,7 @@ use dunnage::types::{
 };
 use dunnage::{Config, Engine};
 use std::io::{IsTerminal, Write};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -36,8 +37,20 @@ async fn tour() -> Result<(), Failure> {
 
     let mut create = workspace.create(CreateOptions::default().image(image));
     if let Some(mut events) = create.events() {
-        while let Some(event) = events.next().await {
-            show(&event);
+        let mut interrupt = pin!(tokio::signal::ctrl_c());
+        let mut interrupted = false;
+        loop {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(event) => show(&event),
+                    None => break,
+                },
+                // The creation undoes what it has begun, and ends with CANCELLED.
+                _ = &mut interrupt, if !interrupted => {
+                    interrupted = true;
+                    create.cancel();
+                }
+            }
         }
     }
     let created = create.await?;
