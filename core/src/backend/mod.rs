@@ -13,14 +13,15 @@ mod types;
 pub(crate) use pull::{LayerCounter, PullTracker};
 pub(crate) use types::{
     BackendEvent, Capabilities, Container, ContainerFilter, GuestMount, NetworkNamespace, NewContainer,
-    NewSnapshot, PullRequest, Pulled, ResolvedUser, Task, TaskChange, TaskEvent, TaskExit, TaskStatus,
-    UnpackedImage,
+    NewSnapshot, PullRequest, Pulled, ResolvedUser, Snapshot, SnapshotKind, Task, TaskChange, TaskEvent,
+    TaskExit, TaskStatus, UnpackedImage,
 };
 
 use crate::error::Result;
 use crate::types::ImageInfo;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::Path;
 use tokio_util::sync::CancellationToken;
@@ -69,8 +70,21 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
     /// Removes a snapshot. Returns whether there was one. FAILED_PRECONDITION when others stand on it.
     async fn remove_snapshot(&self, snapshotter: &str, key: &str) -> Result<bool>;
 
-    /// Whether a snapshot of this key is there.
-    async fn snapshot_exists(&self, snapshotter: &str, key: &str) -> Result<bool>;
+    /// The snapshot of this key, if it is there.
+    async fn snapshot(&self, snapshotter: &str, key: &str) -> Result<Option<Snapshot>>;
+
+    /// All snapshots that have these labels with just these values, in any order.
+    async fn snapshots(&self, snapshotter: &str, labels: &BTreeMap<String, String>) -> Result<Vec<Snapshot>>;
+
+    /// Makes of the writable snapshot `key` the committed one `name`, protected from garbage collection; `key` is gone
+    /// then. Nothing may be writing to it. ALREADY_EXISTS when the name is taken, NOT_FOUND when the key is not there.
+    async fn commit_snapshot(
+        &self,
+        snapshotter: &str,
+        key: &str,
+        name: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<()>;
 
     /// Resolves the image's `user` (`name|uid[:group|gid]`) against the snapshot's own `/etc/passwd` and `/etc/group`,
     /// and, for a user other than root, makes `data_dir` in the snapshot and gives it to that user. Nothing outside the
@@ -91,6 +105,10 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
 
     /// All containers that any of the filters lets through, each once, in any order; without a filter, all.
     async fn containers(&self, filters: &[ContainerFilter]) -> Result<Vec<Container>>;
+
+    /// Lets a container stand on another snapshot of its snapshotter from its next task on. The record is changed in
+    /// place: it is never absent. NOT_FOUND when there is no such container.
+    async fn move_container(&self, id: &str, snapshot_key: &str) -> Result<Container>;
 
     /// Removes a container's record, never its snapshot. Returns whether there was one. FAILED_PRECONDITION while it has a task.
     async fn delete_container(&self, id: &str) -> Result<bool>;

@@ -88,6 +88,29 @@ pub(crate) struct NewSnapshot {
     pub(crate) labels: BTreeMap<String, String>,
 }
 
+/// What can be done with a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SnapshotKind {
+    /// It can be written to.
+    Active,
+    /// It is as it is for ever, and others may stand on it.
+    Committed,
+    /// A committed one as it is looked at.
+    View,
+}
+
+/// A snapshot as the backend keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    pub(crate) key: String,
+    /// The snapshot it stands on; empty for none.
+    pub(crate) parent: String,
+    pub(crate) kind: SnapshotKind,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) created_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
+}
+
 /// A user by numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ResolvedUser {

@@ -6,6 +6,7 @@ mod fs;
 mod handle;
 mod image;
 mod open;
+mod snapshots;
 mod workspace;
 
 pub use call::CallOptions;
@@ -13,6 +14,7 @@ pub use exec::Exec;
 pub use fs::Fs;
 pub use handle::Engine;
 pub use image::Images;
+pub use snapshots::Snapshots;
 pub use workspace::Workspace;
 
 pub(crate) use handle::EngineInner;

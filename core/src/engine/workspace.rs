@@ -1,4 +1,4 @@
-use super::{Engine, Exec, Fs};
+use super::{Engine, Exec, Fs, Snapshots};
 use crate::error::Result;
 use crate::lifecycle;
 use crate::names::WorkspaceId;
@@ -105,6 +105,11 @@ impl Workspace {
     /// Commands inside.
     pub fn exec(&self) -> Exec {
         Exec::new(self.clone())
+    }
+
+    /// Versions: made, listed, gone back to.
+    pub fn snapshots(&self) -> Snapshots {
+        Snapshots::new(self.clone())
     }
 
     /// Files inside.

@@ -290,7 +290,7 @@ fn check_agent(config: &Config) -> Result<()> {
 }
 
 /// The labels of everything that is a workspace's.
-fn labels(config: &Config, id: &WorkspaceId) -> std::collections::BTreeMap<String, String> {
+pub(super) fn labels(config: &Config, id: &WorkspaceId) -> std::collections::BTreeMap<String, String> {
     let mut labels = config.names.labels.clone();
     labels.insert(config.names.id_label.clone(), id.to_string());
     labels

@@ -14,6 +14,7 @@ mod list;
 mod options;
 mod recover;
 mod resolve;
+pub(crate) mod snapshots;
 mod start;
 mod stop;
 #[cfg(test)]

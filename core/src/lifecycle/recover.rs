@@ -1,6 +1,7 @@
 use super::create::{record, undo};
 use super::delete;
 use super::journal::{CreateIntent, DeleteIntent};
+use super::snapshots;
 use crate::backend::TaskStatus;
 use crate::engine::EngineInner;
 use crate::error::Result;
@@ -37,6 +38,7 @@ pub(super) async fn recover(inner: &EngineInner, id: &WorkspaceId) -> Result<()>
         tracing::info!(workspace = %id, operation = %entry.operation, kind = entry.kind.as_str(), "recovering");
         match entry.kind {
             OperationKind::Create => recover_create(inner, id, &entry).await?,
+            OperationKind::Relocate => snapshots::recover(inner, id, &entry).await?,
             OperationKind::Delete => {
                 delete::complete(inner, id, &entry.intent::<DeleteIntent>()?).await?;
                 inner.store.finish(&entry.operation, None).await?;
@@ -74,7 +76,8 @@ async fn recover_create(inner: &EngineInner, id: &WorkspaceId, entry: &JournalEn
     let container = container.filter(|container| container.snapshot_key == intent.snapshot_key);
     let there = container.is_some();
     // A container that came late stands on a snapshot that an earlier undo has taken away.
-    let standing = there && inner.backend.snapshot_exists(&intent.snapshotter, &intent.snapshot_key).await?;
+    let standing =
+        there && inner.backend.snapshot(&intent.snapshotter, &intent.snapshot_key).await?.is_some();
     let whole = match container.filter(|_| standing) {
         None => None,
         Some(container) if intent.options.start => {

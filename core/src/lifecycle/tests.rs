@@ -18,9 +18,9 @@ use tokio_stream::wrappers::UnixListenerStream;
 const SNAPSHOTTER: &str = "overlayfs";
 
 /// An engine on the backend in memory, with something that answers like an agent in every workspace.
-struct Bench {
-    fake: Arc<FakeBackend>,
-    dir: tempfile::TempDir,
+pub(super) struct Bench {
+    pub(super) fake: Arc<FakeBackend>,
+    pub(super) dir: tempfile::TempDir,
     agents: tokio::task::JoinHandle<()>,
 }
 
@@ -31,7 +31,7 @@ impl Drop for Bench {
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("runtime")).unwrap();
         std::fs::write(dir.path().join("runtime/bridge"), "").unwrap();
@@ -50,12 +50,12 @@ impl Bench {
         config
     }
 
-    async fn engine(&self) -> Engine {
+    pub(super) async fn engine(&self) -> Engine {
         Engine::assemble(self.config(), self.fake.clone()).await.unwrap()
     }
 
     /// What of workspaces is left: containers' calls aside, the keys of writable snapshots.
-    fn active_snapshots(&self) -> Vec<String> {
+    pub(super) fn active_snapshots(&self) -> Vec<String> {
         let keys = self.fake.snapshot_keys(SNAPSHOTTER);
         keys.into_iter().filter(|key| key.contains("-active-")).collect()
     }

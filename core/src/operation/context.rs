@@ -24,6 +24,16 @@ impl OperationContext {
         Self { hub, cancel, complete }
     }
 
+    /// For work that nobody waits for: no events are seen, and nobody cancels.
+    pub(crate) fn detached(operation: &str) -> Self {
+        Self::new(EventHub::new(operation.to_owned()), CancellationToken::new())
+    }
+
+    /// The same operation, past the point where the caller may cancel it.
+    pub(crate) fn without_cancel(&self) -> Self {
+        Self { cancel: CancellationToken::new(), ..self.clone() }
+    }
+
     pub(crate) fn id(&self) -> &str {
         self.hub.operation_id()
     }

@@ -9,6 +9,8 @@ use serde::de::DeserializeOwned;
 pub(crate) enum OperationKind {
     Create,
     Delete,
+    /// A version made or gone back to.
+    Relocate,
 }
 
 impl OperationKind {
@@ -16,6 +18,7 @@ impl OperationKind {
         match self {
             Self::Create => "create",
             Self::Delete => "delete",
+            Self::Relocate => "relocate",
         }
     }
 
@@ -23,6 +26,7 @@ impl OperationKind {
         match text {
             "create" => Ok(Self::Create),
             "delete" => Ok(Self::Delete),
+            "relocate" => Ok(Self::Relocate),
             _ => Err(Error::unsupported(
                 "the journal holds an operation of a newer version: upgrade this host",
             )

@@ -8,7 +8,7 @@ mod records;
 mod sqlite;
 
 pub(crate) use journal::{JournalEntry, OperationKind};
-pub(crate) use records::WorkspaceRecord;
+pub(crate) use records::{VersionRecord, WorkspaceRecord};
 pub(crate) use sqlite::SqliteStore;
 
 use crate::error::Result;
@@ -44,6 +44,21 @@ pub(crate) trait Store: Debug + Send + Sync + 'static {
     /// Takes an operation out of the journal, done or undone, and writes, in the same transaction, the record it ends
     /// with. An image that the record's options name is remembered for the id.
     async fn finish(&self, operation: &str, record: Option<&WorkspaceRecord>) -> Result<()>;
+
+    /// As [`Store::finish`], for an operation that has moved a workspace to another snapshot and, maybe, made a version.
+    async fn finish_move(
+        &self,
+        operation: &str,
+        id: &WorkspaceId,
+        snapshot_key: &str,
+        version: Option<&VersionRecord>,
+    ) -> Result<()>;
+
+    /// The versions of a workspace, ordered by number.
+    async fn versions(&self, id: &WorkspaceId) -> Result<Vec<VersionRecord>>;
+
+    /// Writes a version that is missing here; one of the same number is left as it is.
+    async fn add_version(&self, id: &WorkspaceId, version: &VersionRecord) -> Result<()>;
 
     /// What the journal holds of one workspace, oldest first.
     async fn unfinished(&self, id: &WorkspaceId) -> Result<Vec<JournalEntry>>;

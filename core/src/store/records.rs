@@ -1,6 +1,7 @@
 use crate::names::WorkspaceId;
 use crate::types::CreateOptions;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// What is kept of a workspace.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,4 +21,21 @@ pub(crate) struct WorkspaceRecord {
     pub(crate) options: CreateOptions,
     pub(crate) created_at: Timestamp,
     pub(crate) updated_at: Timestamp,
+}
+
+/// A version of a workspace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct VersionRecord {
+    /// From 1; unique in the workspace.
+    pub(crate) version: u64,
+    pub(crate) container_id: String,
+    pub(crate) snapshotter: String,
+    /// The committed snapshot's name in the snapshotter.
+    pub(crate) snapshot: String,
+    /// The snapshot it stands on.
+    pub(crate) parent: String,
+    /// Empty where the user gave none.
+    pub(crate) display_name: String,
+    pub(crate) source: String,
+    pub(crate) created_at: Timestamp,
 }

@@ -1,4 +1,4 @@
-use super::{JournalEntry, OperationKind, Store, WorkspaceRecord};
+use super::{JournalEntry, OperationKind, Store, VersionRecord, WorkspaceRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::WorkspaceId;
 use async_trait::async_trait;
@@ -165,7 +165,68 @@ async fn finish(
     transaction.commit().await
 }
 
+const ADD_VERSION: &str = "INSERT INTO versions
+        (workspace_id, version, container_id, snapshotter, snapshot, parent, display_name, source, created_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING";
+
+async fn add_version(
+    connection: &mut SqliteConnection,
+    id: &WorkspaceId,
+    record: &VersionRecord,
+) -> Result<(), sqlx::Error> {
+    query(ADD_VERSION)
+        .bind(id.as_str())
+        .bind(i64::try_from(record.version).unwrap_or(i64::MAX))
+        .bind(&record.container_id)
+        .bind(&record.snapshotter)
+        .bind(&record.snapshot)
+        .bind(&record.parent)
+        .bind(&record.display_name)
+        .bind(&record.source)
+        .bind(record.created_at.to_string())
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// Ends an operation that has moved a workspace, and keeps where to.
+async fn finish_move(
+    connection: &mut SqliteConnection,
+    operation: &str,
+    id: &WorkspaceId,
+    snapshot_key: &str,
+    version: Option<&VersionRecord>,
+) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    if let Some(version) = version {
+        add_version(&mut transaction, id, version).await?;
+    }
+    query("UPDATE workspaces SET snapshot_key = ?2, updated_at = ?3 WHERE workspace_id = ?1")
+        .bind(id.as_str())
+        .bind(snapshot_key)
+        .bind(Timestamp::now().to_string())
+        .execute(&mut *transaction)
+        .await?;
+    query("DELETE FROM operations WHERE id = ?1").bind(operation).execute(&mut *transaction).await?;
+    transaction.commit().await
+}
+
 impl SqliteStore {
+    fn version(&self, row: &SqliteRow) -> Result<VersionRecord> {
+        let text = |column: &str| row.try_get::<String, _>(column).map_err(|e| self.fail(e));
+        let number: i64 = row.try_get("version").map_err(|e| self.fail(e))?;
+        Ok(VersionRecord {
+            version: number.unsigned_abs(),
+            container_id: text("container_id")?,
+            snapshotter: text("snapshotter")?,
+            snapshot: text("snapshot")?,
+            parent: text("parent")?,
+            display_name: text("display_name")?,
+            source: text("source")?,
+            created_at: time(&text("created_at")?)?,
+        })
+    }
+
     fn record(&self, row: &SqliteRow) -> Result<WorkspaceRecord> {
         let text = |column: &str| row.try_get::<String, _>(column).map_err(|e| self.fail(e));
         Ok(WorkspaceRecord {
@@ -275,6 +336,37 @@ impl Store for SqliteStore {
             connection.close_on_drop();
         }
         done.map_err(|e| self.fail(e))
+    }
+
+    async fn finish_move(
+        &self,
+        operation: &str,
+        id: &WorkspaceId,
+        snapshot_key: &str,
+        version: Option<&VersionRecord>,
+    ) -> Result<()> {
+        let mut connection = self.pool.acquire().await.map_err(|e| self.fail(e))?;
+        let work = finish_move(&mut connection, operation, id, snapshot_key, version);
+        let done = traced("journal: finish", work).await;
+        if done.is_err() {
+            // As after any transaction that failed.
+            connection.close_on_drop();
+        }
+        done.map_err(|e| self.fail(e))
+    }
+
+    async fn versions(&self, id: &WorkspaceId) -> Result<Vec<VersionRecord>> {
+        let rows = query("SELECT * FROM versions WHERE workspace_id = ?1 ORDER BY version")
+            .bind(id.as_str())
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|e| self.fail(e))?;
+        rows.iter().map(|row| self.version(row)).collect()
+    }
+
+    async fn add_version(&self, id: &WorkspaceId, version: &VersionRecord) -> Result<()> {
+        let mut connection = self.pool.acquire().await.map_err(|e| self.fail(e))?;
+        add_version(&mut connection, id, version).await.map_err(|e| self.fail(e))
     }
 
     async fn unfinished(&self, id: &WorkspaceId) -> Result<Vec<JournalEntry>> {

@@ -9,6 +9,7 @@ mod exec;
 mod fs;
 mod image;
 mod network;
+mod snapshots;
 mod workspace;
 
 pub use engine::{BackendHealth, Health, ListOptions, WorkspaceList, WorkspaceSummary};
@@ -23,6 +24,10 @@ pub use image::{
     ImageDeleteResult, ImageInfo, ImageList, ImageName, PullOptions, PullPolicy, PullResult, ResolvedDigest,
 };
 pub use network::{NetworkInfo, NetworkMode, PortMapping, Protocol};
+pub use snapshots::{
+    SnapshotCreateOptions, SnapshotCreateResult, SnapshotInfo, SnapshotList, SnapshotListOptions,
+    SnapshotRollbackOptions, SnapshotRollbackResult,
+};
 pub use workspace::{
     CreateOptions, CreateResult, DeleteOptions, DeleteResult, InfoOptions, Limits, Phases, StartOptions,
     StartOutcome, StartResult, StopOptions, StopOutcome, StopResult, WorkspaceInfo, WorkspaceStatus,

@@ -1,7 +1,7 @@
 //! Container records: made, read, listed and removed.
 
 use super::client::Client;
-use super::convert;
+use super::{convert, filter};
 use crate::backend::{Container, ContainerFilter, NewContainer};
 use crate::config::ContainerdConfig;
 use crate::error::{Error, ErrorKind, Result};
@@ -9,6 +9,7 @@ use crate::spec::{self, HostTraits};
 use containerd_client::services::v1::container::Runtime;
 use containerd_client::services::v1::{
     CreateContainerRequest, DeleteContainerRequest, GetContainerRequest, ListContainersRequest,
+    UpdateContainerRequest,
 };
 
 pub(super) async fn create(
@@ -73,7 +74,8 @@ pub(super) async fn list(client: &Client, filters: &[ContainerFilter]) -> Result
 
 async fn list_once(client: &Client, filters: &[ContainerFilter]) -> Result<Vec<Container>> {
     const DOING: &str = "list containers";
-    let request = client.request(ListContainersRequest { filters: filters.iter().map(selector).collect() });
+    let request =
+        client.request(ListContainersRequest { filters: filters.iter().map(filter::containers).collect() });
     let mut service = client.containers();
     client
         .bounded(DOING, async {
@@ -91,6 +93,24 @@ async fn list_once(client: &Client, filters: &[ContainerFilter]) -> Result<Vec<C
             Ok(found)
         })
         .await
+}
+
+/// Changes one field of the record, in place.
+pub(super) async fn set_snapshot(client: &Client, id: &str, snapshot_key: &str) -> Result<Container> {
+    let request = client.request(UpdateContainerRequest {
+        container: Some(containerd_client::services::v1::Container {
+            id: id.to_owned(),
+            snapshot_key: snapshot_key.to_owned(),
+            ..Default::default()
+        }),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["snapshotkey".to_owned()] }),
+    });
+    let mut service = client.containers();
+    let reply = client
+        .call("change the container", service.update(request))
+        .await
+        .map_err(|e| e.with("container", id).with("snapshot", snapshot_key))?;
+    reply.container.map(convert::container).ok_or_else(|| empty_reply("change the container", id))
 }
 
 pub(super) async fn delete(client: &Client, id: &str) -> Result<bool> {
@@ -111,67 +131,4 @@ pub(super) async fn delete(client: &Client, id: &str) -> Result<bool> {
 
 fn empty_reply(doing: &str, id: &str) -> Error {
     Error::unexpected(format!("cannot {doing}: containerd's reply does not hold it")).with("container", id)
-}
-
-/// The filter in containerd's language
-/// (<https://github.com/containerd/containerd/blob/main/pkg/filters/filter.go>): selectors in one string must all hold,
-/// of several strings one must; an empty one lets all through.
-fn selector(filter: &ContainerFilter) -> String {
-    let mut selectors: Vec<String> = filter
-        .labels
-        .iter()
-        .map(|(key, value)| format!("labels.{}=={}", quoted(key), quoted(value)))
-        .collect();
-    selectors.extend(filter.has_label.as_ref().map(|key| format!("labels.{}", quoted(key))));
-    selectors.extend(
-        filter.id_prefix.as_ref().map(|prefix| format!("id~={}", quoted(&format!("^{}", literal(prefix))))),
-    );
-    selectors.join(",")
-}
-
-/// A string as Go's syntax quotes it.
-fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
-}
-
-/// A regular expression that matches just this text.
-fn literal(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_ascii_punctuation() {
-            out.push('\\');
-        }
-        out.push(c);
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeMap;
-
-    #[test]
-    fn filters_are_quoted_and_joined() {
-        assert_eq!(selector(&ContainerFilter::default()), "");
-        let filter = ContainerFilter {
-            labels: BTreeMap::from([("memoh.bot_id".to_owned(), "a\"b\\c,d\n".to_owned())]),
-            has_label: Some("memoh.workspace".to_owned()),
-            id_prefix: Some("mcp-x.y".to_owned()),
-        };
-        assert_eq!(
-            selector(&filter),
-            r#"labels."memoh.bot_id"=="a\"b\\c,d\u000a",labels."memoh.workspace",id~="^mcp\\-x\\.y""#
-        );
-    }
 }

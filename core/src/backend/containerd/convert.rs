@@ -1,8 +1,9 @@
 //! The only place where containerd's wire types and statuses become ours, and ours theirs.
 
-use crate::backend::{Container, Task, TaskExit, TaskStatus};
+use crate::backend::{Container, Snapshot, SnapshotKind, Task, TaskExit, TaskStatus};
 use crate::error::{Error, ErrorKind};
 use crate::spec;
+use containerd_client::services::v1::snapshots::{Info, Kind};
 use containerd_client::types::v1::{Process, Status as ProcessStatus};
 use jiff::Timestamp;
 use prost::Message;
@@ -164,6 +165,23 @@ pub(crate) fn container(record: containerd_client::services::v1::Container) -> C
         network,
         created_at: timestamp(record.created_at),
         updated_at: timestamp(record.updated_at),
+    }
+}
+
+/// A snapshot as it is listed or asked for.
+pub(crate) fn snapshot(info: Info) -> Snapshot {
+    let kind = match info.kind() {
+        Kind::Active => SnapshotKind::Active,
+        Kind::View => SnapshotKind::View,
+        Kind::Committed | Kind::Unknown => SnapshotKind::Committed,
+    };
+    Snapshot {
+        key: info.name,
+        parent: info.parent,
+        kind,
+        labels: info.labels.into_iter().collect(),
+        created_at: timestamp(info.created_at),
+        updated_at: timestamp(info.updated_at),
     }
 }
 

@@ -5,6 +5,7 @@ mod containers;
 mod content;
 mod convert;
 mod events;
+mod filter;
 mod images;
 mod lease;
 mod pull;
@@ -15,7 +16,7 @@ mod users;
 
 use super::{
     Backend, BackendEvent, Capabilities, Container, ContainerFilter, NewContainer, NewSnapshot, PullRequest,
-    PullTracker, Pulled, ResolvedUser, Task, TaskExit,
+    PullTracker, Pulled, ResolvedUser, Snapshot, Task, TaskExit,
 };
 use crate::config::{BackendKind, Config, ContainerdConfig, RegistryConfig};
 use crate::error::Result;
@@ -24,6 +25,7 @@ use crate::types::ImageInfo;
 use async_trait::async_trait;
 use client::Client;
 use futures::stream::BoxStream;
+use std::collections::BTreeMap;
 use std::path::Path;
 use tokio_util::sync::CancellationToken;
 
@@ -111,8 +113,22 @@ impl Backend for Containerd {
         snapshots::remove(&self.client, snapshotter, key).await
     }
 
-    async fn snapshot_exists(&self, snapshotter: &str, key: &str) -> Result<bool> {
-        snapshots::exists(&self.client, snapshotter, key).await
+    async fn snapshot(&self, snapshotter: &str, key: &str) -> Result<Option<Snapshot>> {
+        snapshots::get(&self.client, snapshotter, key).await
+    }
+
+    async fn snapshots(&self, snapshotter: &str, labels: &BTreeMap<String, String>) -> Result<Vec<Snapshot>> {
+        snapshots::list(&self.client, snapshotter, labels).await
+    }
+
+    async fn commit_snapshot(
+        &self,
+        snapshotter: &str,
+        key: &str,
+        name: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<()> {
+        snapshots::commit(&self.client, snapshotter, key, name, labels).await
     }
 
     async fn prepare_user(
@@ -135,6 +151,10 @@ impl Backend for Containerd {
 
     async fn containers(&self, filters: &[ContainerFilter]) -> Result<Vec<Container>> {
         containers::list(&self.client, filters).await
+    }
+
+    async fn move_container(&self, id: &str, snapshot_key: &str) -> Result<Container> {
+        containers::set_snapshot(&self.client, id, snapshot_key).await
     }
 
     async fn delete_container(&self, id: &str) -> Result<bool> {

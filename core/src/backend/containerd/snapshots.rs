@@ -1,26 +1,27 @@
 //! Snapshots: made protected from garbage collection, removed, looked at.
 
 use super::client::Client;
-use crate::backend::NewSnapshot;
+use super::{convert, filter};
+use crate::backend::{NewSnapshot, Snapshot};
 use crate::error::{ErrorKind, Result};
 use containerd_client::services::v1::snapshots::{
-    MountsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest, StatSnapshotRequest,
+    CommitSnapshotRequest, ListSnapshotsRequest, MountsRequest, PrepareSnapshotRequest,
+    RemoveSnapshotRequest, StatSnapshotRequest,
 };
 use containerd_client::types::Mount;
 use jiff::Timestamp;
+use std::collections::{BTreeMap, HashMap};
 
 /// What containerd's garbage collector takes for "keep this and all it stands on".
 const GC_ROOT: &str = "containerd.io/gc.root";
 
 /// Makes a writable snapshot that no garbage collection takes, whether a container names it or not.
 pub(super) async fn prepare(client: &Client, new: &NewSnapshot) -> Result<()> {
-    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let own = [(GC_ROOT.to_owned(), now)];
     let request = client.request(PrepareSnapshotRequest {
         snapshotter: new.snapshotter.clone(),
         key: new.key.clone(),
         parent: new.parent.clone(),
-        labels: new.labels.clone().into_iter().chain(own).collect(),
+        labels: kept(&new.labels),
     });
     let mut service = client.snapshots();
     client.call("prepare the snapshot", service.prepare(request)).await.map(|_| ()).map_err(|e| {
@@ -39,7 +40,7 @@ pub(super) async fn remove(client: &Client, snapshotter: &str, key: &str) -> Res
     }
 }
 
-pub(super) async fn exists(client: &Client, snapshotter: &str, key: &str) -> Result<bool> {
+pub(super) async fn get(client: &Client, snapshotter: &str, key: &str) -> Result<Option<Snapshot>> {
     let found = client
         .read("look for the snapshot", || {
             let request = client
@@ -49,10 +50,76 @@ pub(super) async fn exists(client: &Client, snapshotter: &str, key: &str) -> Res
         })
         .await;
     match found {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Ok(reply) => Ok(reply.info.map(convert::snapshot)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.with("snapshot", key).with("snapshotter", snapshotter)),
     }
+}
+
+/// Listed as a stream, as the daemon gives them.
+pub(super) async fn list(
+    client: &Client,
+    snapshotter: &str,
+    labels: &BTreeMap<String, String>,
+) -> Result<Vec<Snapshot>> {
+    let mut patience = client.patience();
+    loop {
+        match list_once(client, snapshotter, labels).await {
+            Err(error) if patience.allows(&error).await => {}
+            done => return done,
+        }
+    }
+}
+
+async fn list_once(
+    client: &Client,
+    snapshotter: &str,
+    labels: &BTreeMap<String, String>,
+) -> Result<Vec<Snapshot>> {
+    const DOING: &str = "list snapshots";
+    let filters = if labels.is_empty() { Vec::new() } else { vec![filter::labels(labels)] };
+    let request = client.request(ListSnapshotsRequest { snapshotter: snapshotter.to_owned(), filters });
+    let mut service = client.snapshots();
+    client
+        .bounded(DOING, async {
+            let mut stream = client.call_unbounded(DOING, service.list(request)).await?;
+            let mut found = Vec::new();
+            while let Some(message) = stream.message().await.map_err(|status| client.failed(DOING, status))? {
+                found.extend(message.info.into_iter().map(convert::snapshot));
+            }
+            // What the daemon let through is checked again.
+            found
+                .retain(|snapshot| labels.iter().all(|(key, value)| snapshot.labels.get(key) == Some(value)));
+            Ok(found)
+        })
+        .await
+}
+
+/// Commits a writable snapshot to one that no garbage collection takes.
+pub(super) async fn commit(
+    client: &Client,
+    snapshotter: &str,
+    key: &str,
+    name: &str,
+    labels: &BTreeMap<String, String>,
+) -> Result<()> {
+    let request = client.request(CommitSnapshotRequest {
+        snapshotter: snapshotter.to_owned(),
+        name: name.to_owned(),
+        key: key.to_owned(),
+        labels: kept(labels),
+    });
+    let mut service = client.snapshots();
+    client
+        .call("commit the snapshot", service.commit(request))
+        .await
+        .map_err(|e| e.with("snapshot", key).with("name", name).with("snapshotter", snapshotter))
+}
+
+/// The labels of a snapshot that is kept.
+fn kept(labels: &BTreeMap<String, String>) -> HashMap<String, String> {
+    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    labels.clone().into_iter().chain([(GC_ROOT.to_owned(), now)]).collect()
 }
 
 /// What has to be mounted to see an active snapshot.

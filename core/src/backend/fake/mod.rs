@@ -9,7 +9,7 @@ pub(crate) use state::FakeImage;
 
 use super::{
     Backend, BackendEvent, Capabilities, Container, ContainerFilter, NewContainer, NewSnapshot, PullRequest,
-    PullTracker, Pulled, ResolvedUser, Task, TaskExit, TaskStatus,
+    PullTracker, Pulled, ResolvedUser, Snapshot, Task, TaskExit, TaskStatus,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{ImageInfo, PullPolicy};
@@ -18,6 +18,7 @@ use faults::Faults;
 use futures::stream::{BoxStream, StreamExt};
 use jiff::Timestamp;
 use state::State;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use tokio::sync::watch;
@@ -134,6 +135,24 @@ impl FakeBackend {
     pub(crate) fn snapshot_keys(&self, snapshotter: &str) -> Vec<String> {
         let state = self.state();
         state.snapshots.keys().filter(|(s, _)| s == snapshotter).map(|(_, key)| key.clone()).collect()
+    }
+
+    /// Writes a word into a container, as something inside would.
+    pub(crate) fn write(&self, container: &str, word: &str) {
+        let mut state = self.state();
+        let container = &state.containers[container];
+        let name = (container.snapshotter.clone(), container.snapshot_key.clone());
+        state.snapshots.get_mut(&name).map(|snapshot| snapshot.content.insert(word.to_owned()));
+    }
+
+    /// All words that were written into a container, or into what its snapshot stands on before; none when its
+    /// snapshot is not there.
+    pub(crate) fn words(&self, container: &str) -> Option<String> {
+        let state = self.state();
+        let container = state.containers.get(container)?;
+        let name = (container.snapshotter.clone(), container.snapshot_key.clone());
+        let words = &state.snapshots.get(&name)?.content;
+        Some(words.iter().map(String::as_str).collect::<Vec<_>>().join(" "))
     }
 
     /// The data directory that was given to a user in a snapshot.
@@ -263,9 +282,27 @@ impl Backend for FakeBackend {
         self.call("remove_snapshot", key, |state| state.remove_snapshot(snapshotter, key)).await
     }
 
-    async fn snapshot_exists(&self, snapshotter: &str, key: &str) -> Result<bool> {
-        let name = (snapshotter.to_owned(), key.to_owned());
-        self.call("snapshot_exists", key, |state| Ok(state.snapshots.contains_key(&name))).await
+    async fn snapshot(&self, snapshotter: &str, key: &str) -> Result<Option<Snapshot>> {
+        self.call("snapshot", key, |state| Ok(state.snapshot(snapshotter, key))).await
+    }
+
+    async fn snapshots(&self, snapshotter: &str, labels: &BTreeMap<String, String>) -> Result<Vec<Snapshot>> {
+        self.call("snapshots", "", |state| {
+            let keys = state.snapshots.keys().filter(|(s, _)| s == snapshotter);
+            let all = keys.filter_map(|(_, key)| state.snapshot(snapshotter, key));
+            Ok(all.filter(|s| labels.iter().all(|(k, v)| s.labels.get(k) == Some(v))).collect())
+        })
+        .await
+    }
+
+    async fn commit_snapshot(
+        &self,
+        snapshotter: &str,
+        key: &str,
+        name: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<()> {
+        self.call("commit_snapshot", key, |state| state.commit(snapshotter, key, name, labels)).await
     }
 
     async fn prepare_user(
@@ -292,6 +329,10 @@ impl Backend for FakeBackend {
             Ok(state.containers.values().filter(passes).cloned().collect())
         })
         .await
+    }
+
+    async fn move_container(&self, id: &str, snapshot_key: &str) -> Result<Container> {
+        self.call("move_container", id, |state| state.move_container(id, snapshot_key)).await
     }
 
     async fn delete_container(&self, id: &str) -> Result<bool> {

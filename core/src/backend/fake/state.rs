@@ -1,8 +1,8 @@
 //! What the fake backend holds, and the rules of a real one.
 
 use crate::backend::{
-    BackendEvent, Container, NewContainer, NewSnapshot, ResolvedUser, Task, TaskChange, TaskEvent, TaskExit,
-    TaskStatus, UnpackedImage,
+    BackendEvent, Container, NewContainer, NewSnapshot, ResolvedUser, Snapshot, SnapshotKind, Task,
+    TaskChange, TaskEvent, TaskExit, TaskStatus, UnpackedImage,
 };
 use crate::error::{Error, Result};
 use crate::types::ImageInfo;
@@ -17,7 +17,7 @@ const SIGKILL: i32 = 9;
 pub(super) struct State {
     pub(super) registry: BTreeMap<String, FakeImage>,
     pub(super) images: BTreeMap<String, FakeImage>,
-    pub(super) snapshots: BTreeMap<(String, String), Snapshot>,
+    pub(super) snapshots: BTreeMap<(String, String), Kept>,
     pub(super) containers: BTreeMap<String, Container>,
     pub(super) made: BTreeMap<String, NewContainer>,
     pub(super) tasks: BTreeMap<String, Task>,
@@ -28,10 +28,14 @@ pub(super) struct State {
     last_pid: u32,
 }
 
-#[derive(Debug)]
-pub(super) struct Snapshot {
+#[derive(Debug, Clone, Default)]
+pub(super) struct Kept {
     parent: String,
     committed: bool,
+    labels: BTreeMap<String, String>,
+    /// What was written.
+    pub(super) content: BTreeSet<String>,
+    at: Timestamp,
     pub(super) data_owner: Option<ResolvedUser>,
 }
 
@@ -95,7 +99,7 @@ impl State {
     pub(super) fn unpack(&mut self, image: &FakeImage, snapshotter: &str) {
         let mut parent = String::new();
         for (digest, _) in &image.layers {
-            let snapshot = Snapshot { parent, committed: true, data_owner: None };
+            let snapshot = Kept { parent, committed: true, ..Kept::default() };
             self.snapshots.entry((snapshotter.to_owned(), digest.clone())).or_insert(snapshot);
             parent = digest.clone();
         }
@@ -109,18 +113,66 @@ impl State {
         if !new.parent.is_empty() && !self.snapshots.get(&name(&new.parent)).is_some_and(|s| s.committed) {
             return Err(Error::not_found("the parent snapshot is not there").with("snapshot", &new.parent));
         }
-        let snapshot = Snapshot { parent: new.parent.clone(), committed: false, data_owner: None };
+        let (parent, labels) = (new.parent.clone(), new.labels.clone());
+        let below = self.snapshots.get(&name(&new.parent)).cloned().unwrap_or_default();
+        let (content, data_owner) = (below.content, below.data_owner);
+        let snapshot = Kept { parent, labels, content, data_owner, at: Timestamp::now(), committed: false };
         self.snapshots.insert(name(&new.key), snapshot);
         Ok(())
     }
 
     pub(super) fn remove_snapshot(&mut self, snapshotter: &str, key: &str) -> Result<bool> {
         let stands_on =
-            |((s, _), snapshot): (&(String, String), &Snapshot)| s == snapshotter && snapshot.parent == key;
+            |((s, _), snapshot): (&(String, String), &Kept)| s == snapshotter && snapshot.parent == key;
         if self.snapshots.iter().any(stands_on) {
             return Err(Error::failed_precondition("other snapshots stand on this one").with("snapshot", key));
         }
         Ok(self.snapshots.remove(&(snapshotter.to_owned(), key.to_owned())).is_some())
+    }
+
+    pub(super) fn snapshot(&self, snapshotter: &str, key: &str) -> Option<Snapshot> {
+        let kept = self.snapshots.get(&(snapshotter.to_owned(), key.to_owned()))?;
+        Some(Snapshot {
+            key: key.to_owned(),
+            parent: kept.parent.clone(),
+            kind: if kept.committed { SnapshotKind::Committed } else { SnapshotKind::Active },
+            labels: kept.labels.clone(),
+            created_at: kept.at,
+            updated_at: kept.at,
+        })
+    }
+
+    pub(super) fn commit(
+        &mut self,
+        snapshotter: &str,
+        key: &str,
+        name: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<()> {
+        let in_it = |key: &str| (snapshotter.to_owned(), key.to_owned());
+        if self.snapshots.contains_key(&in_it(name)) {
+            return Err(Error::already_exists("the snapshot is there already").with("snapshot", name));
+        }
+        let writes = |(id, task): (&String, &Task)| {
+            task.exit.is_none() && self.containers.get(id).is_some_and(|c| c.snapshot_key == key)
+        };
+        assert!(!self.tasks.iter().any(writes), "{key} is committed while it is written to");
+        let Some(kept) = self.snapshots.get(&in_it(key)).filter(|kept| !kept.committed).cloned() else {
+            return Err(Error::not_found("the snapshot is not there").with("snapshot", key));
+        };
+        self.snapshots.remove(&in_it(key));
+        let committed = Kept { committed: true, labels: labels.clone(), at: Timestamp::now(), ..kept };
+        self.snapshots.insert(in_it(name), committed);
+        Ok(())
+    }
+
+    pub(super) fn move_container(&mut self, id: &str, snapshot_key: &str) -> Result<Container> {
+        let Some(container) = self.containers.get_mut(id) else {
+            return Err(Error::not_found("the container is not there").with("container", id));
+        };
+        container.snapshot_key = snapshot_key.to_owned();
+        container.updated_at = Timestamp::now();
+        Ok(container.clone())
     }
 
     pub(super) fn prepare_user(&mut self, snapshotter: &str, key: &str, user: &str) -> Result<ResolvedUser> {

@@ -5,7 +5,7 @@ mod round;
 mod speed;
 
 use super::*;
-use crate::backend::{GuestMount, NetworkNamespace, TaskChange, TaskStatus, UnpackedImage};
+use crate::backend::{GuestMount, NetworkNamespace, SnapshotKind, TaskChange, TaskStatus, UnpackedImage};
 use crate::error::ErrorKind;
 use crate::names::ImageRef;
 use crate::types::{Limits, PullPolicy};

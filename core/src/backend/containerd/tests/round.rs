@@ -16,8 +16,8 @@ async fn a_full_round_leaves_nothing() {
     assert_eq!(backend.container("b").await.unwrap(), None);
     let again = backend.create_container(&new_container("a", "")).await.unwrap_err();
     assert_eq!(again.kind(), ErrorKind::AlreadyExists);
-    assert!(backend.snapshot_exists("overlayfs", "a-active-1").await.unwrap());
-    assert!(!backend.snapshot_exists("overlayfs", "none").await.unwrap());
+    assert!(backend.snapshot("overlayfs", "a-active-1").await.unwrap().is_some());
+    assert!(backend.snapshot("overlayfs", "none").await.unwrap().is_none());
     assert_eq!(backend.task(id).await.unwrap(), None);
     assert_eq!(backend.wait_task(id).await.unwrap_err().kind(), ErrorKind::NotFound);
     assert!(!backend.kill_task(id, 15, true).await.unwrap());
@@ -99,7 +99,7 @@ async fn a_snapshot_without_container_outlives_garbage_collection() {
     // Deleting a lease with --sync waits for a whole collection.
     bench.ctr(&["leases", "create", "--id", "l"]);
     bench.ctr(&["leases", "delete", "--sync", "l"]);
-    assert!(bench.backend.snapshot_exists("overlayfs", &container.snapshot_key).await.unwrap());
+    assert!(bench.backend.snapshot("overlayfs", &container.snapshot_key).await.unwrap().is_some());
     let info = bench.ctr(&["snapshots", "info", &container.snapshot_key]);
     assert!(info.contains("containerd.io/gc.root") && info.contains("dunnage.test"), "{info}");
 }
@@ -303,4 +303,56 @@ async fn a_watch_ends_with_its_daemon() {
     assert!(told.iter().all(|event| *event == BackendEvent::Mark(String::new())), "{told:?}");
     bench.daemon.restart().unwrap();
     assert!(bench.backend.watch().await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_is_committed_and_the_container_moves_on_in_place() {
+    let bench = Bench::new(&["busybox"]).await;
+    let backend = &bench.backend;
+    let container = bench.create("busybox", new_container("a", "echo one >>/told")).await;
+    let run = async |container: &Container| {
+        backend.create_task(container).await.unwrap();
+        backend.start_task("a").await.unwrap();
+        assert_eq!(backend.wait_task("a").await.unwrap().code, 0);
+        backend.delete_task("a").await.unwrap();
+    };
+    run(&container).await;
+    let labels = BTreeMap::from([("dunnage.version".to_owned(), "1".to_owned())]);
+    let commit = async |key: &str, name: &str| backend.commit_snapshot("overlayfs", key, name, &labels).await;
+    commit("a-active-1", "a-v1").await.unwrap();
+    assert_eq!(commit("a-active-1", "a-v2").await.unwrap_err().kind(), ErrorKind::NotFound);
+    let made = backend.snapshot("overlayfs", "a-v1").await.unwrap().unwrap();
+    assert_eq!((made.kind, made.labels["dunnage.version"].as_str()), (SnapshotKind::Committed, "1"));
+    assert!(made.labels.contains_key("containerd.io/gc.root"));
+    assert_eq!(made.parent, bench.unpacked("busybox").await.top_snapshot);
+    assert_eq!(backend.snapshot("overlayfs", "a-active-1").await.unwrap(), None);
+
+    let next = NewSnapshot {
+        snapshotter: "overlayfs".to_owned(),
+        key: "a-active-2".to_owned(),
+        parent: "a-v1".to_owned(),
+        labels: BTreeMap::new(),
+    };
+    backend.prepare_snapshot(&next).await.unwrap();
+    let taken = commit("a-active-2", "a-v1").await.unwrap_err();
+    assert_eq!(taken.kind(), ErrorKind::AlreadyExists, "{taken}");
+    let moved = backend.move_container("a", "a-active-2").await.unwrap();
+    let same = Container {
+        updated_at: container.updated_at,
+        snapshot_key: container.snapshot_key.clone(),
+        ..moved.clone()
+    };
+    assert_eq!(same, container, "only the snapshot has changed");
+    assert_eq!(backend.container("a").await.unwrap().unwrap(), moved);
+    assert_eq!(backend.move_container("b", "a-active-2").await.unwrap_err().kind(), ErrorKind::NotFound);
+
+    let found = backend.snapshots("overlayfs", &labels).await.unwrap();
+    assert_eq!(found.iter().map(|s| s.key.as_str()).collect::<Vec<_>>(), ["a-v1"]);
+    assert!(backend.snapshots("overlayfs", &BTreeMap::new()).await.unwrap().len() >= 3);
+    // What was written stays, and what is written next goes to the new one.
+    run(&moved).await;
+    commit("a-active-2", "a-v2").await.unwrap();
+    let held = backend.remove_snapshot("overlayfs", "a-v1").await.unwrap_err();
+    assert_eq!(held.kind(), ErrorKind::FailedPrecondition, "{held}");
+    assert!(backend.delete_container("a").await.unwrap());
 }

@@ -1,0 +1,16 @@
+-- The versions of workspaces: a cache of the labels on their committed snapshots, so that a lineage is told without a look at each.
+CREATE TABLE versions (
+    workspace_id TEXT NOT NULL,
+    version      INTEGER NOT NULL,
+    container_id TEXT NOT NULL,
+    snapshotter  TEXT NOT NULL,
+    -- The committed snapshot's name in the snapshotter, and that of the snapshot it stands on.
+    snapshot     TEXT NOT NULL,
+    parent       TEXT NOT NULL,
+    -- Empty where the user gave none.
+    display_name TEXT NOT NULL,
+    source       TEXT NOT NULL,
+    created_at   TEXT NOT NULL,
+    PRIMARY KEY (workspace_id, version),
+    UNIQUE (workspace_id, snapshot)
+) WITHOUT ROWID;

@@ -1,0 +1,71 @@
+//! What to list, in containerd's language of filters
+//! (<https://github.com/containerd/containerd/blob/main/pkg/filters/filter.go>): selectors in one string must all hold,
+//! of several strings one must; an empty one lets all through.
+
+use crate::backend::ContainerFilter;
+use std::collections::BTreeMap;
+
+/// The containers that a filter lets through.
+pub(super) fn containers(filter: &ContainerFilter) -> String {
+    let mut selectors: Vec<String> = with_labels(&filter.labels).collect();
+    selectors.extend(filter.has_label.as_ref().map(|key| format!("labels.{}", quoted(key))));
+    selectors.extend(
+        filter.id_prefix.as_ref().map(|prefix| format!("id~={}", quoted(&format!("^{}", literal(prefix))))),
+    );
+    selectors.join(",")
+}
+
+/// What has all of these labels.
+pub(super) fn labels(labels: &BTreeMap<String, String>) -> String {
+    with_labels(labels).collect::<Vec<_>>().join(",")
+}
+
+fn with_labels(labels: &BTreeMap<String, String>) -> impl Iterator<Item = String> {
+    labels.iter().map(|(key, value)| format!("labels.{}=={}", quoted(key), quoted(value)))
+}
+
+/// A string as Go's syntax quotes it.
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// A regular expression that matches just this text.
+fn literal(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_ascii_punctuation() {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_quoted_and_joined() {
+        assert_eq!(containers(&ContainerFilter::default()), "");
+        let filter = ContainerFilter {
+            labels: BTreeMap::from([("memoh.bot_id".to_owned(), "a\"b\\c,d\n".to_owned())]),
+            has_label: Some("memoh.workspace".to_owned()),
+            id_prefix: Some("mcp-x.y".to_owned()),
+        };
+        assert_eq!(
+            containers(&filter),
+            r#"labels."memoh.bot_id"=="a\"b\\c,d\u000a",labels."memoh.workspace",id~="^mcp\\-x\\.y""#
+        );
+    }
+}

@@ -1,0 +1,171 @@
+use super::version::to_labels;
+use crate::backend::{NewSnapshot, TaskStatus};
+use crate::engine::EngineInner;
+use crate::error::{Error, ErrorKind, Result};
+use crate::lifecycle::boot::halt;
+use crate::lifecycle::create::labels;
+use crate::lifecycle::millis;
+use crate::lifecycle::resolve::{Found, resolve};
+use crate::lifecycle::start::start_existing;
+use crate::names::WorkspaceId;
+use crate::operation::OperationContext;
+use crate::store::{JournalEntry, VersionRecord};
+use crate::types::{EventType, Phases};
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
+
+/// A workspace's way from one writable snapshot to the next.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(in crate::lifecycle) struct RelocateIntent {
+    pub(super) container_id: String,
+    pub(super) snapshotter: String,
+    /// The writable snapshot that is left.
+    pub(super) from: String,
+    /// The version that is made of it; without one it goes, with all that is in it.
+    pub(super) keep: Option<VersionRecord>,
+    /// The new writable snapshot, and the version it stands on.
+    pub(super) to: String,
+    pub(super) parent: String,
+    /// Whether the workspace runs again afterwards.
+    pub(super) restart: bool,
+}
+
+/// How a relocation went.
+#[derive(Debug, Default)]
+pub(super) struct Relocated {
+    /// From the stop of the first process until the agent answered again; 0 when nothing ran.
+    pub(super) downtime_ms: u64,
+}
+
+/// Carries out a relocation whose intent is in the journal, and takes it out again. The caller holds the lock.
+///
+/// Until the version is committed it can be undone: the workspace goes on where it was. From then on it completes, now
+/// or by whoever takes the lock next.
+pub(super) async fn relocate(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    found: &Found,
+    intent: &RelocateIntent,
+    grace: Duration,
+    context: &OperationContext,
+    phases: &mut Phases,
+) -> Result<Relocated> {
+    let began = Instant::now();
+    if intent.restart {
+        context.emit_kind(EventType::Stopping);
+    }
+    let left = async {
+        halt(inner, id, &intent.container_id, grace).await?;
+        phases.stop = millis(began);
+        context.check_cancelled()?;
+        leave(inner, id, intent).await
+    };
+    if let Err(error) = left.await {
+        // Nobody knows whether a commit without an answer took place: that is for the next who can look.
+        if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) {
+            return Err(error.with("unfinished", "it is completed by the workspace's next operation"));
+        }
+        inner.store.finish_move(context.id(), id, &intent.from, None).await?;
+        let mut again = Phases::default();
+        return match restart(inner, id, found, intent, &detached(context), &mut again).await {
+            Ok(()) => Err(error),
+            Err(not) => Err(error.with("not_restarted", not)),
+        };
+    }
+    arrive(inner, id, intent).await?;
+    let arrived = resolve(inner, id).await?.unwrap_or_else(|| found.clone());
+    let restarted = restart(inner, id, &arrived, intent, context, phases).await;
+    inner.store.finish_move(context.id(), id, &intent.to, intent.keep.as_ref()).await?;
+    restarted?;
+    Ok(Relocated { downtime_ms: if intent.restart { millis(began) } else { 0 } })
+}
+
+/// Completes a relocation that a process has left unfinished. The caller holds the lock.
+pub(in crate::lifecycle) async fn recover(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    entry: &JournalEntry,
+) -> Result<()> {
+    let intent: RelocateIntent = entry.intent()?;
+    let Some(found) = resolve(inner, id).await? else {
+        // Its container was removed by somebody else: what it stood on is kept.
+        return inner.store.finish_move(&entry.operation, id, &intent.from, None).await;
+    };
+    // The first request of a process that is gone may still be under way. So the way leads on, never back: a second
+    // commit of the same name does nothing, and nothing runs that could write meanwhile.
+    halt(inner, id, &intent.container_id, Duration::ZERO).await?;
+    leave(inner, id, &intent).await?;
+    arrive(inner, id, &intent).await?;
+    inner.store.finish_move(&entry.operation, id, &intent.to, intent.keep.as_ref()).await?;
+    let context = OperationContext::detached(&entry.operation);
+    let arrived = resolve(inner, id).await?.unwrap_or(found);
+    restart(inner, id, &arrived, &intent, &context, &mut Phases::default()).await
+}
+
+/// Makes the version of what is left. Done twice it does nothing.
+async fn leave(inner: &EngineInner, id: &WorkspaceId, intent: &RelocateIntent) -> Result<()> {
+    let Some(version) = &intent.keep else { return Ok(()) };
+    let (backend, snapshotter) = (&inner.backend, intent.snapshotter.as_str());
+    let labels = to_labels(&inner.config, id, version);
+    match backend.commit_snapshot(snapshotter, &intent.from, &version.snapshot, &labels).await {
+        Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) => {
+            match backend.snapshot(snapshotter, &version.snapshot).await? {
+                Some(_) => Ok(()),
+                None => Err(error),
+            }
+        }
+        other => other,
+    }
+}
+
+/// Makes the new writable snapshot and moves the container to it. Done twice it does nothing.
+async fn arrive(inner: &EngineInner, id: &WorkspaceId, intent: &RelocateIntent) -> Result<()> {
+    let (backend, snapshotter) = (&inner.backend, intent.snapshotter.as_str());
+    let new = NewSnapshot {
+        snapshotter: snapshotter.to_owned(),
+        key: intent.to.clone(),
+        parent: intent.parent.clone(),
+        labels: labels(&inner.config, id),
+    };
+    match backend.prepare_snapshot(&new).await {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        other => other?,
+    }
+    backend.move_container(&intent.container_id, &intent.to).await?;
+    if intent.keep.is_none() {
+        backend.remove_snapshot(snapshotter, &intent.from).await?;
+    }
+    Ok(())
+}
+
+/// Lets the workspace run again, if it ran.
+async fn restart(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    found: &Found,
+    intent: &RelocateIntent,
+    context: &OperationContext,
+    phases: &mut Phases,
+) -> Result<()> {
+    if !intent.restart {
+        return Ok(());
+    }
+    start_existing(inner, id, found, context, phases).await.map(drop)
+}
+
+/// The events go on, but the caller's cancellation is over: what it has asked for is done.
+fn detached(context: &OperationContext) -> OperationContext {
+    context.without_cancel()
+}
+
+/// Whether a workspace's processes are there.
+pub(super) async fn runs(inner: &EngineInner, found: &Found) -> Result<bool> {
+    let task = inner.backend.task(&found.container.id).await?;
+    match task.map(|task| task.status) {
+        Some(TaskStatus::Paused) => {
+            Err(Error::failed_precondition("the workspace is paused: resume it first")
+                .with("container", &found.container.id))
+        }
+        status => Ok(status == Some(TaskStatus::Running)),
+    }
+}
