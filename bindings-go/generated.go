@@ -763,6 +763,113 @@ type RunOptions struct {
 	WorkDir string `json:"work_dir,omitempty"`
 }
 
+// SnapshotCreateOptions: how to make a version.
+type SnapshotCreateOptions struct {
+	// Milliseconds from SIGTERM to SIGKILL for the first process; `time_limits.stop_ms` by default.
+	GraceMs *uint64 `json:"grace_ms,omitempty"`
+	// What people call it, at most 200 characters; without one it is called `Version <number>`.
+	Name string `json:"name,omitempty"`
+	// Why it is made: `manual` (default), `pre_exec`, `rollback`, or a word of the host's own of 1 to 64
+	// characters of `A-Z`, `a-z`, `0-9`, `_` and `-`.
+	Source string `json:"source,omitempty"`
+}
+
+// SnapshotCreateResult: a version that was made.
+type SnapshotCreateResult struct {
+	// The workspace's container.
+	ContainerID string `json:"container_id"`
+	// When, RFC 3339.
+	CreatedAt string `json:"created_at"`
+	// The name that was given; empty without one.
+	DisplayName string `json:"display_name"`
+	// Milliseconds from the stop of the workspace until its agent answered again; 0 for a workspace that did not
+	// run.
+	DowntimeMs uint64 `json:"downtime_ms"`
+	// What took how long.
+	PhasesMs Phases `json:"phases_ms"`
+	// The committed snapshot's name in the snapshotter.
+	RuntimeSnapshotName string `json:"runtime_snapshot_name"`
+	// What the version is called: its display name, else `Version <number>`.
+	SnapshotName string `json:"snapshot_name"`
+	// The snapshotter.
+	Snapshotter string `json:"snapshotter"`
+	// Why it was made.
+	Source string `json:"source"`
+	// Its number, from 1.
+	Version uint64 `json:"version"`
+}
+
+// SnapshotInfo: one snapshot of a workspace.
+type SnapshotInfo struct {
+	// When it was made, RFC 3339.
+	CreatedAt string `json:"created_at"`
+	// The name that was given; empty without one.
+	DisplayName string `json:"display_name"`
+	// `active` for the writable one, `committed` for all others.
+	Kind string `json:"kind"`
+	// Its labels.
+	Labels map[string]string `json:"labels"`
+	// Whether it is a version of this workspace.
+	Managed bool `json:"managed"`
+	// What it is called: its display name, else `Version <number>`, else its name in the snapshotter.
+	Name string `json:"name"`
+	// The snapshot it stands on, by its name in the snapshotter; empty for the lowest.
+	Parent string `json:"parent"`
+	// Its name in the snapshotter.
+	RuntimeSnapshotName string `json:"runtime_snapshot_name"`
+	// The snapshotter it is in.
+	Snapshotter string `json:"snapshotter"`
+	// Why it was made: what its version's creation said; `image_layer` for the image's; `managed` for the
+	// writable one.
+	Source string `json:"source"`
+	// When it was changed last, RFC 3339.
+	UpdatedAt string `json:"updated_at"`
+	// The version's number; none for other snapshots.
+	Version *uint64 `json:"version,omitempty"`
+}
+
+// SnapshotList: the snapshots of a workspace.
+type SnapshotList struct {
+	// From the writable one down to the image's lowest layer, and the versions beside that line; ordered by
+	// `created_at`, then by name.
+	Snapshots []SnapshotInfo `json:"snapshots"`
+	// The snapshotter they are in.
+	Snapshotter string `json:"snapshotter"`
+}
+
+// SnapshotListOptions: which lineage to tell.
+type SnapshotListOptions struct {
+	// The snapshotter, which must be the workspace's own; that is the default.
+	Snapshotter string `json:"snapshotter,omitempty"`
+}
+
+// SnapshotRollbackOptions: where to go back to.
+type SnapshotRollbackOptions struct {
+	// Whether to drop what is left instead of keeping it as a version. Default false.
+	Discard bool `json:"discard,omitempty"`
+	// Milliseconds from SIGTERM to SIGKILL for the first process; `time_limits.stop_ms` by default.
+	GraceMs *uint64 `json:"grace_ms,omitempty"`
+	// The version's number, from 1.
+	Version uint64 `json:"version"`
+}
+
+// SnapshotRollbackResult: a rollback that was made.
+type SnapshotRollbackResult struct {
+	// The workspace's container.
+	ContainerID string `json:"container_id"`
+	// Milliseconds from the stop of the workspace until its agent answered again; 0 for a workspace that did not
+	// run.
+	DowntimeMs uint64 `json:"downtime_ms"`
+	// The version that keeps what was left; none when it was discarded.
+	KeptVersion *uint64 `json:"kept_version,omitempty"`
+	// What took how long.
+	PhasesMs Phases `json:"phases_ms"`
+	// What that version is called.
+	SnapshotName string `json:"snapshot_name"`
+	// The version it went back to.
+	Version uint64 `json:"version"`
+}
+
 // StartOptions: how to start a workspace.
 type StartOptions struct{}
 
@@ -1060,6 +1167,35 @@ func (w *Workspace) Stop(ctx context.Context, options *StopOptions, calls ...Cal
 // Nil options stand for the defaults.
 func (w *Workspace) Delete(ctx context.Context, options *DeleteOptions, calls ...CallOption) (*DeleteResult, error) {
 	return call[DeleteResult](ctx, w.target(), "workspace.delete", options, calls)
+}
+
+// Create does snapshots.create: keeps the workspace as it is now as a version; one that runs is stopped for
+// it and runs again afterwards.
+//
+// Nil options stand for the defaults.
+func (s *Snapshots) Create(ctx context.Context, options *SnapshotCreateOptions, calls ...CallOption) (*SnapshotCreateResult, error) {
+	return call[SnapshotCreateResult](ctx, s.target(), "snapshots.create", options, calls)
+}
+
+// List does snapshots.list: tells the lineage: the writable snapshot, all below it, and the versions beside
+// that line.
+//
+// Nil options stand for the defaults.
+func (s *Snapshots) List(ctx context.Context, options *SnapshotListOptions, calls ...CallOption) (*SnapshotList, error) {
+	return call[SnapshotList](ctx, s.target(), "snapshots.list", options, calls)
+}
+
+// Rollback does snapshots.rollback: lets the workspace go on from one of its versions; what it leaves is kept
+// unless it is to be discarded.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (s *Snapshots) Rollback(ctx context.Context, version uint64, options *SnapshotRollbackOptions, calls ...CallOption) (*SnapshotRollbackResult, error) {
+	var all SnapshotRollbackOptions
+	if options != nil {
+		all = *options
+	}
+	all.Version = version
+	return call[SnapshotRollbackResult](ctx, s.target(), "snapshots.rollback", &all, calls)
 }
 
 // Stat does fs.stat: tells what a path names; a symbolic link is followed.

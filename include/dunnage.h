@@ -921,6 +921,59 @@ dunnage_status dunnage_workspace_delete(const struct dunnage_engine *engine,
                                         struct dunnage_error **error);
 
 /**
+ * `snapshots.create`: keeps the workspace as it is now as a version; one that runs is stopped for it and
+ * runs again afterwards.
+ *
+ * `options_json` is a `SnapshotCreateOptions` as JSON, or NULL for its defaults. `*result` becomes a
+ * `SnapshotCreateResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL.
+ * `call->on_event` takes `Event`s; cancelling it undoes what was begun.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_snapshots_create(const struct dunnage_engine *engine,
+                                        const char *workspace_id,
+                                        const char *options_json,
+                                        const struct dunnage_call *call,
+                                        char **result,
+                                        struct dunnage_error **error);
+
+/**
+ * `snapshots.list`: tells the lineage: the writable snapshot, all below it, and the versions beside that
+ * line.
+ *
+ * `options_json` is a `SnapshotListOptions` as JSON, or NULL for its defaults. `*result` becomes a
+ * `SnapshotList` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_snapshots_list(const struct dunnage_engine *engine,
+                                      const char *workspace_id,
+                                      const char *options_json,
+                                      const struct dunnage_call *call,
+                                      char **result,
+                                      struct dunnage_error **error);
+
+/**
+ * `snapshots.rollback`: lets the workspace go on from one of its versions; what it leaves is kept unless it
+ * is to be discarded.
+ *
+ * `options_json` is a `SnapshotRollbackOptions` as JSON, or NULL for its defaults. `*result` becomes a
+ * `SnapshotRollbackResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL.
+ * `call->on_event` takes `Event`s; cancelling it undoes what was begun.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_snapshots_rollback(const struct dunnage_engine *engine,
+                                          const char *workspace_id,
+                                          const char *options_json,
+                                          const struct dunnage_call *call,
+                                          char **result,
+                                          struct dunnage_error **error);
+
+/**
  * `fs.stat`: tells what a path names; a symbolic link is followed.
  *
  * `options_json` is a `StatOptions` as JSON, or NULL for its defaults. `*result` becomes a `DirEntry` as

@@ -26,6 +26,12 @@ import type {
   RemoveOptions,
   RenameOptions,
   ResolvedDigest,
+  SnapshotCreateOptions,
+  SnapshotCreateResult,
+  SnapshotList,
+  SnapshotListOptions,
+  SnapshotRollbackOptions,
+  SnapshotRollbackResult,
   StartOptions,
   StartResult,
   StatOptions,
@@ -111,6 +117,27 @@ export abstract class WorkspaceOperations extends Noun {
   /** Removes the workspace's container and all that is in it; one that is not there is no error. */
   delete(options: DeleteOptions & OperationCallOptions = {}): Operation<DeleteResult> {
     return operate(this.link, 'workspace.delete', {}, options);
+  }
+}
+
+/** The calls of `snapshots` that move no bytes. */
+export abstract class SnapshotsOperations extends Noun {
+  /** Keeps the workspace as it is now as a version; one that runs is stopped for it and runs again afterwards. */
+  create(options: SnapshotCreateOptions & OperationCallOptions = {}): Operation<SnapshotCreateResult> {
+    return operate(this.link, 'snapshots.create', {}, options);
+  }
+
+  /** Tells the lineage: the writable snapshot, all below it, and the versions beside that line. */
+  list(options: SnapshotListOptions & CallOptions = {}): Promise<SnapshotList> {
+    return plain(this.link, 'snapshots.list', {}, options);
+  }
+
+  /** Lets the workspace go on from one of its versions; what it leaves is kept unless it is to be discarded. */
+  rollback(
+    version: number,
+    options: Omit<SnapshotRollbackOptions, 'version'> & OperationCallOptions = {},
+  ): Operation<SnapshotRollbackResult> {
+    return operate(this.link, 'snapshots.rollback', { version }, options);
   }
 }
 

@@ -741,6 +741,116 @@ export interface RunOptions {
   work_dir?: string | null | undefined;
 }
 
+/** How to make a version. */
+export interface SnapshotCreateOptions {
+  /** Milliseconds from SIGTERM to SIGKILL for the first process; `time_limits.stop_ms` by default. */
+  grace_ms?: number | null | undefined;
+  /** What people call it, at most 200 characters; without one it is called `Version <number>`. */
+  name?: string | null | undefined;
+  /**
+   * Why it is made: `manual` (default), `pre_exec`, `rollback`, or a word of the host's own of 1 to 64 characters of
+   * `A-Z`, `a-z`, `0-9`, `_` and `-`.
+   */
+  source?: string | null | undefined;
+}
+
+/** A version that was made. */
+export interface SnapshotCreateResult {
+  /** The workspace's container. */
+  container_id: string;
+  /** When, RFC 3339. */
+  created_at: string;
+  /** The name that was given; empty without one. */
+  display_name: string;
+  /** Milliseconds from the stop of the workspace until its agent answered again; 0 for a workspace that did not run. */
+  downtime_ms: number;
+  /** What took how long. */
+  phases_ms: Phases;
+  /** The committed snapshot's name in the snapshotter. */
+  runtime_snapshot_name: string;
+  /** What the version is called: its display name, else `Version <number>`. */
+  snapshot_name: string;
+  /** The snapshotter. */
+  snapshotter: string;
+  /** Why it was made. */
+  source: string;
+  /** Its number, from 1. */
+  version: number;
+}
+
+/** One snapshot of a workspace. */
+export interface SnapshotInfo {
+  /** When it was made, RFC 3339. */
+  created_at: string;
+  /** The name that was given; empty without one. */
+  display_name: string;
+  /** `active` for the writable one, `committed` for all others. */
+  kind: string;
+  /** Its labels. */
+  labels: Record<string, string>;
+  /** Whether it is a version of this workspace. */
+  managed: boolean;
+  /** What it is called: its display name, else `Version <number>`, else its name in the snapshotter. */
+  name: string;
+  /** The snapshot it stands on, by its name in the snapshotter; empty for the lowest. */
+  parent: string;
+  /** Its name in the snapshotter. */
+  runtime_snapshot_name: string;
+  /** The snapshotter it is in. */
+  snapshotter: string;
+  /**
+   * Why it was made: what its version's creation said; `image_layer` for the image's; `managed` for the writable one.
+   */
+  source: string;
+  /** When it was changed last, RFC 3339. */
+  updated_at: string;
+  /** The version's number; none for other snapshots. */
+  version?: number;
+}
+
+/** The snapshots of a workspace. */
+export interface SnapshotList {
+  /**
+   * From the writable one down to the image's lowest layer, and the versions beside that line; ordered by `created_at`,
+   * then by name.
+   */
+  snapshots: SnapshotInfo[];
+  /** The snapshotter they are in. */
+  snapshotter: string;
+}
+
+/** Which lineage to tell. */
+export interface SnapshotListOptions {
+  /** The snapshotter, which must be the workspace's own; that is the default. */
+  snapshotter?: string | null | undefined;
+}
+
+/** Where to go back to. */
+export interface SnapshotRollbackOptions {
+  /** Whether to drop what is left instead of keeping it as a version. Default false. */
+  discard?: boolean | undefined;
+  /** Milliseconds from SIGTERM to SIGKILL for the first process; `time_limits.stop_ms` by default. */
+  grace_ms?: number | null | undefined;
+  /** The version's number, from 1. */
+  version: number;
+}
+
+/** A rollback that was made. */
+export interface SnapshotRollbackResult {
+  /** The workspace's container. */
+  container_id: string;
+  /** Milliseconds from the stop of the workspace until its agent answered again; 0 for a workspace that did not run. */
+  downtime_ms: number;
+  /** The version that keeps what was left; none when it was discarded. */
+  kept_version?: number;
+  /** What took how long. */
+  phases_ms: Phases;
+  /** What that version is called. */
+  snapshot_name: string;
+  /** The version it went back to. */
+  version: number;
+}
+
 /** How to start a workspace. */
 export interface StartOptions {}
 

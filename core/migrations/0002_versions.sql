@@ -14,3 +14,8 @@ CREATE TABLE versions (
     PRIMARY KEY (workspace_id, version),
     UNIQUE (workspace_id, snapshot)
 ) WITHOUT ROWID;
+
+-- A workspace that is deleted takes its versions along.
+CREATE TRIGGER versions_of_deleted AFTER DELETE ON workspaces BEGIN
+    DELETE FROM versions WHERE workspace_id = OLD.workspace_id;
+END;

@@ -328,6 +328,71 @@ pub unsafe extern "C" fn dunnage_workspace_delete(
     unsafe { door::json("workspace.delete", engine, Some(workspace_id), options_json, call, result, error) }
 }
 
+/// `snapshots.create`: keeps the workspace as it is now as a version; one that runs is stopped for it and
+/// runs again afterwards.
+///
+/// `options_json` is a `SnapshotCreateOptions` as JSON, or NULL for its defaults. `*result` becomes a
+/// `SnapshotCreateResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL.
+/// `call->on_event` takes `Event`s; cancelling it undoes what was begun.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_snapshots_create(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("snapshots.create", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `snapshots.list`: tells the lineage: the writable snapshot, all below it, and the versions beside that
+/// line.
+///
+/// `options_json` is a `SnapshotListOptions` as JSON, or NULL for its defaults. `*result` becomes a
+/// `SnapshotList` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_snapshots_list(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("snapshots.list", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `snapshots.rollback`: lets the workspace go on from one of its versions; what it leaves is kept unless it
+/// is to be discarded.
+///
+/// `options_json` is a `SnapshotRollbackOptions` as JSON, or NULL for its defaults. `*result` becomes a
+/// `SnapshotRollbackResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL.
+/// `call->on_event` takes `Event`s; cancelling it undoes what was begun.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_snapshots_rollback(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("snapshots.rollback", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
 /// `fs.stat`: tells what a path names; a symbolic link is followed.
 ///
 /// `options_json` is a `StatOptions` as JSON, or NULL for its defaults. `*result` becomes a `DirEntry` as

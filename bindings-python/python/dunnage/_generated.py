@@ -24,6 +24,9 @@ from ._types import (
     PullPolicy,
     PullResult,
     ResolvedDigest,
+    SnapshotCreateResult,
+    SnapshotList,
+    SnapshotRollbackResult,
     StartResult,
     StopResult,
     TextFile,
@@ -36,10 +39,12 @@ __all__ = [
     "AsyncEngineOperations",
     "AsyncFsOperations",
     "AsyncImageOperations",
+    "AsyncSnapshotsOperations",
     "AsyncWorkspaceOperations",
     "EngineOperations",
     "FsOperations",
     "ImageOperations",
+    "SnapshotsOperations",
     "WorkspaceOperations",
 ]
 
@@ -246,6 +251,63 @@ class WorkspaceOperations(Noun):
         """
         fields: Mapping[str, Any] = {"grace_ms": grace_ms}
         return self._operate(DeleteResult.from_json, "workspace.delete", fields, on_event, time_limit)
+
+
+class SnapshotsOperations(Noun):
+    """The calls of `snapshots` that move no bytes."""
+
+    def create(
+        self,
+        *,
+        grace_ms: int | None = None,
+        name: str | None = None,
+        source: str | None = None,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> SnapshotCreateResult:
+        """Keeps the workspace as it is now as a version; one that runs is stopped for it and runs again afterwards.
+
+        Args:
+            grace_ms: Milliseconds from SIGTERM to SIGKILL for the first process; `time_limits.stop_ms` by default.
+            name: What people call it, at most 200 characters; without one it is called `Version <number>`.
+            source: Why it is made: `manual` (default), `pre_exec`, `rollback`, or a word of the host's own of 1 to
+                64 characters of `A-Z`, `a-z`, `0-9`, `_` and `-`.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"grace_ms": grace_ms, "name": name, "source": source}
+        return self._operate(SnapshotCreateResult.from_json, "snapshots.create", fields, on_event, time_limit)
+
+    def list(self, *, snapshotter: str | None = None, time_limit: float | None = None) -> SnapshotList:
+        """Tells the lineage: the writable snapshot, all below it, and the versions beside that line.
+
+        Args:
+            snapshotter: The snapshotter, which must be the workspace's own; that is the default.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"snapshotter": snapshotter}
+        return self._plain(SnapshotList.from_json, "snapshots.list", fields, time_limit)
+
+    def rollback(
+        self,
+        version: int,
+        *,
+        discard: bool = False,
+        grace_ms: int | None = None,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> SnapshotRollbackResult:
+        """Lets the workspace go on from one of its versions; what it leaves is kept unless it is to be discarded.
+
+        Args:
+            version: The version's number, from 1.
+            discard: Whether to drop what is left instead of keeping it as a version. Default false.
+            grace_ms: Milliseconds from SIGTERM to SIGKILL for the first process; `time_limits.stop_ms` by default.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"version": version, "discard": discard, "grace_ms": grace_ms}
+        return self._operate(SnapshotRollbackResult.from_json, "snapshots.rollback", fields, on_event, time_limit)
 
 
 class FsOperations(Noun):
@@ -555,6 +617,63 @@ class AsyncWorkspaceOperations(AsyncNoun):
         """
         fields: Mapping[str, Any] = {"grace_ms": grace_ms}
         return self._operate(DeleteResult.from_json, "workspace.delete", fields, on_event, time_limit)
+
+
+class AsyncSnapshotsOperations(AsyncNoun):
+    """The calls of `snapshots` that move no bytes."""
+
+    def create(
+        self,
+        *,
+        grace_ms: int | None = None,
+        name: str | None = None,
+        source: str | None = None,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> Operation[SnapshotCreateResult]:
+        """Keeps the workspace as it is now as a version; one that runs is stopped for it and runs again afterwards.
+
+        Args:
+            grace_ms: Milliseconds from SIGTERM to SIGKILL for the first process; `time_limits.stop_ms` by default.
+            name: What people call it, at most 200 characters; without one it is called `Version <number>`.
+            source: Why it is made: `manual` (default), `pre_exec`, `rollback`, or a word of the host's own of 1 to
+                64 characters of `A-Z`, `a-z`, `0-9`, `_` and `-`.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"grace_ms": grace_ms, "name": name, "source": source}
+        return self._operate(SnapshotCreateResult.from_json, "snapshots.create", fields, on_event, time_limit)
+
+    async def list(self, *, snapshotter: str | None = None, time_limit: float | None = None) -> SnapshotList:
+        """Tells the lineage: the writable snapshot, all below it, and the versions beside that line.
+
+        Args:
+            snapshotter: The snapshotter, which must be the workspace's own; that is the default.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"snapshotter": snapshotter}
+        return await self._plain(SnapshotList.from_json, "snapshots.list", fields, time_limit)
+
+    def rollback(
+        self,
+        version: int,
+        *,
+        discard: bool = False,
+        grace_ms: int | None = None,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> Operation[SnapshotRollbackResult]:
+        """Lets the workspace go on from one of its versions; what it leaves is kept unless it is to be discarded.
+
+        Args:
+            version: The version's number, from 1.
+            discard: Whether to drop what is left instead of keeping it as a version. Default false.
+            grace_ms: Milliseconds from SIGTERM to SIGKILL for the first process; `time_limits.stop_ms` by default.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"version": version, "discard": discard, "grace_ms": grace_ms}
+        return self._operate(SnapshotRollbackResult.from_json, "snapshots.rollback", fields, on_event, time_limit)
 
 
 class AsyncFsOperations(AsyncNoun):

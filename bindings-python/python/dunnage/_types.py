@@ -44,6 +44,10 @@ __all__ = [
     "PullResult",
     "RegistryConfig",
     "ResolvedDigest",
+    "SnapshotCreateResult",
+    "SnapshotInfo",
+    "SnapshotList",
+    "SnapshotRollbackResult",
     "StartOutcome",
     "StartResult",
     "StopOutcome",
@@ -889,6 +893,149 @@ class ResolvedDigest:
             image=data["image"],
             media_type=data["media_type"],
             size=data["size"],
+        )
+
+
+@dataclass(frozen=True)
+class SnapshotCreateResult:
+    """A version that was made."""
+
+    container_id: str
+    """The workspace's container."""
+    created_at: str
+    """When, RFC 3339."""
+    display_name: str
+    """The name that was given; empty without one."""
+    downtime_ms: int
+    """Milliseconds from the stop of the workspace until its agent answered again; 0 for a workspace that did not run.
+    """
+    phases_ms: Phases
+    """What took how long."""
+    runtime_snapshot_name: str
+    """The committed snapshot's name in the snapshotter."""
+    snapshot_name: str
+    """What the version is called: its display name, else `Version <number>`."""
+    snapshotter: str
+    """The snapshotter."""
+    source: str
+    """Why it was made."""
+    version: int
+    """Its number, from 1."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SnapshotCreateResult:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            container_id=data["container_id"],
+            created_at=data["created_at"],
+            display_name=data["display_name"],
+            downtime_ms=data["downtime_ms"],
+            phases_ms=Phases.from_json(data["phases_ms"]),
+            runtime_snapshot_name=data["runtime_snapshot_name"],
+            snapshot_name=data["snapshot_name"],
+            snapshotter=data["snapshotter"],
+            source=data["source"],
+            version=data["version"],
+        )
+
+
+@dataclass(frozen=True)
+class SnapshotInfo:
+    """One snapshot of a workspace."""
+
+    created_at: str
+    """When it was made, RFC 3339."""
+    display_name: str
+    """The name that was given; empty without one."""
+    kind: str
+    """`active` for the writable one, `committed` for all others."""
+    labels: dict[str, str]
+    """Its labels."""
+    managed: bool
+    """Whether it is a version of this workspace."""
+    name: str
+    """What it is called: its display name, else `Version <number>`, else its name in the snapshotter."""
+    parent: str
+    """The snapshot it stands on, by its name in the snapshotter; empty for the lowest."""
+    runtime_snapshot_name: str
+    """Its name in the snapshotter."""
+    snapshotter: str
+    """The snapshotter it is in."""
+    source: str
+    """Why it was made: what its version's creation said; `image_layer` for the image's; `managed` for the writable one.
+    """
+    updated_at: str
+    """When it was changed last, RFC 3339."""
+    version: int | None = None
+    """The version's number; none for other snapshots."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SnapshotInfo:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            created_at=data["created_at"],
+            display_name=data["display_name"],
+            kind=data["kind"],
+            labels=dict(data["labels"]),
+            managed=data["managed"],
+            name=data["name"],
+            parent=data["parent"],
+            runtime_snapshot_name=data["runtime_snapshot_name"],
+            snapshotter=data["snapshotter"],
+            source=data["source"],
+            updated_at=data["updated_at"],
+            version=data.get("version"),
+        )
+
+
+@dataclass(frozen=True)
+class SnapshotList:
+    """The snapshots of a workspace."""
+
+    snapshots: list[SnapshotInfo]
+    """From the writable one down to the image's lowest layer, and the versions beside that line; ordered by
+    `created_at`, then by name.
+    """
+    snapshotter: str
+    """The snapshotter they are in."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SnapshotList:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            snapshots=[SnapshotInfo.from_json(item) for item in data["snapshots"]],
+            snapshotter=data["snapshotter"],
+        )
+
+
+@dataclass(frozen=True)
+class SnapshotRollbackResult:
+    """A rollback that was made."""
+
+    container_id: str
+    """The workspace's container."""
+    downtime_ms: int
+    """Milliseconds from the stop of the workspace until its agent answered again; 0 for a workspace that did not run.
+    """
+    phases_ms: Phases
+    """What took how long."""
+    snapshot_name: str
+    """What that version is called."""
+    version: int
+    """The version it went back to."""
+    kept_version: int | None = None
+    """The version that keeps what was left; none when it was discarded."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SnapshotRollbackResult:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            container_id=data["container_id"],
+            downtime_ms=data["downtime_ms"],
+            phases_ms=Phases.from_json(data["phases_ms"]),
+            snapshot_name=data["snapshot_name"],
+            version=data["version"],
+            kept_version=data.get("kept_version"),
         )
 
 

@@ -2,8 +2,9 @@ use super::spec::{Bytes, OperationSpec};
 use crate::types::{
     CreateOptions, DeleteOptions, DirList, DownloadOptions, ExecOptions, ExecResult, ExitStatus, ImageName,
     InfoOptions, ListDirOptions, ListOptions, MkdirOptions, OpenReadOptions, PullOptions, ReadOptions,
-    ReadTextOptions, RemoveOptions, RenameOptions, RunOptions, StartOptions, StatOptions, StopOptions,
-    UploadOptions, WriteOptions, WriteResult,
+    ReadTextOptions, RemoveOptions, RenameOptions, RunOptions, SnapshotCreateOptions, SnapshotListOptions,
+    SnapshotRollbackOptions, StartOptions, StatOptions, StopOptions, UploadOptions, WriteOptions,
+    WriteResult,
 };
 use std::sync::LazyLock;
 
@@ -87,6 +88,24 @@ pub(super) static ROWS: LazyLock<Vec<OperationSpec>> = LazyLock::new(|| {
             &[],
             "Removes the workspace's container and all that is in it; one that is not there is no error.",
             |workspace, options: DeleteOptions| workspace.delete(options),
+        ),
+        OperationSpec::workspace_operation(
+            "snapshots.create",
+            &[],
+            "Keeps the workspace as it is now as a version; one that runs is stopped for it and runs again afterwards.",
+            |workspace, options: SnapshotCreateOptions| workspace.snapshots().create(options),
+        ),
+        OperationSpec::workspace(
+            "snapshots.list",
+            &[],
+            "Tells the lineage: the writable snapshot, all below it, and the versions beside that line.",
+            |workspace, options: SnapshotListOptions| async move { workspace.snapshots().list(options).await },
+        ),
+        OperationSpec::workspace_operation(
+            "snapshots.rollback",
+            &["version"],
+            "Lets the workspace go on from one of its versions; what it leaves is kept unless it is to be discarded.",
+            |workspace, options: SnapshotRollbackOptions| workspace.snapshots().rollback(options),
         ),
         OperationSpec::bytes::<RunOptions, ExecResult>(
             "exec.run",

@@ -4,9 +4,10 @@ use super::journal::DeleteIntent;
 use super::millis;
 use super::recover::recover;
 use super::resolve::resolve;
+use super::snapshots;
 use super::stop::grace;
 use crate::engine::EngineInner;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::names::WorkspaceId;
 use crate::operation::OperationContext;
 use crate::store::{JournalEntry, OperationKind};
@@ -42,12 +43,14 @@ pub(crate) async fn delete(
     halt(inner, id, &found.container.id, grace).await?;
     phases.stop = millis(began);
 
+    let versions = snapshots::versions(inner, id, &found).await?;
     let began_delete = Instant::now();
     context.emit_kind(EventType::Deleting);
     let intent = DeleteIntent {
         container_id: found.container.id,
         snapshotter: found.container.snapshotter,
         snapshot_key: found.container.snapshot_key,
+        versions: versions.into_iter().rev().map(|version| version.snapshot).collect(),
     };
     // From here on it completes, now or by whoever takes the lock next.
     inner.store.begin(&JournalEntry::new(context.id(), OperationKind::Delete, id, &intent)?).await?;
@@ -70,6 +73,13 @@ pub(super) async fn complete(inner: &EngineInner, id: &WorkspaceId, intent: &Del
         remove_dirs(&inner.config, id)?;
     }
     inner.backend.remove_snapshot(&intent.snapshotter, &intent.snapshot_key).await?;
+    for version in &intent.versions {
+        // One that others stand on stays, and is removed with the last of them.
+        match inner.backend.remove_snapshot(&intent.snapshotter, version).await {
+            Err(error) if error.kind() == ErrorKind::FailedPrecondition => {}
+            other => drop(other?),
+        }
+    }
     if ours {
         inner.store.delete_workspace(id).await?;
     }

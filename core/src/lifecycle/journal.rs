@@ -20,4 +20,7 @@ pub(super) struct DeleteIntent {
     pub(super) container_id: String,
     pub(super) snapshotter: String,
     pub(super) snapshot_key: String,
+    /// The snapshots of its versions, the newest first. Entries of older processes have none.
+    #[serde(default)]
+    pub(super) versions: Vec<String>,
 }

@@ -297,6 +297,7 @@ impl Store for SqliteStore {
     }
 
     async fn delete_workspace(&self, id: &WorkspaceId) -> Result<()> {
+        // One statement is one transaction; the trigger takes the versions along.
         query("DELETE FROM workspaces WHERE workspace_id = ?1")
             .bind(id.as_str())
             .execute(&self.pool)

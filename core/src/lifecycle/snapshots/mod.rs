@@ -17,3 +17,4 @@ pub(crate) use list::list;
 pub(crate) use rollback::rollback;
 
 pub(super) use relocate::recover;
+pub(super) use version::versions;

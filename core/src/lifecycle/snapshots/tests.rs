@@ -72,6 +72,21 @@ async fn versions_hold_what_was_there_and_can_be_gone_back_to() {
 }
 
 #[tokio::test]
+async fn a_deleted_workspace_takes_its_versions_along() {
+    let bench = Bench::new();
+    let (engine, workspace) = prepared(&bench).await;
+    let image = bench.fake.snapshot_keys("overlayfs").into_iter().filter(|key| key.starts_with("sha256:"));
+    let image: Vec<_> = image.collect();
+    workspace.snapshots().rollback(back_to(1)).await.unwrap();
+    assert!(workspace.delete(Default::default()).await.unwrap().deleted);
+    assert_eq!(bench.fake.snapshot_keys("overlayfs"), image);
+    // Numbers begin anew.
+    let again = self::workspace(&engine, false).await;
+    assert!(versions(&again).await.is_empty());
+    assert_eq!(again.snapshots().create(Default::default()).await.unwrap().version, 1);
+}
+
+#[tokio::test]
 async fn what_cannot_be_is_refused_before_anything_stops() {
     let bench = Bench::new();
     let engine = bench.engine().await;

@@ -90,7 +90,7 @@ pub(super) fn from_labels(snapshotter: &str, snapshot: &Snapshot) -> Option<Vers
 ///
 /// Where the records do not know the version the workspace stands on, they are lost or older than it is: they are
 /// completed from the labels.
-pub(super) async fn versions(
+pub(in crate::lifecycle) async fn versions(
     inner: &EngineInner,
     id: &WorkspaceId,
     found: &Found,
