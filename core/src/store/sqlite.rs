@@ -14,6 +14,11 @@ use std::time::{Duration, Instant};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
+/// One: its queries take a fraction of a millisecond and its writes wait for the same disk. Each connection has a thread
+/// of its own, and SQLite keeps the descriptor of a closed one for as long as the process has the file open elsewhere
+/// (<https://www.sqlite.org/src/file/src/os_unix.c>, "Posix Advisory Locking"), so more of them would look like a leak.
+const CONNECTIONS: u32 = 1;
+
 /// How long a writer waits for another process's transaction.
 const BUSY_LIMIT: Duration = Duration::from_secs(20);
 
@@ -49,7 +54,7 @@ impl SqliteStore {
             .optimize_on_close(true, None);
         let pool = SqlitePoolOptions::new()
             .min_connections(0)
-            .max_connections(4)
+            .max_connections(CONNECTIONS)
             .acquire_timeout(BUSY_LIMIT)
             .connect_with(options)
             .await

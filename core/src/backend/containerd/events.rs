@@ -50,7 +50,8 @@ pub(super) async fn watch(client: &Client) -> Result<BoxStream<'static, BackendE
 async fn subscribe(client: &Client) -> Result<Streaming<Envelope>> {
     let namespace = client.namespace();
     let topics = [CONTAINERS, TASKS, MARKS];
-    let filters = topics.iter().map(|topic| format!("namespace=={namespace},topic~=\"^{topic}\"")).collect();
+    let filters =
+        topics.iter().map(|topic| format!("namespace==\"{namespace}\",topic~=\"^{topic}\"")).collect();
     let mut service = client.events();
     let request = client.request(SubscribeRequest { filters });
     client.call_unbounded("watch the containers", service.subscribe(request)).await

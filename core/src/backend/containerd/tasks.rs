@@ -48,11 +48,12 @@ pub(super) async fn create(client: &Client, container: &Container) -> Result<Tas
 }
 
 /// Whether a creation failed for what an earlier one or a deletion, cut short by the death of its caller or of the
-/// daemon, has left: a task, or the directory of one that the daemon is taking back, by now or from under the new one.
+/// daemon, has left: a task, or the directory of one that the daemon is taking back, by now or from under the new one,
+/// which then has nowhere to mount its root.
 fn in_the_way(error: &Error) -> bool {
-    let directory = || error.message().contains("io.containerd.runtime.v2.task/");
-    let there_or_gone =
-        || ["file exists", "no such file"].iter().any(|words| error.message().contains(words));
+    let says = |words: &[&str]| words.iter().any(|words| error.message().contains(words));
+    let directory = || says(&["io.containerd.runtime.v2.task/", "failed to mount rootfs component"]);
+    let there_or_gone = || says(&["file exists", "no such file"]);
     error.kind() == ErrorKind::AlreadyExists || (directory() && there_or_gone())
 }
 
@@ -182,4 +183,28 @@ fn check_id(replied: &str, asked: &str) -> Result<()> {
     Err(Error::unexpected("containerd replied with the task of another container; please report it")
         .with("container", asked)
         .with("replied", replied))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_restart_leaves_is_told_from_what_is_wrong() {
+        let failed = |message: &str| in_the_way(&Error::failed_precondition(message));
+        for left in [
+            "cannot create the task: mkdir /run/containerd/io.containerd.runtime.v2.task/ns/a: file exists",
+            "cannot create the task: open /run/containerd/io.containerd.runtime.v2.task/ns/a/config.json: no such file or directory",
+            "cannot create the task: failed to create shim task: failed to mount rootfs component &{overlay overlay []}: no such file or directory: unknown",
+        ] {
+            assert!(failed(left), "{left}");
+        }
+        for wrong in [
+            "cannot create the task: exec: \"/opt/memoh/bridge\": stat /opt/memoh/bridge: no such file or directory: unknown",
+            "cannot create the task: failed to mount rootfs component &{overlay overlay []}: invalid argument",
+        ] {
+            assert!(!failed(wrong), "{wrong}");
+        }
+        assert!(in_the_way(&Error::already_exists("task a: already exists")));
+    }
 }
