@@ -20,6 +20,10 @@ const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// How long a mark may take to come back before the backend is asked itself.
 const MARK_LIMIT: Duration = Duration::from_millis(500);
 
+/// How many containers may have changed unread. Where nobody looks, changes would gather without end: beyond this many the
+/// watch begins anew, which reads them all at once.
+const MOST_CHANGED: usize = 1000;
+
 /// How many containers are asked for at a time.
 const AT_ONCE: usize = 8;
 
@@ -29,7 +33,7 @@ pub(crate) struct Watch {
     followed: Followed,
     /// Which containers are kept.
     filters: Arc<[ContainerFilter]>,
-    /// Held while what has changed is asked for: who comes meanwhile must not go on with what was before.
+    /// Held while what has changed is read: an older answer must not replace a newer one.
     refreshing: tokio::sync::Mutex<()>,
     follower: Mutex<Option<JoinHandle<()>>>,
     stop: CancellationToken,
@@ -92,10 +96,11 @@ impl Watch {
     /// # Cancel safety
     /// Safe.
     pub(crate) async fn look(&self, backend: &dyn Backend) -> Result<Option<Known>> {
-        let _alone = self.refreshing.lock().await;
+        // Before the lock: a daemon that does not answer must not make those who look wait one after another.
         if !self.caught_up(backend).await {
             return Ok(None);
         }
+        let _alone = self.refreshing.lock().await;
         let Some((watch, changed)) =
             lock(&self.followed).as_ref().map(|state| (state.watch, state.changed.clone()))
         else {
@@ -163,6 +168,9 @@ async fn follow(backend: &dyn Backend, filters: &[ContainerFilter], followed: &F
                 while let Some(event) = events.next().await {
                     if let Some(state) = lock(followed).as_mut() {
                         state.apply(event);
+                        if state.changed.len() > MOST_CHANGED {
+                            break;
+                        }
                     }
                 }
                 *lock(followed) = None;
@@ -248,8 +256,80 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::TaskExit;
+    use crate::backend::fake::FakeBackend;
+    use crate::backend::{NetworkNamespace, TaskExit};
     use jiff::Timestamp;
+
+    fn container(id: String) -> Container {
+        Container {
+            id,
+            image: "docker.io/library/x:1".to_owned(),
+            snapshotter: "overlayfs".to_owned(),
+            snapshot_key: String::new(),
+            labels: Default::default(),
+            mounts: Vec::new(),
+            network: NetworkNamespace::Host,
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    /// A watch that stands, on a backend in memory.
+    async fn watched() -> (Arc<FakeBackend>, Watch) {
+        let fake = Arc::new(FakeBackend::new());
+        let watch = Watch::start(fake.clone(), vec![ContainerFilter::default()]);
+        seen(&watch, &fake).await;
+        (fake, watch)
+    }
+
+    /// How many containers a watch shows, once it stands.
+    async fn seen(watch: &Watch, fake: &FakeBackend) -> usize {
+        loop {
+            match watch.look(fake).await.unwrap() {
+                Some(known) => return known.containers.len(),
+                None => tokio::task::yield_now().await,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn changes_that_nobody_looks_at_do_not_gather() {
+        let (fake, watch) = watched().await;
+        for number in 0..2 * MOST_CHANGED {
+            fake.adopt(container(format!("c{number}")));
+        }
+        // They are told with the next mark.
+        fake.mark("told").await.unwrap();
+        while watches_so_far(&fake) < 2 {
+            let unread = lock(&watch.followed).as_ref().map_or(0, |state| state.changed.len());
+            assert!(unread <= MOST_CHANGED + 1, "{unread}");
+            tokio::time::sleep(FIRST_PAUSE).await;
+        }
+        assert_eq!(seen(&watch, &fake).await, 2 * MOST_CHANGED);
+        watch.stop().await;
+    }
+
+    fn watches_so_far(fake: &FakeBackend) -> usize {
+        fake.calls().iter().filter(|call| call.starts_with("watch")).count()
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_the_mark_of_another() {
+        let (fake, watch) = watched().await;
+        // Somebody else reads what has changed; the mark of this look is set all the same.
+        let reading = watch.refreshing.lock().await;
+        let mut gate = fake.hold("mark");
+        let both = async {
+            tokio::join!(watch.look(fake.as_ref()), async {
+                gate.reached().await;
+                gate.open();
+                drop(reading);
+            })
+        };
+        let (known, ()) = tokio::time::timeout(Duration::from_secs(30), both).await.unwrap();
+        assert!(known.is_ok());
+        watch.stop().await;
+    }
 
     fn told(changes: &[(u32, TaskChange)]) -> Option<(u32, TaskStatus)> {
         let mut tasks = HashMap::new();

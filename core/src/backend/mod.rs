@@ -47,7 +47,8 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
     /// Asks for its version: also the test whether it answers.
     async fn version(&self) -> Result<String>;
 
-    /// Fetches an image, as the policy says, and unpacks what of it is not unpacked yet. Cancelling leaves no lease, no ingest and no half snapshot.
+    /// Fetches an image, as the policy says, and unpacks what of it is not unpacked yet. Cancelling leaves no lease, no
+    /// ingest and no half snapshot.
     async fn pull(
         &self,
         request: &PullRequest,

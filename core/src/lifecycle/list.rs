@@ -116,8 +116,9 @@ async fn made_sure(
     Ok(tasks)
 }
 
-/// Whether there is a process of this number. Where containers run outside this process's PID namespace the answer may
-/// be wrong; then the backend is asked for more than it need be.
+/// Whether there is a process of this number. Where this process sees other processes than the backend (another PID
+/// namespace) the answer may be wrong: then the backend is asked more often than need be, or an end is seen only when
+/// the backend tells of it.
 fn lives(pid: u32) -> bool {
     Path::new("/proc").join(pid.to_string()).exists()
 }

@@ -35,13 +35,22 @@ impl Rig {
         }
     }
 
+    /// Runs a command that prints something. `ctr` sometimes ends before it has copied what a short command printed: then
+    /// it is run again.
     fn run(&self, reference: &str, command: &[&str]) -> (bool, String) {
-        let id =
-            format!("c{:?}", std::time::Instant::now()).replace(|c: char| !c.is_ascii_alphanumeric(), "");
-        let output = self.ctr(&[&["run", "--rm", reference, &id[id.len() - 20..]], command].concat());
-        let text =
-            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        (output.status.success(), text)
+        let mut last = (false, String::new());
+        for _ in 0..5 {
+            let id =
+                format!("c{:?}", std::time::Instant::now()).replace(|c: char| !c.is_ascii_alphanumeric(), "");
+            let output = self.ctr(&[&["run", "--rm", reference, &id[id.len() - 20..]], command].concat());
+            let text = String::from_utf8_lossy(&output.stdout).into_owned()
+                + &String::from_utf8_lossy(&output.stderr);
+            last = (output.status.success(), text);
+            if !last.1.is_empty() {
+                break;
+            }
+        }
+        last
     }
 }
 

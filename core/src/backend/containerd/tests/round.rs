@@ -244,7 +244,7 @@ async fn what_becomes_of_tasks_is_told_in_order() {
         let exit = backend.delete_task(&container.id).await.unwrap().unwrap();
         let mut told = Vec::new();
         while told.last() != Some(&TaskChange::Deleted) {
-            let next = tokio::time::timeout(Duration::from_secs(10), events.next()).await.unwrap();
+            let next = tokio::time::timeout(Duration::from_secs(60), events.next()).await.unwrap();
             let BackendEvent::Task(event) = next.unwrap() else { continue };
             assert_eq!(event.container, container.id);
             assert!(event.pid == made.pid || event.pid == 0, "{event:?}");
@@ -277,7 +277,7 @@ async fn a_mark_comes_after_what_was_complete_before_it() {
         backend.mark(&id).await.unwrap();
         let mut told = 0;
         loop {
-            let next = tokio::time::timeout(Duration::from_secs(10), events.next()).await.unwrap().unwrap();
+            let next = tokio::time::timeout(Duration::from_secs(60), events.next()).await.unwrap().unwrap();
             match next {
                 BackendEvent::Container(changed) => assert_eq!(changed, id),
                 // Those of the watch's beginning.
@@ -299,7 +299,7 @@ async fn a_watch_ends_with_its_daemon() {
     let events = bench.backend.watch().await.unwrap();
     bench.daemon.kill9().unwrap();
     // Nothing but marks of its beginning, and then the end.
-    let told: Vec<_> = tokio::time::timeout(Duration::from_secs(10), events.collect()).await.unwrap();
+    let told: Vec<_> = tokio::time::timeout(Duration::from_secs(60), events.collect()).await.unwrap();
     assert!(told.iter().all(|event| *event == BackendEvent::Mark(String::new())), "{told:?}");
     bench.daemon.restart().unwrap();
     assert!(bench.backend.watch().await.is_ok());
