@@ -11,11 +11,21 @@ CREATE TABLE versions (
     display_name TEXT NOT NULL,
     source       TEXT NOT NULL,
     created_at   TEXT NOT NULL,
+    -- The version it goes on from, and how many layers it has above the image.
+    follows      INTEGER,
+    depth        INTEGER NOT NULL,
     PRIMARY KEY (workspace_id, version),
     UNIQUE (workspace_id, snapshot)
+) WITHOUT ROWID;
+
+-- Which history the versions are of: where the writable snapshot has another stamp, they are read anew.
+CREATE TABLE histories (
+    workspace_id TEXT PRIMARY KEY,
+    stamp        TEXT NOT NULL
 ) WITHOUT ROWID;
 
 -- A workspace that is deleted takes its versions along.
 CREATE TRIGGER versions_of_deleted AFTER DELETE ON workspaces BEGIN
     DELETE FROM versions WHERE workspace_id = OLD.workspace_id;
+    DELETE FROM histories WHERE workspace_id = OLD.workspace_id;
 END;

@@ -12,9 +12,9 @@ mod types;
 
 pub(crate) use pull::{LayerCounter, PullTracker};
 pub(crate) use types::{
-    BackendEvent, Capabilities, Container, ContainerFilter, GuestMount, NetworkNamespace, NewContainer,
-    NewSnapshot, PullRequest, Pulled, ResolvedUser, Snapshot, SnapshotKind, Task, TaskChange, TaskEvent,
-    TaskExit, TaskStatus, UnpackedImage,
+    BackendEvent, Capabilities, Change, ChangesRequest, Container, ContainerFilter, GuestMount, NetworkNamespace, NewContainer,
+    NewSnapshot, PullRequest, Pulled, ResolvedUser, Snapshot, SnapshotFilter, SnapshotKind, SnapshotUsage, Squash,
+    Task, TaskChange, TaskEvent, TaskExit, TaskStatus, TreeEntry, UnpackedImage,
 };
 
 use crate::error::Result;
@@ -74,8 +74,29 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
     /// The snapshot of this key, if it is there.
     async fn snapshot(&self, snapshotter: &str, key: &str) -> Result<Option<Snapshot>>;
 
-    /// All snapshots that have these labels with just these values, in any order.
-    async fn snapshots(&self, snapshotter: &str, labels: &BTreeMap<String, String>) -> Result<Vec<Snapshot>>;
+    /// All snapshots that any of the filters lets through, each once, in any order.
+    async fn snapshots(&self, snapshotter: &str, filters: &[SnapshotFilter]) -> Result<Vec<Snapshot>>;
+
+    /// What a snapshot takes beyond what it stands on. NOT_FOUND when it is not there.
+    async fn snapshot_usage(&self, snapshotter: &str, key: &str) -> Result<SnapshotUsage>;
+
+    /// Gives a snapshot these labels instead of those it has. `kept` says whether it stays protected from garbage
+    /// collection of its own; one that is not stays as long as others stand on it. NOT_FOUND when it is not there.
+    async fn label_snapshot(
+        &self,
+        snapshotter: &str,
+        key: &str,
+        labels: &BTreeMap<String, String>,
+        kept: bool,
+    ) -> Result<()>;
+
+    /// Makes one committed snapshot of several layers, protected from garbage collection. No byte of a file is copied
+    /// where the file system can link. ALREADY_EXISTS when the name is taken; UNSUPPORTED where snapshots have no layers.
+    async fn squash_snapshot(&self, squash: &Squash) -> Result<()>;
+
+    /// What is different between the file trees of two snapshots, in the order of the paths' components. A writable one is
+    /// read as it is while it is read.
+    async fn changes(&self, request: &ChangesRequest) -> Result<Vec<Change>>;
 
     /// Makes of the writable snapshot `key` the committed one `name`, protected from garbage collection; `key` is gone
     /// then. Nothing may be writing to it. ALREADY_EXISTS when the name is taken, NOT_FOUND when the key is not there.

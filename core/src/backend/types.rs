@@ -1,6 +1,6 @@
 use crate::config::Credential;
 use crate::names::ImageRef;
-use crate::types::{ImageInfo, Limits, PullPolicy};
+use crate::types::{ChangeAspect, EntryKind, ImageInfo, Limits, PullPolicy};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -86,6 +86,80 @@ pub(crate) struct NewSnapshot {
     /// The snapshot it stands on; empty for none.
     pub(crate) parent: String,
     pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// Which snapshots to list. Empty lets all through.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SnapshotFilter {
+    /// Labels it must have with just these values.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// What its key must start with.
+    pub(crate) key_prefix: Option<String>,
+    /// What it must stand on.
+    pub(crate) parent: Option<String>,
+}
+
+impl SnapshotFilter {
+    /// Whether it lets a snapshot through.
+    pub(crate) fn passes(&self, snapshot: &Snapshot) -> bool {
+        self.labels.iter().all(|(key, value)| snapshot.labels.get(key) == Some(value))
+            && self.key_prefix.as_ref().is_none_or(|prefix| snapshot.key.starts_with(prefix))
+            && self.parent.as_ref().is_none_or(|parent| snapshot.parent == *parent)
+    }
+}
+
+/// A committed snapshot to make of the upper layers of another, all in one.
+#[derive(Debug, Clone)]
+pub(crate) struct Squash {
+    pub(crate) snapshotter: String,
+    /// The committed snapshot whose content the new one has, and how many layers are made one: it and those below it.
+    pub(crate) top: String,
+    pub(crate) layers: usize,
+    /// What the new one stands on: what the lowest of the layers stands on, or something of the same content.
+    pub(crate) parent: String,
+    pub(crate) name: String,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// How much a snapshot takes beyond what it stands on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct SnapshotUsage {
+    pub(crate) bytes: u64,
+    /// Files, directories and all other inodes.
+    pub(crate) inodes: u64,
+}
+
+/// Which changes to tell.
+#[derive(Debug, Clone)]
+pub(crate) struct ChangesRequest {
+    pub(crate) snapshotter: String,
+    /// The snapshot before; empty for an empty tree.
+    pub(crate) from: String,
+    /// The snapshot after.
+    pub(crate) to: String,
+    /// Only changes beyond this path, which has no slash at its ends.
+    pub(crate) after: Vec<u8>,
+    /// The most to tell.
+    pub(crate) limit: usize,
+}
+
+/// A path that is not the same in two trees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// The path, without a slash at its ends.
+    pub(crate) path: Vec<u8>,
+    pub(crate) before: Option<TreeEntry>,
+    pub(crate) after: Option<TreeEntry>,
+    /// What of it is different, where it is there before and after.
+    pub(crate) aspects: Vec<ChangeAspect>,
+}
+
+/// What is at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TreeEntry {
+    pub(crate) kind: EntryKind,
+    /// Its length in bytes; 0 for directories.
+    pub(crate) size: u64,
 }
 
 /// What can be done with a snapshot.

@@ -2,9 +2,10 @@ use super::spec::{Bytes, OperationSpec};
 use crate::types::{
     CreateOptions, DeleteOptions, DirList, DownloadOptions, ExecOptions, ExecResult, ExitStatus, ImageName,
     InfoOptions, ListDirOptions, ListOptions, MkdirOptions, OpenReadOptions, PullOptions, ReadOptions,
-    ReadTextOptions, RemoveOptions, RenameOptions, RunOptions, SnapshotCreateOptions, SnapshotListOptions,
-    SnapshotRollbackOptions, StartOptions, StatOptions, StopOptions, UploadOptions, WriteOptions,
-    WriteResult,
+    ReadTextOptions, RemoveOptions, RenameOptions, RunOptions, SnapshotCreateOptions, SnapshotDeleteOptions,
+    SnapshotDiffOptions, SnapshotForkOptions, SnapshotListOptions, SnapshotPruneOptions,
+    SnapshotRollbackOptions, StartOptions, StatOptions, StopOptions, TreeOptions, UploadOptions, VersionsOptions,
+    WriteOptions, WriteResult,
 };
 use std::sync::LazyLock;
 
@@ -106,6 +107,42 @@ pub(super) static ROWS: LazyLock<Vec<OperationSpec>> = LazyLock::new(|| {
             &["version"],
             "Lets the workspace go on from one of its versions; what it leaves is kept unless it is to be discarded.",
             |workspace, options: SnapshotRollbackOptions| workspace.snapshots().rollback(options),
+        ),
+        OperationSpec::workspace(
+            "snapshots.versions",
+            &[],
+            "Tells the workspace's versions, ordered by number.",
+            |workspace, options: VersionsOptions| async move { workspace.snapshots().versions(options).await },
+        ),
+        OperationSpec::workspace(
+            "snapshots.tree",
+            &[],
+            "Tells the whole history: which version follows which, and where the workspace is.",
+            |workspace, options: TreeOptions| async move { workspace.snapshots().tree(options).await },
+        ),
+        OperationSpec::workspace_operation(
+            "snapshots.fork",
+            &["version", "new_id"],
+            "Makes a new workspace of a version; the two share every byte.",
+            |workspace, options: SnapshotForkOptions| workspace.snapshots().fork(options),
+        ),
+        OperationSpec::workspace(
+            "snapshots.diff",
+            &[],
+            "Tells which paths are not the same in two versions, or in a version and the workspace as it is.",
+            |workspace, options: SnapshotDiffOptions| async move { workspace.snapshots().diff(options).await },
+        ),
+        OperationSpec::workspace_operation(
+            "snapshots.delete",
+            &["version"],
+            "Removes a version; one that others stand on is refused or made one with them.",
+            |workspace, options: SnapshotDeleteOptions| workspace.snapshots().delete(options),
+        ),
+        OperationSpec::workspace_operation(
+            "snapshots.prune",
+            &[],
+            "Removes all versions but those that are to be kept.",
+            |workspace, options: SnapshotPruneOptions| workspace.snapshots().prune(options),
         ),
         OperationSpec::bytes::<RunOptions, ExecResult>(
             "exec.run",

@@ -5,6 +5,7 @@ use super::millis;
 use super::options;
 use super::recover::recover;
 use super::resolve::{Found, resolve};
+use super::snapshots::{self, Position};
 use super::start::start_existing;
 use crate::backend::{
     Container, GuestMount, NetworkNamespace, NewContainer, NewSnapshot, PullRequest, PullTracker,
@@ -50,7 +51,7 @@ pub(crate) async fn create(
         let task = inner.backend.task(&found.container.id).await?;
         return Ok(finish(inner, id, &found, task, false, started, phases, began, context));
     }
-    let (found, task) = build(inner, id, options, network, context, &mut phases).await?;
+    let (found, task) = build(inner, id, options, network, None, context, &mut phases).await?;
     let started = task.is_some();
     Ok(finish(inner, id, &found, task, true, started, phases, began, context))
 }
@@ -87,19 +88,32 @@ fn finish(
     result
 }
 
+/// What a workspace begins with, other than its image.
+#[derive(Debug, Clone)]
+pub(super) struct Origin {
+    /// The committed snapshot that its writable one is to stand on.
+    pub(super) snapshot: String,
+    pub(super) position: Position,
+}
+
 /// Makes a workspace that is not there. Returns its task too, if it was started. The caller holds its lock.
+///
+/// A writable snapshot that a lost container has left is what it goes on with, and any others are kept as versions. Only
+/// where another image is asked for, the workspace begins with that, and all that was left is kept as versions.
 pub(super) async fn build(
     inner: &EngineInner,
     id: &WorkspaceId,
     options: CreateOptions,
     network: NetworkMode,
+    origin: Option<Origin>,
     context: &OperationContext,
     phases: &mut Phases,
 ) -> Result<(Found, Option<Task>)> {
-    let image = choose_image(inner, id, &options).await?;
-    let name = image.to_string();
     let snapshotter =
         options.snapshotter.clone().unwrap_or_else(|| inner.config.containerd.snapshotter.clone());
+    let orphans = snapshots::orphans(inner, id, &snapshotter).await?;
+    let image = choose_image(inner, id, &options, orphans.image()).await?;
+    let name = image.to_string();
     let request = PullRequest {
         image,
         policy: options.pull_policy,
@@ -115,8 +129,20 @@ pub(super) async fn build(
 
     context.emit_kind(EventType::Creating);
     let container_id = inner.config.container_id(id)?;
+    let anew = origin.is_some();
+    let adopted =
+        snapshots::adopt(inner, id, &snapshotter, orphans, &container_id, &name, anew).await?;
+    let mut pulled = pulled;
+    let mut position = Position { image: Some(name.clone()), ..adopted.position };
+    if let Some(origin) = origin {
+        position = Position { last: position.last, stamp: position.stamp, image: position.image, ..origin.position };
+        pulled.unpacked.top_snapshot = origin.snapshot;
+    }
     let intent = CreateIntent {
-        snapshot_key: format!("{container_id}-active-{}", Timestamp::now().as_nanosecond()),
+        adopted: adopted.writable.is_some(),
+        snapshot_key: adopted
+            .writable
+            .unwrap_or_else(|| format!("{container_id}-active-{}", Timestamp::now().as_nanosecond())),
         container_id,
         snapshotter,
         image: name.clone(),
@@ -124,7 +150,7 @@ pub(super) async fn build(
         options: options.clone(),
     };
     inner.store.begin(&JournalEntry::new(context.id(), OperationKind::Create, id, &intent)?).await?;
-    match make(inner, id, &intent, &pulled.unpacked, network, context, phases).await {
+    match make(inner, id, &intent, &pulled.unpacked, &position, network, context, phases).await {
         Ok((container, task)) => {
             let record = record(inner, id, &container, &options, options.start);
             inner.store.finish(context.id(), Some(&record)).await?;
@@ -142,11 +168,13 @@ pub(super) async fn build(
 }
 
 /// Makes everything the intent names, in order.
+#[expect(clippy::too_many_arguments, reason = "all that a creation has found out, used in one place")]
 async fn make(
     inner: &EngineInner,
     id: &WorkspaceId,
     intent: &CreateIntent,
     image: &UnpackedImage,
+    position: &Position,
     network: NetworkMode,
     context: &OperationContext,
     phases: &mut Phases,
@@ -156,7 +184,10 @@ async fn make(
         snapshotter: intent.snapshotter.clone(),
         key: intent.snapshot_key.clone(),
         parent: image.top_snapshot.clone(),
-        labels: labels(&inner.config, id),
+        labels: position.to_labels(&inner.config, id),
+    };
+    let prepare = async {
+        if intent.adopted { Ok(()) } else { inner.backend.prepare_snapshot(&snapshot).await }
     };
     let netns = async {
         match network {
@@ -167,7 +198,7 @@ async fn make(
             NetworkMode::None => Ok(NetworkNamespace::Private),
         }
     };
-    let (prepared, netns) = tokio::join!(inner.backend.prepare_snapshot(&snapshot), netns);
+    let (prepared, netns) = tokio::join!(prepare, netns);
     prepared?;
     let netns = netns?;
     let user = if matches!(image.user.as_str(), "" | "0" | "root" | "0:0" | "root:root") {
@@ -221,7 +252,9 @@ pub(super) async fn undo(inner: &EngineInner, id: &WorkspaceId, intent: &CreateI
         }
         remove_dirs(&inner.config, id)?;
     }
-    inner.backend.remove_snapshot(&intent.snapshotter, &intent.snapshot_key).await?;
+    if !intent.adopted {
+        inner.backend.remove_snapshot(&intent.snapshotter, &intent.snapshot_key).await?;
+    }
     Ok(())
 }
 
@@ -240,13 +273,22 @@ pub(super) fn remove_dirs(config: &Config, id: &WorkspaceId) -> Result<()> {
     Ok(())
 }
 
-/// The image of a workspace: the one asked for, else the one its record or its id remembers, else the default.
-async fn choose_image(inner: &EngineInner, id: &WorkspaceId, options: &CreateOptions) -> Result<ImageRef> {
+/// The image of a workspace: the one asked for, else the one its record, what is left of it, or its id remembers, else
+/// the default.
+async fn choose_image(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    options: &CreateOptions,
+    left: Option<&str>,
+) -> Result<ImageRef> {
     if let Some(image) = &options.image {
         return ImageRef::parse(image);
     }
     if let Some(record) = inner.store.workspace(id).await? {
         return ImageRef::parse(&record.image);
+    }
+    if let Some(image) = left {
+        return ImageRef::parse(image);
     }
     match inner.store.image_preference(id).await? {
         Some(image) => ImageRef::parse(&image),

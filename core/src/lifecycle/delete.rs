@@ -7,7 +7,7 @@ use super::resolve::resolve;
 use super::snapshots;
 use super::stop::grace;
 use crate::engine::EngineInner;
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::names::WorkspaceId;
 use crate::operation::OperationContext;
 use crate::store::{JournalEntry, OperationKind};
@@ -27,30 +27,23 @@ pub(crate) async fn delete(
     recover(inner, id).await?;
     let mut phases = Phases::default();
     let Some(found) = resolve(inner, id).await? else {
-        // A container that others removed leaves its network and record behind.
-        let container = match inner.store.workspace(id).await? {
-            Some(record) => record.container_id,
-            None => inner.config.container_id(id)?,
-        };
-        inner.network.detach(&container).await?;
-        remove_dirs(&inner.config, id)?;
-        inner.store.delete_workspace(id).await?;
+        let deleted = delete_left(inner, id, context).await?;
         phases.total = millis(began);
-        return Ok(DeleteResult { deleted: false, phases_ms: phases });
+        return Ok(DeleteResult { deleted, phases_ms: phases });
     };
     context.check_cancelled()?;
     context.emit_kind(EventType::Stopping);
     halt(inner, id, &found.container.id, grace).await?;
     phases.stop = millis(began);
 
-    let versions = snapshots::versions(inner, id, &found).await?;
+    let others = snapshots::all_but(inner, id, &found).await?;
     let began_delete = Instant::now();
     context.emit_kind(EventType::Deleting);
     let intent = DeleteIntent {
         container_id: found.container.id,
         snapshotter: found.container.snapshotter,
         snapshot_key: found.container.snapshot_key,
-        versions: versions.into_iter().rev().map(|version| version.snapshot).collect(),
+        others,
     };
     // From here on it completes, now or by whoever takes the lock next.
     inner.store.begin(&JournalEntry::new(context.id(), OperationKind::Delete, id, &intent)?).await?;
@@ -59,6 +52,32 @@ pub(crate) async fn delete(
     phases.delete = millis(began_delete);
     phases.total = millis(began);
     Ok(DeleteResult { deleted: true, phases_ms: phases })
+}
+
+/// Removes what is left of a workspace whose container somebody else has removed. Returns whether that was anything of it.
+async fn delete_left(inner: &EngineInner, id: &WorkspaceId, context: &OperationContext) -> Result<bool> {
+    let record = inner.store.workspace(id).await?;
+    let container = match &record {
+        Some(record) => record.container_id.clone(),
+        None => inner.config.container_id(id)?,
+    };
+    let snapshotter = record
+        .as_ref()
+        .map_or_else(|| inner.config.containerd.snapshotter.clone(), |record| record.snapshotter.clone());
+    let others = snapshots::left_of(inner, id, &snapshotter).await?;
+    context.check_cancelled()?;
+    if others.is_empty() {
+        inner.network.detach(&container).await?;
+        remove_dirs(&inner.config, id)?;
+        inner.store.delete_workspace(id).await?;
+        return Ok(false);
+    }
+    context.emit_kind(EventType::Deleting);
+    let intent = DeleteIntent { container_id: container, snapshotter, snapshot_key: others[0].clone(), others };
+    inner.store.begin(&JournalEntry::new(context.id(), OperationKind::Delete, id, &intent)?).await?;
+    complete(inner, id, &intent).await?;
+    inner.store.finish(context.id(), None).await?;
+    Ok(true)
 }
 
 /// Removes all that the intent names; what is gone already is no fault. The record goes last: while it is there, the
@@ -73,13 +92,7 @@ pub(super) async fn complete(inner: &EngineInner, id: &WorkspaceId, intent: &Del
         remove_dirs(&inner.config, id)?;
     }
     inner.backend.remove_snapshot(&intent.snapshotter, &intent.snapshot_key).await?;
-    for version in &intent.versions {
-        // One that others stand on stays, and is removed with the last of them.
-        match inner.backend.remove_snapshot(&intent.snapshotter, version).await {
-            Err(error) if error.kind() == ErrorKind::FailedPrecondition => {}
-            other => drop(other?),
-        }
-    }
+    snapshots::remove(inner, &intent.snapshotter, &intent.others).await?;
     if ours {
         inner.store.delete_workspace(id).await?;
     }

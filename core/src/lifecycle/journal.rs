@@ -7,6 +7,9 @@ pub(super) struct CreateIntent {
     pub(super) container_id: String,
     pub(super) snapshotter: String,
     pub(super) snapshot_key: String,
+    /// Whether the snapshot was there before, with what a container that is gone has left: then it stays whatever happens.
+    #[serde(default)]
+    pub(super) adopted: bool,
     /// The image's full name.
     pub(super) image: String,
     /// Whether the container gets a network of ours.
@@ -20,7 +23,7 @@ pub(super) struct DeleteIntent {
     pub(super) container_id: String,
     pub(super) snapshotter: String,
     pub(super) snapshot_key: String,
-    /// The snapshots of its versions, the newest first. Entries of older processes have none.
+    /// Its other snapshots, in the order in which they can go. Entries of older processes have none.
     #[serde(default)]
-    pub(super) versions: Vec<String>,
+    pub(super) others: Vec<String>,
 }

@@ -39,6 +39,7 @@ pub(super) async fn recover(inner: &EngineInner, id: &WorkspaceId) -> Result<()>
         match entry.kind {
             OperationKind::Create => recover_create(inner, id, &entry).await?,
             OperationKind::Relocate => snapshots::recover(inner, id, &entry).await?,
+            OperationKind::Prune => snapshots::recover_prune(inner, id, &entry).await?,
             OperationKind::Delete => {
                 delete::complete(inner, id, &entry.intent::<DeleteIntent>()?).await?;
                 inner.store.finish(&entry.operation, None).await?;

@@ -52,7 +52,7 @@ pub(crate) async fn ensure_running(
         inner.network.check(&create.ports)?;
     }
     let mut phases = Phases::default();
-    let (found, _) = build(inner, id, create, network, context, &mut phases).await?;
+    let (found, _) = build(inner, id, create, network, None, context, &mut phases).await?;
     complete(inner, id, &found, StartOutcome::Rebuilt, phases, began, context).await
 }
 

@@ -11,6 +11,8 @@ pub(crate) enum OperationKind {
     Delete,
     /// A version made or gone back to.
     Relocate,
+    /// Versions removed.
+    Prune,
 }
 
 impl OperationKind {
@@ -19,6 +21,7 @@ impl OperationKind {
             Self::Create => "create",
             Self::Delete => "delete",
             Self::Relocate => "relocate",
+            Self::Prune => "prune",
         }
     }
 
@@ -27,6 +30,7 @@ impl OperationKind {
             "create" => Ok(Self::Create),
             "delete" => Ok(Self::Delete),
             "relocate" => Ok(Self::Relocate),
+            "prune" => Ok(Self::Prune),
             _ => Err(Error::unsupported(
                 "the journal holds an operation of a newer version: upgrade this host",
             )

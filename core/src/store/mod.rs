@@ -8,7 +8,7 @@ mod records;
 mod sqlite;
 
 pub(crate) use journal::{JournalEntry, OperationKind};
-pub(crate) use records::{VersionRecord, WorkspaceRecord};
+pub(crate) use records::{VersionRecord, VersionRecords, WorkspaceRecord};
 pub(crate) use sqlite::SqliteStore;
 
 use crate::error::Result;
@@ -46,19 +46,21 @@ pub(crate) trait Store: Debug + Send + Sync + 'static {
     async fn finish(&self, operation: &str, record: Option<&WorkspaceRecord>) -> Result<()>;
 
     /// As [`Store::finish`], for an operation that has moved a workspace to another snapshot and, maybe, made a version.
+    /// The stamp of the history it has now goes with it; none leaves it as it was.
     async fn finish_move(
         &self,
         operation: &str,
         id: &WorkspaceId,
         snapshot_key: &str,
         version: Option<&VersionRecord>,
+        stamp: Option<&str>,
     ) -> Result<()>;
 
-    /// The versions of a workspace, ordered by number.
-    async fn versions(&self, id: &WorkspaceId) -> Result<Vec<VersionRecord>>;
+    /// The versions of a workspace.
+    async fn versions(&self, id: &WorkspaceId) -> Result<VersionRecords>;
 
-    /// Writes a version that is missing here; one of the same number is left as it is.
-    async fn add_version(&self, id: &WorkspaceId, version: &VersionRecord) -> Result<()>;
+    /// Writes the versions of a workspace, all of them, over those before.
+    async fn put_versions(&self, id: &WorkspaceId, records: &VersionRecords) -> Result<()>;
 
     /// What the journal holds of one workspace, oldest first.
     async fn unfinished(&self, id: &WorkspaceId) -> Result<Vec<JournalEntry>>;

@@ -38,4 +38,19 @@ pub(crate) struct VersionRecord {
     pub(crate) display_name: String,
     pub(crate) source: String,
     pub(crate) created_at: Timestamp,
+    /// The version it goes on from; none where that is the image, or another workspace's.
+    #[serde(default)]
+    pub(crate) follows: Option<u64>,
+    /// How many layers it has above the image, itself among them.
+    #[serde(default)]
+    pub(crate) depth: u32,
+}
+
+/// The versions of a workspace, as they are kept here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct VersionRecords {
+    /// Which history they are of; empty while there is none.
+    pub(crate) stamp: String,
+    /// Ordered by number.
+    pub(crate) versions: Vec<VersionRecord>,
 }

@@ -1,4 +1,4 @@
-use super::{JournalEntry, OperationKind, Store, VersionRecord, WorkspaceRecord};
+use super::{JournalEntry, OperationKind, Store, VersionRecord, VersionRecords, WorkspaceRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::WorkspaceId;
 use async_trait::async_trait;
@@ -171,8 +171,8 @@ async fn finish(
 }
 
 const ADD_VERSION: &str = "INSERT INTO versions
-        (workspace_id, version, container_id, snapshotter, snapshot, parent, display_name, source, created_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING";
+        (workspace_id, version, container_id, snapshotter, snapshot, parent, display_name, source, created_at, follows, depth)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO NOTHING";
 
 async fn add_version(
     connection: &mut SqliteConnection,
@@ -189,9 +189,28 @@ async fn add_version(
         .bind(&record.display_name)
         .bind(&record.source)
         .bind(record.created_at.to_string())
+        .bind(record.follows.map(|follows| i64::try_from(follows).unwrap_or(i64::MAX)))
+        .bind(i64::from(record.depth))
         .execute(connection)
         .await
         .map(drop)
+}
+
+const STAMP: &str = "INSERT INTO histories (workspace_id, stamp) VALUES (?1, ?2)
+    ON CONFLICT (workspace_id) DO UPDATE SET stamp = ?2";
+
+async fn put_versions(
+    connection: &mut SqliteConnection,
+    id: &WorkspaceId,
+    records: &VersionRecords,
+) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    query("DELETE FROM versions WHERE workspace_id = ?1").bind(id.as_str()).execute(&mut *transaction).await?;
+    for version in &records.versions {
+        add_version(&mut transaction, id, version).await?;
+    }
+    query(STAMP).bind(id.as_str()).bind(&records.stamp).execute(&mut *transaction).await?;
+    transaction.commit().await
 }
 
 /// Ends an operation that has moved a workspace, and keeps where to.
@@ -201,10 +220,14 @@ async fn finish_move(
     id: &WorkspaceId,
     snapshot_key: &str,
     version: Option<&VersionRecord>,
+    stamp: Option<&str>,
 ) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     if let Some(version) = version {
         add_version(&mut transaction, id, version).await?;
+    }
+    if let Some(stamp) = stamp {
+        query(STAMP).bind(id.as_str()).bind(stamp).execute(&mut *transaction).await?;
     }
     query("UPDATE workspaces SET snapshot_key = ?2, updated_at = ?3 WHERE workspace_id = ?1")
         .bind(id.as_str())
@@ -229,6 +252,11 @@ impl SqliteStore {
             display_name: text("display_name")?,
             source: text("source")?,
             created_at: time(&text("created_at")?)?,
+            follows: row
+                .try_get::<Option<i64>, _>("follows")
+                .map_err(|e| self.fail(e))?
+                .map(i64::unsigned_abs),
+            depth: row.try_get::<i64, _>("depth").map_err(|e| self.fail(e))?.try_into().unwrap_or_default(),
         })
     }
 
@@ -350,9 +378,10 @@ impl Store for SqliteStore {
         id: &WorkspaceId,
         snapshot_key: &str,
         version: Option<&VersionRecord>,
+        stamp: Option<&str>,
     ) -> Result<()> {
         let mut connection = self.pool.acquire().await.map_err(|e| self.fail(e))?;
-        let work = finish_move(&mut connection, operation, id, snapshot_key, version);
+        let work = finish_move(&mut connection, operation, id, snapshot_key, version, stamp);
         let done = traced("journal: finish", work).await;
         if done.is_err() {
             // As after any transaction that failed.
@@ -361,18 +390,31 @@ impl Store for SqliteStore {
         done.map_err(|e| self.fail(e))
     }
 
-    async fn versions(&self, id: &WorkspaceId) -> Result<Vec<VersionRecord>> {
+    async fn versions(&self, id: &WorkspaceId) -> Result<VersionRecords> {
+        // The stamp first: rows that are newer than their stamp are read anew, never the other way round.
+        let stamp = query("SELECT stamp FROM histories WHERE workspace_id = ?1")
+            .bind(id.as_str())
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(|e| self.fail(e))?;
+        let stamp = stamp.map(|row| row.try_get("stamp").map_err(|e| self.fail(e))).transpose()?;
         let rows = query("SELECT * FROM versions WHERE workspace_id = ?1 ORDER BY version")
             .bind(id.as_str())
             .fetch_all(&self.pool)
             .await
             .map_err(|e| self.fail(e))?;
-        rows.iter().map(|row| self.version(row)).collect()
+        let versions = rows.iter().map(|row| self.version(row)).collect::<Result<_>>()?;
+        Ok(VersionRecords { stamp: stamp.unwrap_or_default(), versions })
     }
 
-    async fn add_version(&self, id: &WorkspaceId, version: &VersionRecord) -> Result<()> {
+    async fn put_versions(&self, id: &WorkspaceId, records: &VersionRecords) -> Result<()> {
         let mut connection = self.pool.acquire().await.map_err(|e| self.fail(e))?;
-        add_version(&mut connection, id, version).await.map_err(|e| self.fail(e))
+        let done = traced("versions", put_versions(&mut connection, id, records)).await;
+        if done.is_err() {
+            // As after any transaction that failed.
+            connection.close_on_drop();
+        }
+        done.map_err(|e| self.fail(e))
     }
 
     async fn unfinished(&self, id: &WorkspaceId) -> Result<Vec<JournalEntry>> {

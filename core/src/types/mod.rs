@@ -3,18 +3,25 @@
 //! Options have defaults for every field that can have one, chainable setters, and refuse unknown fields by name.
 //! Results only grow: a program that reads one must ignore fields it does not know.
 
+mod diff;
 mod engine;
 mod event;
 mod exec;
+mod fork;
 mod fs;
 mod image;
+mod lineage;
 mod network;
+mod prune;
+mod reconcile;
 mod snapshots;
 mod workspace;
 
+pub use diff::{ChangeAspect, ChangeKind, SnapshotChange, SnapshotDiff, SnapshotDiffOptions};
 pub use engine::{BackendHealth, Health, ListOptions, WorkspaceList, WorkspaceSummary};
 pub use event::{Event, EventType, LayerProgress, LayerState};
 pub use exec::{ExecOptions, ExecResult, ExitStatus, RunOptions};
+pub use fork::{SnapshotForkOptions, SnapshotForkResult};
 pub use fs::{
     DirEntry, DirList, DirProblem, DownloadOptions, DownloadResult, EntryKind, ListDirOptions, MkdirOptions,
     OpenReadOptions, ReadOptions, ReadTextOptions, RemoveOptions, RenameOptions, StatOptions, TextFile,
@@ -23,7 +30,12 @@ pub use fs::{
 pub use image::{
     ImageDeleteResult, ImageInfo, ImageList, ImageName, PullOptions, PullPolicy, PullResult, ResolvedDigest,
 };
+pub use lineage::{TreeFormat, TreeOptions, Version, VersionList, VersionTree, VersionsOptions};
 pub use network::{NetworkInfo, NetworkMode, PortMapping, Protocol};
+pub use prune::{SnapshotDeleteOptions, SnapshotPruneOptions, SnapshotPruneResult};
+pub use reconcile::{
+    GcOptions, GcResult, ReconcileOptions, ReconcileOutcome, ReconcileResult, ReconciledWorkspace,
+};
 pub use snapshots::{
     SnapshotCreateOptions, SnapshotCreateResult, SnapshotInfo, SnapshotList, SnapshotListOptions,
     SnapshotRollbackOptions, SnapshotRollbackResult,

@@ -2,22 +2,27 @@
 //! (<https://github.com/containerd/containerd/blob/main/pkg/filters/filter.go>): selectors in one string must all hold,
 //! of several strings one must; an empty one lets all through.
 
-use crate::backend::ContainerFilter;
+use crate::backend::{ContainerFilter, SnapshotFilter};
 use std::collections::BTreeMap;
 
 /// The containers that a filter lets through.
 pub(super) fn containers(filter: &ContainerFilter) -> String {
     let mut selectors: Vec<String> = with_labels(&filter.labels).collect();
     selectors.extend(filter.has_label.as_ref().map(|key| format!("labels.{}", quoted(key))));
-    selectors.extend(
-        filter.id_prefix.as_ref().map(|prefix| format!("id~={}", quoted(&format!("^{}", literal(prefix))))),
-    );
+    selectors.extend(filter.id_prefix.as_ref().map(|prefix| starts_with("id", prefix)));
     selectors.join(",")
 }
 
-/// What has all of these labels.
-pub(super) fn labels(labels: &BTreeMap<String, String>) -> String {
-    with_labels(labels).collect::<Vec<_>>().join(",")
+/// The snapshots that a filter lets through.
+pub(super) fn snapshots(filter: &SnapshotFilter) -> String {
+    let mut selectors: Vec<String> = with_labels(&filter.labels).collect();
+    selectors.extend(filter.key_prefix.as_ref().map(|prefix| starts_with("name", prefix)));
+    selectors.extend(filter.parent.as_ref().map(|parent| format!("parent=={}", quoted(parent))));
+    selectors.join(",")
+}
+
+fn starts_with(field: &str, prefix: &str) -> String {
+    format!("{field}~={}", quoted(&format!("^{}", literal(prefix))))
 }
 
 fn with_labels(labels: &BTreeMap<String, String>) -> impl Iterator<Item = String> {
@@ -67,5 +72,11 @@ mod tests {
             containers(&filter),
             r#"labels."memoh.bot_id"=="a\"b\\c,d\u000a",labels."memoh.workspace",id~="^mcp\\-x\\.y""#
         );
+        let filter = SnapshotFilter {
+            key_prefix: Some("a-".to_owned()),
+            parent: Some("b".to_owned()),
+            ..SnapshotFilter::default()
+        };
+        assert_eq!(snapshots(&filter), r#"name~="^a\\-",parent=="b""#);
     }
 }

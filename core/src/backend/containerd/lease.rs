@@ -18,12 +18,12 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Makes a lease. If this process dies, it runs out after a day. Those that could not be deleted before are deleted
+    /// Makes a lease, named after what it is for. If this process dies, it runs out after a day. Those that could not be deleted before are deleted
     /// now.
     ///
     /// # Errors
     /// As [`Client::call`].
-    pub(crate) async fn create(client: &Client) -> Result<Self> {
+    pub(crate) async fn create(client: &Client, purpose: &str) -> Result<Self> {
         while let Some(lease) = left(client) {
             if let Err(error) = lease.delete(client, true).await {
                 let error = error.message();
@@ -31,7 +31,7 @@ impl Lease {
                 break;
             }
         }
-        let id = format!("dunnage-pull-{}", uuid::Uuid::now_v7().simple());
+        let id = format!("dunnage-{purpose}-{}", uuid::Uuid::now_v7().simple());
         let expiry = Timestamp::now().saturating_add(EXPIRY).unwrap_or(Timestamp::MAX);
         let expiry = expiry.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let labels = HashMap::from([("containerd.io/gc.expire".to_owned(), expiry)]);

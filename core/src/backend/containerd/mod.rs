@@ -1,5 +1,6 @@
 //! containerd as a backend: one file per service, wire types only in `convert`.
 
+mod changes;
 mod client;
 mod containers;
 mod content;
@@ -7,16 +8,19 @@ mod convert;
 mod events;
 mod filter;
 mod images;
+mod layers;
 mod lease;
 mod pull;
 mod rootfs;
 mod snapshots;
+mod squash;
 mod tasks;
 mod users;
 
 use super::{
-    Backend, BackendEvent, Capabilities, Container, ContainerFilter, NewContainer, NewSnapshot, PullRequest,
-    PullTracker, Pulled, ResolvedUser, Snapshot, Task, TaskExit,
+    Backend, BackendEvent, Capabilities, Change, ChangesRequest, Container, ContainerFilter, NewContainer,
+    NewSnapshot, PullRequest, PullTracker, Pulled, ResolvedUser, Snapshot, SnapshotFilter, SnapshotUsage, Squash,
+    Task, TaskExit,
 };
 use crate::config::{BackendKind, Config, ContainerdConfig, RegistryConfig};
 use crate::error::Result;
@@ -117,8 +121,30 @@ impl Backend for Containerd {
         snapshots::get(&self.client, snapshotter, key).await
     }
 
-    async fn snapshots(&self, snapshotter: &str, labels: &BTreeMap<String, String>) -> Result<Vec<Snapshot>> {
-        snapshots::list(&self.client, snapshotter, labels).await
+    async fn snapshots(&self, snapshotter: &str, filters: &[SnapshotFilter]) -> Result<Vec<Snapshot>> {
+        snapshots::list(&self.client, snapshotter, filters).await
+    }
+
+    async fn snapshot_usage(&self, snapshotter: &str, key: &str) -> Result<SnapshotUsage> {
+        snapshots::usage(&self.client, snapshotter, key).await
+    }
+
+    async fn label_snapshot(
+        &self,
+        snapshotter: &str,
+        key: &str,
+        labels: &BTreeMap<String, String>,
+        kept: bool,
+    ) -> Result<()> {
+        snapshots::label(&self.client, snapshotter, key, labels, kept).await
+    }
+
+    async fn squash_snapshot(&self, squash: &Squash) -> Result<()> {
+        squash::squash(&self.client, squash).await
+    }
+
+    async fn changes(&self, request: &ChangesRequest) -> Result<Vec<Change>> {
+        changes::changes(&self.client, request).await
     }
 
     async fn commit_snapshot(

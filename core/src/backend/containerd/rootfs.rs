@@ -26,10 +26,10 @@ pub(super) struct RootFs {
 
 /// Where a snapshot's files are on the host.
 #[derive(Debug, PartialEq, Eq)]
-enum Layers {
+pub(super) enum Layers {
     Overlay {
-        upper: String,
-        work: String,
+        /// The layer that is written to and its work directory; none for a view.
+        upper: Option<(String, String)>,
         /// The topmost first.
         lower: Vec<String>,
         /// Whether overlay's own attributes are in the `user.` namespace.
@@ -50,8 +50,8 @@ impl RootFs {
     pub(super) fn read_only(mounts: &[Mount]) -> Result<Self> {
         let root = match Layers::of(mounts)? {
             Layers::Directory(path) => open_dir(&path)?,
-            Layers::Overlay { upper, lower, user_xattr, .. } => {
-                let layers: Vec<String> = std::iter::once(upper).chain(lower).collect();
+            Layers::Overlay { upper, lower, user_xattr } => {
+                let layers: Vec<String> = upper.map(|(upper, _)| upper).into_iter().chain(lower).collect();
                 Overlay { layers: &layers, upper: None, user_xattr }.mount()?
             }
         };
@@ -62,8 +62,9 @@ impl RootFs {
     fn writable(mounts: &[Mount]) -> Result<Self> {
         let root = match Layers::of(mounts)? {
             Layers::Directory(path) => open_dir(&path)?,
-            Layers::Overlay { upper, work, lower, user_xattr } => {
-                Overlay { layers: &lower, upper: Some((&upper, &work)), user_xattr }.mount()?
+            Layers::Overlay { upper, lower, user_xattr } => {
+                let upper = upper.as_ref().map(|(upper, work)| (upper.as_str(), work.as_str()));
+                Overlay { layers: &lower, upper, user_xattr }.mount()?
             }
         };
         Ok(Self { root })
@@ -120,7 +121,9 @@ impl RootFs {
         // The view must be gone before its upper layer changes.
         drop(self);
         // A new directory at the top needs no overlay: in the upper layer it is just a directory.
-        if let (true, [name], Layers::Overlay { upper, .. }) = (missing, &parts[..], Layers::of(mounts)?) {
+        if let (true, [name], Layers::Overlay { upper: Some((upper, _)), .. }) =
+            (missing, &parts[..], Layers::of(mounts)?)
+        {
             let upper = open_dir(Path::new(&upper))?;
             return make_and_give(upper.as_fd(), name, uid, gid).map_err(failed);
         }
@@ -146,7 +149,7 @@ impl RootFs {
         own(at.as_fd(), uid, gid).map_err(failed)
     }
 
-    fn open(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    pub(super) fn open(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         // EAGAIN: something was renamed elsewhere while the kernel looked; it asks for another try.
         for _ in 0..16 {
@@ -178,7 +181,7 @@ fn own(fd: BorrowedFd<'_>, uid: u32, gid: u32) -> rustix::io::Result<()> {
     rustix::fs::chownat(fd, "", Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::EMPTY_PATH)
 }
 
-fn open_dir(path: &Path) -> Result<OwnedFd> {
+pub(super) fn open_dir(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).map_err(|e| not_seen(e, path))
 }
@@ -192,7 +195,17 @@ fn not_seen(errno: Errno, path: &Path) -> Error {
 }
 
 impl Layers {
-    fn of(mounts: &[Mount]) -> Result<Self> {
+    /// The directories of the layers, the topmost first.
+    pub(super) fn dirs(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Overlay { upper, lower, .. } => {
+                upper.iter().map(|(upper, _)| upper).chain(lower).map(PathBuf::from).collect()
+            }
+            Self::Directory(path) => vec![path.clone()],
+        }
+    }
+
+    pub(super) fn of(mounts: &[Mount]) -> Result<Self> {
         let [mount] = mounts else {
             return Err(unsupported("several mounts"));
         };
@@ -205,20 +218,19 @@ impl Layers {
 
     fn overlay(options: &[String]) -> Result<Self> {
         let value = |name: &str| options.iter().find_map(|o| o.strip_prefix(name)?.strip_prefix('='));
-        let (Some(upper), Some(work), Some(lower)) = (value("upperdir"), value("workdir"), value("lowerdir"))
-        else {
-            return Err(unsupported("overlay without an upper layer"));
+        let Some(lower) = value("lowerdir") else {
+            return Err(unsupported("overlay without layers"));
         };
+        let upper = value("upperdir").zip(value("workdir"));
         Ok(Self::Overlay {
-            upper: upper.to_owned(),
-            work: work.to_owned(),
+            upper: upper.map(|(upper, work)| (upper.to_owned(), work.to_owned())),
             lower: split_lower(lower),
             user_xattr: options.iter().any(|o| o == "userxattr"),
         })
     }
 }
 
-fn unsupported(what: &str) -> Error {
+pub(super) fn unsupported(what: &str) -> Error {
     Error::new(
         ErrorKind::Unsupported,
         format!("cannot look into a snapshot that is {what}; use the overlayfs snapshotter"),

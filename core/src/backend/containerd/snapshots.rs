@@ -2,14 +2,15 @@
 
 use super::client::Client;
 use super::{convert, filter};
-use crate::backend::{NewSnapshot, Snapshot};
+use crate::backend::{NewSnapshot, Snapshot, SnapshotFilter, SnapshotUsage};
 use crate::error::{ErrorKind, Result};
 use containerd_client::services::v1::snapshots::{
     CommitSnapshotRequest, ListSnapshotsRequest, MountsRequest, PrepareSnapshotRequest,
-    RemoveSnapshotRequest, StatSnapshotRequest,
+    RemoveSnapshotRequest, StatSnapshotRequest, UpdateSnapshotRequest, UsageRequest, Info,
 };
 use containerd_client::types::Mount;
 use jiff::Timestamp;
+use prost_types::FieldMask;
 use std::collections::{BTreeMap, HashMap};
 
 /// What containerd's garbage collector takes for "keep this and all it stands on".
@@ -60,11 +61,11 @@ pub(super) async fn get(client: &Client, snapshotter: &str, key: &str) -> Result
 pub(super) async fn list(
     client: &Client,
     snapshotter: &str,
-    labels: &BTreeMap<String, String>,
+    filters: &[SnapshotFilter],
 ) -> Result<Vec<Snapshot>> {
     let mut patience = client.patience();
     loop {
-        match list_once(client, snapshotter, labels).await {
+        match list_once(client, snapshotter, filters).await {
             Err(error) if patience.allows(&error).await => {}
             done => return done,
         }
@@ -74,11 +75,13 @@ pub(super) async fn list(
 async fn list_once(
     client: &Client,
     snapshotter: &str,
-    labels: &BTreeMap<String, String>,
+    filters: &[SnapshotFilter],
 ) -> Result<Vec<Snapshot>> {
     const DOING: &str = "list snapshots";
-    let filters = if labels.is_empty() { Vec::new() } else { vec![filter::labels(labels)] };
-    let request = client.request(ListSnapshotsRequest { snapshotter: snapshotter.to_owned(), filters });
+    let request = client.request(ListSnapshotsRequest {
+        snapshotter: snapshotter.to_owned(),
+        filters: filters.iter().map(filter::snapshots).collect(),
+    });
     let mut service = client.snapshots();
     client
         .bounded(DOING, async {
@@ -88,8 +91,7 @@ async fn list_once(
                 found.extend(message.info.into_iter().map(convert::snapshot));
             }
             // What the daemon let through is checked again.
-            found
-                .retain(|snapshot| labels.iter().all(|(key, value)| snapshot.labels.get(key) == Some(value)));
+            found.retain(|snapshot| filters.iter().any(|filter| filter.passes(snapshot)));
             Ok(found)
         })
         .await
@@ -116,8 +118,44 @@ pub(super) async fn commit(
         .map_err(|e| e.with("snapshot", key).with("name", name).with("snapshotter", snapshotter))
 }
 
+/// Measures a snapshot: a committed one was measured when it was committed.
+pub(super) async fn usage(client: &Client, snapshotter: &str, key: &str) -> Result<SnapshotUsage> {
+    let reply = client
+        .read("measure the snapshot", || {
+            let request =
+                client.request(UsageRequest { snapshotter: snapshotter.to_owned(), key: key.to_owned() });
+            let mut service = client.snapshots();
+            async move { service.usage(request).await }
+        })
+        .await
+        .map_err(|e| e.with("snapshot", key).with("snapshotter", snapshotter))?;
+    Ok(SnapshotUsage { bytes: reply.size.max(0).unsigned_abs(), inodes: reply.inodes.max(0).unsigned_abs() })
+}
+
+/// Replaces a snapshot's labels.
+pub(super) async fn label(
+    client: &Client,
+    snapshotter: &str,
+    key: &str,
+    labels: &BTreeMap<String, String>,
+    keep: bool,
+) -> Result<()> {
+    let labels = if keep { kept(labels) } else { labels.clone().into_iter().collect() };
+    let request = client.request(UpdateSnapshotRequest {
+        snapshotter: snapshotter.to_owned(),
+        info: Some(Info { name: key.to_owned(), labels, ..Info::default() }),
+        update_mask: Some(FieldMask { paths: vec!["labels".to_owned()] }),
+    });
+    let mut service = client.snapshots();
+    client
+        .call("label the snapshot", service.update(request))
+        .await
+        .map(drop)
+        .map_err(|e| e.with("snapshot", key).with("snapshotter", snapshotter))
+}
+
 /// The labels of a snapshot that is kept.
-fn kept(labels: &BTreeMap<String, String>) -> HashMap<String, String> {
+pub(super) fn kept(labels: &BTreeMap<String, String>) -> HashMap<String, String> {
     let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     labels.clone().into_iter().chain([(GC_ROOT.to_owned(), now)]).collect()
 }

@@ -49,10 +49,10 @@ pub(super) async fn create(client: &Client, container: &Container) -> Result<Tas
 
 /// Whether a creation failed for what an earlier one or a deletion, cut short by the death of its caller or of the
 /// daemon, has left: a task, or the directory of one that the daemon is taking back, by now or from under the new one,
-/// which then has nowhere to mount its root.
+/// whose shim then has nowhere to be, or to mount its root.
 fn in_the_way(error: &Error) -> bool {
     let says = |words: &[&str]| words.iter().any(|words| error.message().contains(words));
-    let directory = || says(&["io.containerd.runtime.v2.task/", "failed to mount rootfs component"]);
+    let directory = || says(&["io.containerd.runtime.v2.task/", "failed to mount rootfs component", "getwd: "]);
     let there_or_gone = || says(&["file exists", "no such file"]);
     error.kind() == ErrorKind::AlreadyExists || (directory() && there_or_gone())
 }
@@ -196,6 +196,7 @@ mod tests {
             "cannot create the task: mkdir /run/containerd/io.containerd.runtime.v2.task/ns/a: file exists",
             "cannot create the task: open /run/containerd/io.containerd.runtime.v2.task/ns/a/config.json: no such file or directory",
             "cannot create the task: failed to create shim task: failed to mount rootfs component &{overlay overlay []}: no such file or directory: unknown",
+            "cannot create the task: failed to start shim: start failed: io.containerd.runc.v2: getwd: no such file or directory: exit status 1",
         ] {
             assert!(failed(left), "{left}");
         }

@@ -8,8 +8,9 @@ pub(crate) use faults::Gate;
 pub(crate) use state::FakeImage;
 
 use super::{
-    Backend, BackendEvent, Capabilities, Container, ContainerFilter, NewContainer, NewSnapshot, PullRequest,
-    PullTracker, Pulled, ResolvedUser, Snapshot, Task, TaskExit, TaskStatus,
+    Backend, BackendEvent, Capabilities, Change, ChangesRequest, Container, ContainerFilter, NewContainer,
+    NewSnapshot, PullRequest, PullTracker, Pulled, ResolvedUser, Snapshot, SnapshotFilter, SnapshotUsage, Squash,
+    Task, TaskExit, TaskStatus,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{ImageInfo, PullPolicy};
@@ -61,6 +62,33 @@ impl FakeBackend {
     /// Puts a container here as another implementation would have, without checks.
     pub(crate) fn adopt(&self, container: Container) {
         self.state().containers.insert(container.id.clone(), container);
+    }
+
+    /// Puts a container here as an older implementation would have: on committed snapshots of these names, one on the other
+    /// and the first on `base`, of which each holds its name as a word, and on the writable one `active`.
+    pub(crate) fn keep_foreign(&self, id: &str, base: &str, committed: &[&str], active: &str) {
+        let mut state = self.state();
+        state.stack("overlayfs", base, committed, active);
+        let now = Timestamp::now();
+        let container = Container {
+            id: id.to_owned(),
+            image: "docker.io/library/debian:bookworm-slim".to_owned(),
+            snapshotter: "overlayfs".to_owned(),
+            snapshot_key: active.to_owned(),
+            labels: BTreeMap::new(),
+            mounts: Vec::new(),
+            network: super::NetworkNamespace::Private,
+            created_at: now,
+            updated_at: now,
+        };
+        state.containers.insert(id.to_owned(), container);
+    }
+
+    /// Removes a container and its task, and nothing else, as somebody else may.
+    pub(crate) fn lose_container(&self, id: &str) {
+        let mut state = self.state();
+        state.tasks.remove(id);
+        state.containers.remove(id);
     }
 
     /// Fails the next call of this method with this kind, before it has any effect. Repeat for the calls after it.
@@ -286,13 +314,35 @@ impl Backend for FakeBackend {
         self.call("snapshot", key, |state| Ok(state.snapshot(snapshotter, key))).await
     }
 
-    async fn snapshots(&self, snapshotter: &str, labels: &BTreeMap<String, String>) -> Result<Vec<Snapshot>> {
+    async fn snapshots(&self, snapshotter: &str, filters: &[SnapshotFilter]) -> Result<Vec<Snapshot>> {
         self.call("snapshots", "", |state| {
             let keys = state.snapshots.keys().filter(|(s, _)| s == snapshotter);
             let all = keys.filter_map(|(_, key)| state.snapshot(snapshotter, key));
-            Ok(all.filter(|s| labels.iter().all(|(k, v)| s.labels.get(k) == Some(v))).collect())
+            Ok(all.filter(|snapshot| filters.iter().any(|filter| filter.passes(snapshot))).collect())
         })
         .await
+    }
+
+    async fn snapshot_usage(&self, snapshotter: &str, key: &str) -> Result<SnapshotUsage> {
+        self.call("snapshot_usage", key, |state| state.usage(snapshotter, key)).await
+    }
+
+    async fn label_snapshot(
+        &self,
+        snapshotter: &str,
+        key: &str,
+        labels: &BTreeMap<String, String>,
+        _kept: bool,
+    ) -> Result<()> {
+        self.call("label_snapshot", key, |state| state.label(snapshotter, key, labels)).await
+    }
+
+    async fn squash_snapshot(&self, squash: &Squash) -> Result<()> {
+        self.call("squash_snapshot", &squash.name, |state| state.squash(squash)).await
+    }
+
+    async fn changes(&self, request: &ChangesRequest) -> Result<Vec<Change>> {
+        self.call("changes", &request.to, |state| state.changes(request)).await
     }
 
     async fn commit_snapshot(

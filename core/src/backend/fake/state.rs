@@ -1,11 +1,12 @@
 //! What the fake backend holds, and the rules of a real one.
 
 use crate::backend::{
-    BackendEvent, Container, NewContainer, NewSnapshot, ResolvedUser, Snapshot, SnapshotKind, Task,
-    TaskChange, TaskEvent, TaskExit, TaskStatus, UnpackedImage,
+    BackendEvent, Change, ChangesRequest, Container, NewContainer, NewSnapshot, ResolvedUser, Snapshot,
+    SnapshotKind, SnapshotUsage, Squash, Task, TaskChange, TaskEvent, TaskExit, TaskStatus, TreeEntry,
+    UnpackedImage,
 };
 use crate::error::{Error, Result};
-use crate::types::ImageInfo;
+use crate::types::{EntryKind, ImageInfo};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::mpsc;
@@ -121,6 +122,26 @@ impl State {
         Ok(())
     }
 
+    /// Puts committed snapshots one on the other, each with its name as a word, and a writable one on them. No labels.
+    pub(super) fn stack(&mut self, snapshotter: &str, base: &str, committed: &[&str], active: &str) {
+        let mut below = (base.to_owned(), BTreeSet::new());
+        for key in committed.iter().chain([&active]) {
+            let mut content = below.1.clone();
+            if *key != active {
+                content.insert((*key).to_owned());
+            }
+            let kept = Kept {
+                parent: below.0,
+                committed: *key != active,
+                content: content.clone(),
+                at: Timestamp::now(),
+                ..Kept::default()
+            };
+            self.snapshots.insert((snapshotter.to_owned(), (*key).to_owned()), kept);
+            below = ((*key).to_owned(), content);
+        }
+    }
+
     pub(super) fn remove_snapshot(&mut self, snapshotter: &str, key: &str) -> Result<bool> {
         let stands_on =
             |((s, _), snapshot): (&(String, String), &Kept)| s == snapshotter && snapshot.parent == key;
@@ -164,6 +185,70 @@ impl State {
         let committed = Kept { committed: true, labels: labels.clone(), at: Timestamp::now(), ..kept };
         self.snapshots.insert(in_it(name), committed);
         Ok(())
+    }
+
+    pub(super) fn usage(&self, snapshotter: &str, key: &str) -> Result<SnapshotUsage> {
+        let kept = self.kept(snapshotter, key)?;
+        let below = self.snapshots.get(&(snapshotter.to_owned(), kept.parent.clone()));
+        let below = below.map(|below| below.content.clone()).unwrap_or_default();
+        let own = kept.content.difference(&below).count() as u64;
+        Ok(SnapshotUsage { bytes: own * 4096, inodes: own + 1 })
+    }
+
+    pub(super) fn label(
+        &mut self,
+        snapshotter: &str,
+        key: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<()> {
+        self.kept(snapshotter, key)?;
+        if let Some(kept) = self.snapshots.get_mut(&(snapshotter.to_owned(), key.to_owned())) {
+            kept.labels.clone_from(labels);
+        }
+        Ok(())
+    }
+
+    /// The layers between must be there, and what they say is in the topmost.
+    pub(super) fn squash(&mut self, squash: &Squash) -> Result<()> {
+        let in_it = |key: &str| (squash.snapshotter.clone(), key.to_owned());
+        if self.snapshots.contains_key(&in_it(&squash.name)) {
+            return Err(Error::already_exists("the snapshot is there already").with("snapshot", &squash.name));
+        }
+        let top = self.kept(&squash.snapshotter, &squash.top)?.clone();
+        assert!(top.committed, "only committed snapshots are made one");
+        let mut lowest = &top;
+        for _ in 1..squash.layers {
+            lowest = self.kept(&squash.snapshotter, &lowest.parent)?;
+        }
+        let content = |key: &str| self.snapshots.get(&in_it(key)).map(|s| s.content.clone()).unwrap_or_default();
+        assert_eq!(content(&lowest.parent), content(&squash.parent), "it must stand on the same content");
+        let (parent, labels) = (squash.parent.clone(), squash.labels.clone());
+        let kept = Kept { parent, labels, committed: true, at: Timestamp::now(), ..top };
+        self.snapshots.insert(in_it(&squash.name), kept);
+        Ok(())
+    }
+
+    pub(super) fn changes(&self, request: &ChangesRequest) -> Result<Vec<Change>> {
+        let before = match request.from.as_str() {
+            "" => BTreeSet::new(),
+            from => self.kept(&request.snapshotter, from)?.content.clone(),
+        };
+        let after = &self.kept(&request.snapshotter, &request.to)?.content;
+        let entry = |there: bool| there.then_some(TreeEntry { kind: EntryKind::File, size: 1 });
+        let changes = before.symmetric_difference(after).filter(|word| word.as_bytes() > &request.after[..]);
+        let change = |word: &String| Change {
+            path: word.clone().into_bytes(),
+            before: entry(before.contains(word)),
+            after: entry(after.contains(word)),
+            aspects: Vec::new(),
+        };
+        Ok(changes.take(request.limit).map(change).collect())
+    }
+
+    fn kept(&self, snapshotter: &str, key: &str) -> Result<&Kept> {
+        self.snapshots
+            .get(&(snapshotter.to_owned(), key.to_owned()))
+            .ok_or_else(|| Error::not_found("the snapshot is not there").with("snapshot", key))
     }
 
     pub(super) fn move_container(&mut self, id: &str, snapshot_key: &str) -> Result<Container> {

@@ -1,5 +1,7 @@
+use super::flatten;
+use super::history::{History, history_to_change};
 use super::relocate::{RelocateIntent, relocate, runs};
-use super::version::{check, name_of, versions};
+use super::version::{Position, check, name_of};
 use crate::engine::EngineInner;
 use crate::error::Result;
 use crate::lifecycle::info::missing;
@@ -28,7 +30,9 @@ pub(crate) async fn create(
     recover(inner, id).await?;
     let found = resolve(inner, id).await?.ok_or_else(|| missing(id))?;
     let restart = runs(inner, &found).await?;
-    let version = next(inner, id, &found, "snapshot", name, source).await?;
+    let history = history_to_change(inner, id, &found).await?;
+    let version = next(&found, &history, "snapshot", name, source);
+    let flat = flatten::plan(inner, &found, &history, &version.snapshot, version.depth).await?;
     context.check_cancelled()?;
     let intent = RelocateIntent {
         container_id: found.container.id.clone(),
@@ -36,6 +40,15 @@ pub(crate) async fn create(
         from: found.container.snapshot_key.clone(),
         to: runtime_name(&found, "active"),
         parent: version.snapshot.clone(),
+        position: Position {
+            follows: Some(version.version),
+            depth: version.depth,
+            last: version.version,
+            stamp: context.id().to_owned(),
+            forked_from: history.position.forked_from.clone(),
+            image: history.position.image.clone(),
+        },
+        flat,
         keep: Some(version.clone()),
         restart,
     };
@@ -58,27 +71,26 @@ pub(crate) async fn create(
 }
 
 /// The next version of a workspace, to be made of its writable snapshot.
-pub(super) async fn next(
-    inner: &EngineInner,
-    id: &WorkspaceId,
+pub(super) fn next(
     found: &Found,
+    history: &History,
     kind: &str,
     display_name: String,
     source: String,
-) -> Result<VersionRecord> {
+) -> VersionRecord {
     let container = &found.container;
-    let versions = versions(inner, id, found).await?;
-    let active = inner.backend.snapshot(&container.snapshotter, &container.snapshot_key).await?;
-    Ok(VersionRecord {
-        version: versions.last().map_or(1, |last| last.version + 1),
+    VersionRecord {
+        version: history.next_number(),
         container_id: container.id.clone(),
         snapshotter: container.snapshotter.clone(),
         snapshot: runtime_name(found, kind),
-        parent: active.map(|active| active.parent).unwrap_or_default(),
+        parent: history.active.as_ref().map(|active| active.parent.clone()).unwrap_or_default(),
         display_name,
         source,
         created_at: Timestamp::now(),
-    })
+        follows: history.position.follows,
+        depth: history.position.depth + 1,
+    }
 }
 
 /// A name in the snapshotter that nothing has had.

@@ -5,16 +5,33 @@
 //! which becomes a version or goes, for a new one on a version ([`relocate`]).
 
 mod create;
+mod diff;
+mod flatten;
+mod fork;
+mod history;
 mod list;
+mod orphans;
+mod prune;
 mod relocate;
+mod removal;
 mod rollback;
+mod squash;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod version;
 
 pub(crate) use create::create;
+pub(crate) use diff::diff;
+pub(crate) use fork::fork;
 pub(crate) use list::list;
+pub(crate) use prune::{delete, prune};
 pub(crate) use rollback::rollback;
+pub(crate) use tree::{tree, versions};
 
+pub(super) use history::history;
+pub(super) use orphans::{adopt, keep, orphans};
+pub(super) use prune::recover_prune;
 pub(super) use relocate::recover;
-pub(super) use version::versions;
+pub(super) use removal::{all_but, left_of, remove};
+pub(super) use version::Position;

@@ -1,9 +1,9 @@
-use super::version::to_labels;
+use super::flatten::{Flat, flatten};
+use super::version::{Position, to_labels};
 use crate::backend::{NewSnapshot, TaskStatus};
 use crate::engine::EngineInner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lifecycle::boot::halt;
-use crate::lifecycle::create::labels;
 use crate::lifecycle::millis;
 use crate::lifecycle::resolve::{Found, resolve};
 use crate::lifecycle::start::start_existing;
@@ -26,6 +26,11 @@ pub(in crate::lifecycle) struct RelocateIntent {
     /// The new writable snapshot, and the version it stands on.
     pub(super) to: String,
     pub(super) parent: String,
+    /// Where the new one is in the history.
+    pub(super) position: Position,
+    /// What takes the version's place below the new one, where the line has become long.
+    #[serde(default)]
+    pub(super) flat: Option<Flat>,
     /// Whether the workspace runs again afterwards.
     pub(super) restart: bool,
 }
@@ -65,7 +70,7 @@ pub(super) async fn relocate(
         if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) {
             return Err(error.with("unfinished", "it is completed by the workspace's next operation"));
         }
-        inner.store.finish_move(context.id(), id, &intent.from, None).await?;
+        inner.store.finish_move(context.id(), id, &intent.from, None, None).await?;
         let mut again = Phases::default();
         return match restart(inner, id, found, intent, &detached(context), &mut again).await {
             Ok(()) => Err(error),
@@ -75,7 +80,7 @@ pub(super) async fn relocate(
     arrive(inner, id, intent).await?;
     let arrived = resolve(inner, id).await?.unwrap_or_else(|| found.clone());
     let restarted = restart(inner, id, &arrived, intent, context, phases).await;
-    inner.store.finish_move(context.id(), id, &intent.to, intent.keep.as_ref()).await?;
+    finish(inner, id, context.id(), intent).await?;
     restarted?;
     Ok(Relocated { downtime_ms: if intent.restart { millis(began) } else { 0 } })
 }
@@ -89,17 +94,28 @@ pub(in crate::lifecycle) async fn recover(
     let intent: RelocateIntent = entry.intent()?;
     let Some(found) = resolve(inner, id).await? else {
         // Its container was removed by somebody else: what it stood on is kept.
-        return inner.store.finish_move(&entry.operation, id, &intent.from, None).await;
+        return inner.store.finish_move(&entry.operation, id, &intent.from, None, None).await;
     };
     // The first request of a process that is gone may still be under way. So the way leads on, never back: a second
     // commit of the same name does nothing, and nothing runs that could write meanwhile.
     halt(inner, id, &intent.container_id, Duration::ZERO).await?;
     leave(inner, id, &intent).await?;
     arrive(inner, id, &intent).await?;
-    inner.store.finish_move(&entry.operation, id, &intent.to, intent.keep.as_ref()).await?;
+    finish(inner, id, &entry.operation, &intent).await?;
     let context = OperationContext::detached(&entry.operation);
     let arrived = resolve(inner, id).await?.unwrap_or(found);
     restart(inner, id, &arrived, &intent, &context, &mut Phases::default()).await
+}
+
+/// Writes down where the workspace is now, and takes the relocation out of the journal.
+async fn finish(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    operation: &str,
+    intent: &RelocateIntent,
+) -> Result<()> {
+    let stamp = Some(intent.position.stamp.as_str());
+    inner.store.finish_move(operation, id, &intent.to, intent.keep.as_ref(), stamp).await
 }
 
 /// Makes the version of what is left. Done twice it does nothing.
@@ -121,11 +137,19 @@ async fn leave(inner: &EngineInner, id: &WorkspaceId, intent: &RelocateIntent) -
 /// Makes the new writable snapshot and moves the container to it. Done twice it does nothing.
 async fn arrive(inner: &EngineInner, id: &WorkspaceId, intent: &RelocateIntent) -> Result<()> {
     let (backend, snapshotter) = (&inner.backend, intent.snapshotter.as_str());
+    let mut position = intent.position.clone();
+    let mut parent = intent.parent.clone();
+    if let Some(flat) = &intent.flat
+        && flatten(inner, id, snapshotter, flat).await?
+    {
+        parent.clone_from(&flat.name);
+        position.depth = 1;
+    }
     let new = NewSnapshot {
         snapshotter: snapshotter.to_owned(),
         key: intent.to.clone(),
-        parent: intent.parent.clone(),
-        labels: labels(&inner.config, id),
+        parent,
+        labels: position.to_labels(&inner.config, id),
     };
     match backend.prepare_snapshot(&new).await {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}

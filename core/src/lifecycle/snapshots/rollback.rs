@@ -1,8 +1,9 @@
 use super::create::{next, runtime_name};
+use super::history::history_to_change;
 use super::relocate::{RelocateIntent, relocate, runs};
-use super::version::{name_of, versions};
+use super::version::{Position, check_number, name_of, unknown};
 use crate::engine::EngineInner;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::lifecycle::info::missing;
 use crate::lifecycle::millis;
 use crate::lifecycle::recover::recover;
@@ -23,39 +24,40 @@ pub(crate) async fn rollback(
 ) -> Result<SnapshotRollbackResult> {
     let began = Instant::now();
     let grace = grace(inner, options.grace_ms)?;
-    if options.version == 0 {
-        return Err(Error::invalid_argument("malformed option version: versions count from 1")
-            .with("field", "version")
-            .with("value", options.version));
-    }
+    check_number(options.version)?;
     let _guard = context.or_cancelled(inner.locks.acquire(id)).await?;
     recover(inner, id).await?;
     let found = resolve(inner, id).await?.ok_or_else(|| missing(id))?;
     // All that can be known to fail is found out before anything is stopped.
-    let unknown = || {
-        Error::not_found("the workspace has no such version: list its versions")
-            .with("workspace", id)
-            .with("version", options.version)
-    };
-    let target = versions(inner, id, &found).await?.into_iter().find(|v| v.version == options.version);
-    let target = target.ok_or_else(unknown)?;
+    let history = history_to_change(inner, id, &found).await?;
+    let target = history.version(id, options.version)?.clone();
     if inner.backend.snapshot(&target.snapshotter, &target.snapshot).await?.is_none() {
-        return Err(unknown().with("snapshot", &target.snapshot));
+        return Err(unknown(id, options.version).with("snapshot", &target.snapshot));
     }
     let restart = runs(inner, &found).await?;
     let keep = if options.discard {
         None
     } else {
         let name = format!("Before the rollback to {}", name_of(&target));
-        Some(next(inner, id, &found, "rollback", name, "rollback".to_owned()).await?)
+        Some(next(&found, &history, "rollback", cut(name), "rollback".to_owned()))
     };
     context.check_cancelled()?;
+    let last = keep.as_ref().map_or(history.next_number() - 1, |kept| kept.version);
     let intent = RelocateIntent {
         container_id: found.container.id.clone(),
         snapshotter: found.container.snapshotter.clone(),
         from: found.container.snapshot_key.clone(),
         to: runtime_name(&found, "active"),
         parent: target.snapshot.clone(),
+        position: Position {
+            follows: Some(target.version),
+            depth: target.depth,
+            last,
+            stamp: context.id().to_owned(),
+            forked_from: history.position.forked_from.clone(),
+            image: history.position.image.clone(),
+        },
+        flat: None,
         keep,
         restart,
     };
@@ -71,4 +73,12 @@ pub(crate) async fn rollback(
         downtime_ms: relocated.downtime_ms,
         phases_ms: phases,
     })
+}
+
+/// A display name no longer than one may be.
+fn cut(name: String) -> String {
+    match name.char_indices().nth(super::version::MAX_NAME) {
+        Some((end, _)) => name[..end].to_owned(),
+        None => name,
+    }
 }

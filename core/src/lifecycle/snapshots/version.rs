@@ -1,9 +1,7 @@
 use crate::backend::{Snapshot, SnapshotKind};
 use crate::config::Config;
-use crate::engine::EngineInner;
 use crate::error::{Error, Result};
 use crate::lifecycle::create::labels;
-use crate::lifecycle::resolve::Found;
 use crate::names::WorkspaceId;
 use crate::store::VersionRecord;
 use std::collections::BTreeMap;
@@ -15,10 +13,89 @@ const SOURCE: &str = "dunnage.source";
 const CONTAINER: &str = "dunnage.container";
 const CREATED_AT: &str = "dunnage.created-at";
 
+/// What versions and writable snapshots have both: the version they go on from, and how many layers above the image they
+/// have or stand on.
+const FOLLOWS: &str = "dunnage.follows";
+const DEPTH: &str = "dunnage.depth";
+
+/// What a writable snapshot alone has: the highest number that was given, and which history its versions are.
+const LAST: &str = "dunnage.last-version";
+const HISTORY: &str = "dunnage.history";
+
+/// What a writable snapshot's workspace was made of.
+pub(super) const IMAGE: &str = "dunnage.image";
+
+/// What a fork's snapshots have: the workspace and version it goes on from.
+const FORKED_FROM: &str = "dunnage.forked-from";
+
+/// A snapshot that has the content of versions below others and is none itself.
+const BASE: &str = "dunnage.base";
+
+/// A snapshot whose workspace is gone, or has removed the version, while another workspace stands on it.
+const LEFT: &str = "dunnage.left";
+
 /// The longest name, in characters: with four bytes each it still fits into a label.
-const MAX_NAME: usize = 200;
+pub(super) const MAX_NAME: usize = 200;
 /// The longest word for why a version was made.
 const MAX_SOURCE: usize = 64;
+
+/// Where a writable snapshot is in its workspace's history.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(in crate::lifecycle) struct Position {
+    /// The version it goes on from.
+    pub(in crate::lifecycle) follows: Option<u64>,
+    /// How many layers above the image it stands on.
+    pub(in crate::lifecycle) depth: u32,
+    /// The highest number that was ever given.
+    pub(in crate::lifecycle) last: u64,
+    /// Which history it belongs to: every change of the versions gives it another.
+    pub(in crate::lifecycle) stamp: String,
+    /// The workspace and version it was forked from, as `id/version`.
+    pub(in crate::lifecycle) forked_from: Option<String>,
+    /// The image of the workspace, in the full form.
+    pub(in crate::lifecycle) image: Option<String>,
+}
+
+impl Position {
+    /// The labels of a writable snapshot that is there.
+    pub(in crate::lifecycle) fn to_labels(
+        &self,
+        config: &Config,
+        id: &WorkspaceId,
+    ) -> BTreeMap<String, String> {
+        let mut labels = labels(config, id);
+        let mut put = |key: &str, value: String| labels.insert(key.to_owned(), value);
+        if let Some(follows) = self.follows {
+            put(FOLLOWS, follows.to_string());
+        }
+        put(DEPTH, self.depth.to_string());
+        put(LAST, self.last.to_string());
+        // An empty label is as good as none.
+        if !self.stamp.is_empty() {
+            put(HISTORY, self.stamp.clone());
+        }
+        if let Some(image) = &self.image {
+            put(IMAGE, image.clone());
+        }
+        if let Some(from) = &self.forked_from {
+            put(FORKED_FROM, from.clone());
+        }
+        labels
+    }
+
+    /// Where a snapshot is, as its labels tell.
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        let number = |key: &str| snapshot.labels.get(key).and_then(|value| value.parse().ok());
+        Self {
+            follows: number(FOLLOWS),
+            depth: number(DEPTH).and_then(|depth| u32::try_from(depth).ok()).unwrap_or_default(),
+            last: number(LAST).unwrap_or_default(),
+            stamp: snapshot.labels.get(HISTORY).cloned().unwrap_or_default(),
+            forked_from: snapshot.labels.get(FORKED_FROM).cloned(),
+            image: snapshot.labels.get(IMAGE).cloned(),
+        }
+    }
+}
 
 /// What a version is called.
 pub(super) fn name_of(record: &VersionRecord) -> String {
@@ -51,6 +128,26 @@ pub(super) fn check(name: Option<&str>, source: Option<&str>) -> Result<(String,
     Ok((name.to_owned(), source.to_owned()))
 }
 
+/// Checks a version's number.
+///
+/// # Errors
+/// INVALID_ARGUMENT for 0.
+pub(super) fn check_number(version: u64) -> Result<()> {
+    if version > 0 {
+        return Ok(());
+    }
+    Err(Error::invalid_argument("malformed option version: versions count from 1")
+        .with("field", "version")
+        .with("value", version))
+}
+
+/// The error for a version that is not there.
+pub(super) fn unknown(id: &WorkspaceId, version: u64) -> Error {
+    Error::not_found("the workspace has no such version: list its versions")
+        .with("workspace", id)
+        .with("version", version)
+}
+
 /// The labels of a version's snapshot.
 pub(super) fn to_labels(
     config: &Config,
@@ -58,12 +155,17 @@ pub(super) fn to_labels(
     record: &VersionRecord,
 ) -> BTreeMap<String, String> {
     let mut labels = labels(config, id);
-    labels.insert(VERSION.to_owned(), record.version.to_string());
-    labels.insert(SOURCE.to_owned(), record.source.clone());
-    labels.insert(CONTAINER.to_owned(), record.container_id.clone());
-    labels.insert(CREATED_AT.to_owned(), record.created_at.to_string());
+    let mut put = |key: &str, value: String| labels.insert(key.to_owned(), value);
+    put(VERSION, record.version.to_string());
+    put(SOURCE, record.source.clone());
+    put(CONTAINER, record.container_id.clone());
+    put(CREATED_AT, record.created_at.to_string());
+    put(DEPTH, record.depth.to_string());
+    if let Some(follows) = record.follows {
+        put(FOLLOWS, follows.to_string());
+    }
     if !record.display_name.is_empty() {
-        labels.insert(NAME.to_owned(), record.display_name.clone());
+        put(NAME, record.display_name.clone());
     }
     labels
 }
@@ -74,6 +176,7 @@ pub(super) fn from_labels(snapshotter: &str, snapshot: &Snapshot) -> Option<Vers
     if snapshot.kind != SnapshotKind::Committed {
         return None;
     }
+    let position = Position::of(snapshot);
     Some(VersionRecord {
         version: label(VERSION)?.parse().ok().filter(|version| *version > 0)?,
         container_id: label(CONTAINER).cloned().unwrap_or_default(),
@@ -83,36 +186,36 @@ pub(super) fn from_labels(snapshotter: &str, snapshot: &Snapshot) -> Option<Vers
         display_name: label(NAME).cloned().unwrap_or_default(),
         source: label(SOURCE).cloned().unwrap_or_else(|| "managed".to_owned()),
         created_at: label(CREATED_AT).and_then(|at| at.parse().ok()).unwrap_or(snapshot.created_at),
+        follows: position.follows,
+        depth: position.depth,
     })
 }
 
-/// The versions of a workspace, ordered by number.
-///
-/// Where the records do not know the version the workspace stands on, they are lost or older than it is: they are
-/// completed from the labels.
-pub(in crate::lifecycle) async fn versions(
-    inner: &EngineInner,
-    id: &WorkspaceId,
-    found: &Found,
-) -> Result<Vec<VersionRecord>> {
-    let versions = inner.store.versions(id).await?;
-    let (snapshotter, key) = (&found.container.snapshotter, &found.container.snapshot_key);
-    let Some(active) = inner.backend.snapshot(snapshotter, key).await? else { return Ok(versions) };
-    let known = |snapshot: &str| versions.iter().any(|version| version.snapshot == snapshot);
-    if active.parent.is_empty() || known(&active.parent) {
-        return Ok(versions);
-    }
-    let below = inner.backend.snapshot(snapshotter, &active.parent).await?;
-    if below.and_then(|below| from_labels(snapshotter, &below)).is_none() {
-        return Ok(versions);
-    }
-    let ours = BTreeMap::from([(inner.config.names.id_label.clone(), id.to_string())]);
-    for snapshot in inner.backend.snapshots(snapshotter, &ours).await? {
-        if let Some(version) = from_labels(snapshotter, &snapshot) {
-            inner.store.add_version(id, &version).await?;
-        }
-    }
-    inner.store.versions(id).await
+/// The labels of a snapshot that others stand on and that is no version.
+pub(super) fn base_labels(config: &Config, id: &WorkspaceId, depth: u32) -> BTreeMap<String, String> {
+    let mut labels = labels(config, id);
+    labels.insert(BASE.to_owned(), "1".to_owned());
+    labels.insert(DEPTH.to_owned(), depth.to_string());
+    labels
+}
+
+/// Whether a snapshot is such a base.
+pub(super) fn is_base(snapshot: &Snapshot) -> bool {
+    snapshot.labels.contains_key(BASE)
+}
+
+/// The labels of a snapshot that its workspace has left to the others that stand on it.
+pub(super) fn left_labels(snapshot: &Snapshot, config: &Config) -> BTreeMap<String, String> {
+    let gone = [config.names.id_label.as_str(), VERSION, BASE, FOLLOWS, HISTORY, LAST];
+    let mut labels = snapshot.labels.clone();
+    labels.retain(|key, _| !gone.contains(&key.as_str()) && !key.starts_with("containerd.io/gc."));
+    labels.insert(LEFT.to_owned(), "1".to_owned());
+    labels
+}
+
+/// Whether a snapshot was left to others.
+pub(super) fn is_left(snapshot: &Snapshot) -> bool {
+    snapshot.labels.contains_key(LEFT)
 }
 
 #[cfg(test)]
@@ -130,24 +233,52 @@ mod tests {
             display_name: "before the \"upgrade\" ✓".to_owned(),
             source: "pre_exec".to_owned(),
             created_at: "2026-01-02T03:04:05.678901234Z".parse().unwrap(),
+            follows: Some(5),
+            depth: 3,
+        }
+    }
+
+    fn snapshot(kind: SnapshotKind, labels: BTreeMap<String, String>) -> Snapshot {
+        Snapshot {
+            key: record().snapshot,
+            parent: record().parent,
+            kind,
+            labels,
+            created_at: Timestamp::now(),
+            updated_at: Timestamp::now(),
         }
     }
 
     #[test]
     fn labels_tell_all_of_a_version() {
         let id = WorkspaceId::new("a").unwrap();
-        for record in [record(), VersionRecord { display_name: String::new(), ..record() }] {
-            let mut snapshot = Snapshot {
-                key: record.snapshot.clone(),
-                parent: record.parent.clone(),
-                kind: SnapshotKind::Committed,
-                labels: to_labels(&Config::default(), &id, &record),
-                created_at: Timestamp::now(),
-                updated_at: Timestamp::now(),
-            };
+        let plain = VersionRecord { display_name: String::new(), follows: None, ..record() };
+        for record in [record(), plain] {
+            let mut snapshot =
+                snapshot(SnapshotKind::Committed, to_labels(&Config::default(), &id, &record));
             assert_eq!(from_labels("overlayfs", &snapshot), Some(record));
+            let left = left_labels(&snapshot, &Config::default());
             snapshot.kind = SnapshotKind::Active;
             assert_eq!(from_labels("overlayfs", &snapshot), None);
+            let left = Snapshot { labels: left, kind: SnapshotKind::Committed, ..snapshot };
+            assert!(is_left(&left) && from_labels("overlayfs", &left).is_none());
+        }
+    }
+
+    #[test]
+    fn labels_tell_where_a_writable_snapshot_is() {
+        let id = WorkspaceId::new("a").unwrap();
+        let position = Position {
+            follows: Some(3),
+            depth: 9,
+            last: 12,
+            stamp: "x".to_owned(),
+            forked_from: Some("b/4".to_owned()),
+            image: Some("docker.io/library/x:1".to_owned()),
+        };
+        for position in [position, Position::default()] {
+            let labels = position.to_labels(&Config::default(), &id);
+            assert_eq!(Position::of(&snapshot(SnapshotKind::Active, labels)), position);
         }
     }
 

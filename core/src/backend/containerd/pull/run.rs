@@ -37,7 +37,7 @@ pub(super) async fn run(
     let repository = Arc::new(Registry::new(config)?.repository(&request.image, request.credential.clone())?);
     let plan = until(cancel, plan::plan(client, &repository, platform)).await?;
     tracker.set_layers(plan.layers.iter().map(|l| (l.descriptor.digest.clone(), l.descriptor.size)));
-    let lease = Lease::create(client).await?;
+    let lease = Lease::create(client, "pull").await?;
     let parallel = config.parallel_layers as usize;
     let name = request.image.to_string();
     let mut session = Session::new(client, &name, &request.snapshotter, lease, tracker, parallel, begun);
@@ -76,7 +76,7 @@ pub(in super::super) async fn unpack_local(
     snapshotter: &str,
 ) -> Result<()> {
     let tracker = Arc::new(PullTracker::default());
-    let lease = Lease::create(client).await?;
+    let lease = Lease::create(client, "pull").await?;
     let name = image.record.name.clone();
     let session = Session::new(client, &name, snapshotter, lease, tracker, LOCAL_LAYERS, Instant::now());
     let wanted = plan::layers(&image.config, &image.layers);

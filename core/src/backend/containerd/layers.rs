@@ -1,0 +1,282 @@
+//! Several overlay layers made one, without reading a file: what was written twice or removed again is passed over, files
+//! are linked.
+//!
+//! How a layer says what it changes: <https://docs.kernel.org/filesystems/overlayfs.html>, "whiteouts and opaque
+//! directories". The layers are committed: nobody writes to them, so one file may be in several of them.
+
+use super::rootfs::{open_dir, unsupported};
+use crate::error::{Error, ErrorKind, Result};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
+};
+use rustix::io::Errno;
+use std::collections::{BTreeSet, VecDeque};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+/// Room for a list of attribute names and for a value: Linux keeps no larger (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
+const XATTR_MAX: usize = 65536;
+
+/// The overlay's own attributes that say something of one place in one stack only. A directory that is made anew gets none of them.
+const OF_ONE_STACK: [&str; 5] = ["origin", "impure", "nlink", "uuid", "upper"];
+
+/// Puts into the empty directory `into` what the layers, the topmost first, say together of what lies below them.
+///
+/// # Errors
+/// UNSUPPORTED for what this kernel's overlay wrote with features that containerd does not ask for (redirected
+/// directories); else what the file system says, with the path.
+pub(super) fn squash(layers: &[PathBuf], into: &Path, user_xattr: bool) -> Result<()> {
+    let layers = layers.iter().map(|layer| open_dir(layer)).collect::<Result<Vec<_>>>()?;
+    let work = Squashing { layers, into: open_dir(into)?, prefix: if user_xattr { "user" } else { "trusted" } };
+    work.run()
+}
+
+struct Squashing {
+    layers: Vec<OwnedFd>,
+    into: OwnedFd,
+    /// The namespace of the overlay's own attributes.
+    prefix: &'static str,
+}
+
+/// A directory that is made, and the layers that have a part in it, the topmost first.
+struct Part {
+    path: PathBuf,
+    from: Vec<usize>,
+}
+
+/// What an entry of a layer says.
+enum Entry {
+    Directory,
+    Whiteout,
+    Other,
+}
+
+impl Squashing {
+    fn run(&self) -> Result<()> {
+        // The root is there already and takes what the topmost says of it; it is never opaque.
+        let mut queue = VecDeque::from([Part { path: PathBuf::from("."), from: (0..self.layers.len()).collect() }]);
+        let mut times = Vec::new();
+        while let Some(part) = queue.pop_front() {
+            let sources = part
+                .from
+                .iter()
+                .map(|layer| open(&self.layers[*layer], &part.path).map_err(|e| failed(&part.path, e)))
+                .collect::<Result<Vec<_>>>()?;
+            let target = open(&self.into, &part.path).map_err(|e| failed(&part.path, e))?;
+            let Some(top) = sources.first() else { continue };
+            let stat = self.attributes(top, &target).map_err(|e| failed(&part.path, e))?;
+            self.entries(&part, &sources, &target, &mut queue)?;
+            times.push((part.path, stat));
+        }
+        // Last, and from below: what is made in a directory changes its time.
+        for (path, stat) in times.into_iter().rev() {
+            let target = open(&self.into, &path).map_err(|e| failed(&path, e))?;
+            rustix::fs::futimens(&target, &timestamps(&stat)).map_err(|e| failed(&path, e))?;
+        }
+        Ok(())
+    }
+
+    /// Makes all that the layers have in one directory.
+    fn entries(
+        &self,
+        part: &Part,
+        sources: &[OwnedFd],
+        target: &OwnedFd,
+        queue: &mut VecDeque<Part>,
+    ) -> Result<()> {
+        let mut decided = BTreeSet::new();
+        for (level, source) in sources.iter().enumerate() {
+            for name in names(source).map_err(|e| failed(&part.path, e))? {
+                if !decided.insert(name.clone()) {
+                    continue;
+                }
+                let path = part.path.join(&name);
+                let (entry, stat) = entry(source, &name).map_err(|e| failed(&path, e))?;
+                match entry {
+                    Entry::Directory => queue.push_back(self.directory(part, sources, level, target, &name)?),
+                    // Also where nothing is left below that it could hide: then it hides nothing.
+                    Entry::Whiteout => whiteout(target, &name).map_err(|e| failed(&path, e))?,
+                    Entry::Other => link(source, target, &name, &stat).map_err(|e| failed(&path, e))?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a directory, and finds the layers that have a part in it.
+    fn directory(
+        &self,
+        part: &Part,
+        sources: &[OwnedFd],
+        level: usize,
+        target: &OwnedFd,
+        name: &OsString,
+    ) -> Result<Part> {
+        let path = part.path.join(name);
+        let mut from = Vec::new();
+        let mut opaque = false;
+        for (source, layer) in sources.iter().zip(&part.from).skip(level) {
+            match entry(source, name) {
+                Ok((Entry::Directory, _)) => {
+                    from.push(*layer);
+                    let dir = open(source, Path::new(name)).map_err(|e| failed(&path, e))?;
+                    opaque = self.is_opaque(&dir).map_err(|e| e.with("path", path.display()))?;
+                }
+                // Something else was there, or the removal of what was: nothing from below shows.
+                Ok(_) => opaque = true,
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(failed(&path, errno)),
+            }
+            if opaque {
+                break;
+            }
+        }
+        rustix::fs::mkdirat(target, name, Mode::RWXU).map_err(|e| failed(&path, e))?;
+        if opaque {
+            let made = open(target, Path::new(name)).map_err(|e| failed(&path, e))?;
+            let key = self.own("opaque");
+            rustix::fs::fsetxattr(&made, key.as_str(), b"y", XattrFlags::empty()).map_err(|e| failed(&path, e))?;
+        }
+        Ok(Part { path, from })
+    }
+
+    /// Whether nothing from below a directory shows in it.
+    fn is_opaque(&self, dir: &OwnedFd) -> Result<bool> {
+        let value = |name: &str| -> Result<Vec<u8>> {
+            match xattr(dir, &self.own(name)) {
+                Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(Vec::new()),
+                read => read.map_err(|e| Error::io(e.into(), "cannot read an attribute of a layer")),
+            }
+        };
+        if !value("redirect")?.is_empty() {
+            return Err(unsupported("an overlay with redirected directories"));
+        }
+        match value("opaque")?.as_slice() {
+            b"" => Ok(false),
+            b"y" => Ok(true),
+            _ => Err(unsupported("an overlay within an overlay")),
+        }
+    }
+
+    /// Gives a directory owner, mode and attributes of another.
+    fn attributes(&self, from: &OwnedFd, to: &OwnedFd) -> rustix::io::Result<Stat> {
+        let stat = rustix::fs::fstat(from)?;
+        rustix::fs::fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+        rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+        for name in xattrs(from)? {
+            let own = name.strip_prefix(self.prefix).and_then(|rest| rest.strip_prefix(".overlay."));
+            // Whether it is opaque is found from all layers together.
+            if own.is_some_and(|own| own == "opaque" || OF_ONE_STACK.contains(&own)) {
+                continue;
+            }
+            rustix::fs::fsetxattr(to, name.as_str(), &xattr(from, &name)?, XattrFlags::empty())?;
+        }
+        Ok(stat)
+    }
+
+    fn own(&self, name: &str) -> String {
+        format!("{}.overlay.{name}", self.prefix)
+    }
+}
+
+/// Opens a directory below another, not through links.
+fn open(below: &OwnedFd, path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    rustix::fs::openat2(below, path, flags, Mode::empty(), resolve)
+}
+
+/// The names in a directory.
+pub(super) fn names(dir: &OwnedFd) -> rustix::io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(dir)? {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(OsString::from_vec(name));
+        }
+    }
+    Ok(names)
+}
+
+fn entry(dir: &OwnedFd, name: &OsString) -> rustix::io::Result<(Entry, Stat)> {
+    let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let entry = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => Entry::Directory,
+        FileType::CharacterDevice if stat.st_rdev == 0 => Entry::Whiteout,
+        _ => Entry::Other,
+    };
+    Ok((entry, stat))
+}
+
+fn whiteout(dir: &OwnedFd, name: &OsString) -> rustix::io::Result<()> {
+    rustix::fs::mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), 0)
+}
+
+/// Links a file; one that the file system links no more is copied.
+fn link(from: &OwnedFd, to: &OwnedFd, name: &OsString, stat: &Stat) -> rustix::io::Result<()> {
+    match rustix::fs::linkat(from, name, to, name, AtFlags::empty()) {
+        // The most links a file may have, a file that is immutable, a layer on another file system.
+        Err(Errno::MLINK | Errno::PERM | Errno::XDEV)
+            if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile =>
+        {
+            copy(from, to, name, stat)
+        }
+        done => done,
+    }
+}
+
+fn copy(from: &OwnedFd, to: &OwnedFd, name: &OsString, stat: &Stat) -> rustix::io::Result<()> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let source = rustix::fs::openat(from, name, flags | OFlags::RDONLY, Mode::empty())?;
+    let create = flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+    let target = rustix::fs::openat(to, name, create, Mode::RUSR | Mode::WUSR)?;
+    io::copy(&mut File::from(source.try_clone().map_err(errno)?), &mut File::from(target.try_clone().map_err(errno)?))
+        .map_err(errno)?;
+    rustix::fs::fchown(&target, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+    rustix::fs::fchmod(&target, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    for name in xattrs(&source)? {
+        rustix::fs::fsetxattr(&target, name.as_str(), &xattr(&source, &name)?, XattrFlags::empty())?;
+    }
+    rustix::fs::futimens(&target, &timestamps(stat))
+}
+
+fn errno(error: io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+}
+
+fn timestamps(stat: &Stat) -> Timestamps {
+    let time = |seconds, nanoseconds: u64| Timespec { tv_sec: seconds, tv_nsec: nanoseconds as i64 };
+    Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec as u64),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec as u64),
+    }
+}
+
+/// The names of a file's attributes.
+pub(super) fn xattrs(fd: &OwnedFd) -> rustix::io::Result<Vec<String>> {
+    let mut names = vec![0u8; XATTR_MAX];
+    let len = match rustix::fs::flistxattr(fd, &mut names[..]) {
+        Err(Errno::OPNOTSUPP) => 0,
+        listed => listed?,
+    };
+    let names = names[..len].split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    Ok(names.map(|name| String::from_utf8_lossy(name).into_owned()).collect())
+}
+
+/// The value of an attribute.
+pub(super) fn xattr(fd: &OwnedFd, name: &str) -> rustix::io::Result<Vec<u8>> {
+    let mut value = vec![0u8; XATTR_MAX];
+    let len = rustix::fs::fgetxattr(fd, name, &mut value[..])?;
+    value.truncate(len);
+    Ok(value)
+}
+
+fn failed(path: &Path, errno: Errno) -> Error {
+    Error::new(ErrorKind::of_io(&errno.into()), "cannot make one layer of several")
+        .with("path", path.display())
+        .caused_by(io::Error::from(errno))
+}

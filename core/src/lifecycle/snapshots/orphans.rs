@@ -1,0 +1,170 @@
+use super::history::labelled;
+use super::version::{Position, to_labels};
+use crate::backend::{Snapshot, SnapshotFilter, SnapshotKind};
+use crate::engine::EngineInner;
+use crate::error::{ErrorKind, Result};
+use crate::names::WorkspaceId;
+use crate::store::{VersionRecord, VersionRecords};
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+
+/// Writable snapshots of a workspace on which no container stands, the one changed last at the end.
+#[derive(Debug, Default)]
+pub(in crate::lifecycle) struct Orphans {
+    snapshots: Vec<Snapshot>,
+}
+
+impl Orphans {
+    /// The image of the workspace that has left them, as far as that is known.
+    pub(in crate::lifecycle) fn image(&self) -> Option<&str> {
+        let last = self.snapshots.last()?;
+        last.labels.get(super::version::IMAGE).map(String::as_str)
+    }
+
+    pub(in crate::lifecycle) fn into_snapshots(self) -> Vec<Snapshot> {
+        self.snapshots
+    }
+}
+
+/// What was made of orphans.
+#[derive(Debug, Default)]
+pub(in crate::lifecycle) struct Adopted {
+    /// The writable snapshot to go on with.
+    pub(in crate::lifecycle) writable: Option<String>,
+    /// Where it is in the history; where there is none to go on with, where a new one begins.
+    pub(in crate::lifecycle) position: Position,
+    /// The names of the snapshots that were made versions.
+    pub(in crate::lifecycle) versions: Vec<String>,
+}
+
+/// Finds the writable snapshots of a workspace on which no container stands: those with its label, and those that older
+/// implementations have named after its container.
+pub(in crate::lifecycle) async fn orphans(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    snapshotter: &str,
+) -> Result<Orphans> {
+    let label = &inner.config.names.id_label;
+    let labels = BTreeMap::from([(label.clone(), id.to_string())]);
+    let mut filters = vec![SnapshotFilter { labels, ..SnapshotFilter::default() }];
+    let mut names = vec![inner.config.container_id(id)?];
+    names.extend(inner.config.names.legacy_prefixes.iter().map(|prefix| format!("{prefix}{id}")));
+    filters.extend(
+        names.iter().map(|name| SnapshotFilter { key_prefix: Some(name.clone()), ..SnapshotFilter::default() }),
+    );
+    let mut snapshots = inner.backend.snapshots(snapshotter, &filters).await?;
+    snapshots.retain(|snapshot| {
+        snapshot.kind == SnapshotKind::Active
+            && match snapshot.labels.get(label) {
+                Some(owner) => owner == id.as_str(),
+                None => names.iter().any(|name| is_writable_of(&snapshot.key, name)),
+            }
+    });
+    if !snapshots.is_empty() {
+        let containers = inner.backend.containers(&[]).await?;
+        snapshots.retain(|snapshot| {
+            !containers.iter().any(|c| c.snapshotter == snapshotter && c.snapshot_key == snapshot.key)
+        });
+    }
+    snapshots.sort_by(|a, b| (a.updated_at, &a.key).cmp(&(b.updated_at, &b.key)));
+    Ok(Orphans { snapshots })
+}
+
+/// Whether a name is one that a container's writable snapshot has: the container's own, or that, a word and a number.
+fn is_writable_of(key: &str, container: &str) -> bool {
+    let Some(rest) = key.strip_prefix(container) else { return false };
+    let number = rest.strip_prefix("-active-").or_else(|| rest.strip_prefix("-rollback-"));
+    rest.is_empty() || number.is_some_and(|n| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Keeps what a lost container has left: what was changed last is to be gone on with, unless the new one begins with
+/// something else (`anew`) or is of another image; all others become versions. Empty ones go. The caller holds the workspace's lock.
+pub(in crate::lifecycle) async fn adopt(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    snapshotter: &str,
+    orphans: Orphans,
+    container: &str,
+    image: &str,
+    anew: bool,
+) -> Result<Adopted> {
+    let Some(newest) = orphans.snapshots.last() else { return Ok(Adopted::default()) };
+    let other = anew || orphans.image().is_some_and(|of| of != image);
+    let mut position = Position::of(newest);
+    let writable = (!other).then(|| newest.key.clone());
+    let mut kept = orphans.snapshots;
+    if writable.is_some() {
+        kept.pop();
+    } else {
+        position = Position { follows: None, depth: 0, ..position };
+    }
+    let (position, versions) = keep(inner, id, snapshotter, kept, container, position).await?;
+    if let Some(key) = &writable {
+        let labels = position.to_labels(&inner.config, id);
+        inner.backend.label_snapshot(snapshotter, key, &labels, true).await?;
+    }
+    Ok(Adopted { writable, position, versions })
+}
+
+/// Makes versions of writable snapshots on which nothing stands; empty ones are removed. Returns the position of the
+/// workspace's writable snapshot after that, and the versions' snapshots. The caller holds the lock.
+pub(in crate::lifecycle) async fn keep(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    snapshotter: &str,
+    left: Vec<Snapshot>,
+    container: &str,
+    mut position: Position,
+) -> Result<(Position, Vec<String>)> {
+    let mut kept = Vec::new();
+    for snapshot in left {
+        // Its root directory alone says that nothing was ever written.
+        if inner.backend.snapshot_usage(snapshotter, &snapshot.key).await?.inodes <= 1 {
+            inner.backend.remove_snapshot(snapshotter, &snapshot.key).await?;
+            continue;
+        }
+        let versions = labelled(inner, id, snapshotter).await?;
+        let was = Position::of(&snapshot);
+        let last = versions.last().map_or(0, |version| version.version).max(position.last).max(was.last);
+        let version = VersionRecord {
+            version: last + 1,
+            container_id: container.to_owned(),
+            snapshotter: snapshotter.to_owned(),
+            snapshot: format!("{container}-snapshot-{}", Timestamp::now().as_nanosecond()),
+            parent: snapshot.parent.clone(),
+            display_name: String::new(),
+            source: "recovered".to_owned(),
+            created_at: Timestamp::now(),
+            follows: was.follows,
+            depth: was.depth + 1,
+        };
+        let labels = to_labels(&inner.config, id, &version);
+        match inner.backend.commit_snapshot(snapshotter, &snapshot.key, &version.snapshot, &labels).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            other => other?,
+        }
+        position.last = version.version;
+        kept.push(version.snapshot);
+    }
+    if !kept.is_empty() {
+        position.stamp = uuid::Uuid::now_v7().to_string();
+        let versions = labelled(inner, id, snapshotter).await?;
+        inner.store.put_versions(id, &VersionRecords { stamp: position.stamp.clone(), versions }).await?;
+    }
+    Ok((position, kept))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writable_snapshots_are_known_by_name() {
+        for name in ["mcp-a", "mcp-a-active-12", "mcp-a-rollback-3"] {
+            assert!(is_writable_of(name, "mcp-a"), "{name}");
+        }
+        for name in ["mcp-ab", "mcp-a-b", "mcp-a-active-", "mcp-a-active-1x", "mcp-a-snapshot-1"] {
+            assert!(!is_writable_of(name, "mcp-a"), "{name}");
+        }
+    }
+}
