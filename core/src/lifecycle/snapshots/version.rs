@@ -32,7 +32,7 @@ const FORKED_FROM: &str = "dunnage.forked-from";
 const BASE: &str = "dunnage.base";
 
 /// A snapshot whose workspace is gone, or has removed the version, while another workspace stands on it.
-const LEFT: &str = "dunnage.left";
+const LEFT_TO_OTHERS: &str = "dunnage.left-to-others";
 
 /// The longest name, in characters: with four bytes each it still fits into a label.
 pub(super) const MAX_NAME: usize = 200;
@@ -209,13 +209,13 @@ pub(super) fn left_labels(snapshot: &Snapshot, config: &Config) -> BTreeMap<Stri
     let gone = [config.names.id_label.as_str(), VERSION, BASE, FOLLOWS, HISTORY, LAST];
     let mut labels = snapshot.labels.clone();
     labels.retain(|key, _| !gone.contains(&key.as_str()) && !key.starts_with("containerd.io/gc."));
-    labels.insert(LEFT.to_owned(), "1".to_owned());
+    labels.insert(LEFT_TO_OTHERS.to_owned(), "1".to_owned());
     labels
 }
 
 /// Whether a snapshot was left to others.
 pub(super) fn is_left(snapshot: &Snapshot) -> bool {
-    snapshot.labels.contains_key(LEFT)
+    snapshot.labels.contains_key(LEFT_TO_OTHERS)
 }
 
 #[cfg(test)]
