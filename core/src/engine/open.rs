@@ -3,11 +3,13 @@ use crate::backend::{Backend, containerd::Containerd};
 use crate::bridge::BridgePool;
 use crate::config::Config;
 use crate::error::{Error, Result};
+#[cfg(feature = "failpoints")]
+use crate::failpoints::{ToldBackend, ToldStore};
 use crate::lifecycle;
 use crate::network::NetworkManager;
 use crate::operation::{Runner, WorkspaceLocks};
 use crate::registry::Registry;
-use crate::store::SqliteStore;
+use crate::store::{SqliteStore, Store};
 use crate::watch::Watch;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -41,7 +43,10 @@ impl Engine {
         for name in ["run", "etc", "locks", "backups", "netns", "network"] {
             private_dir(&config.data_root.join(name))?;
         }
-        let store = SqliteStore::open(&config.data_root.join("dunnage.db")).await?;
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.data_root.join("dunnage.db")).await?);
+        #[cfg(feature = "failpoints")]
+        let (backend, store): (Arc<dyn Backend>, Arc<dyn Store>) =
+            (Arc::new(ToldBackend(backend)), Arc::new(ToldStore(store)));
         let lock_limit = Duration::from_millis(config.time_limits.lock_ms);
         let inner = EngineInner {
             locks: WorkspaceLocks::new(&config.data_root.join("locks"), lock_limit),
@@ -49,7 +54,7 @@ impl Engine {
             bridges: BridgePool::new(&config),
             registry: Registry::new(&config.registry)?,
             runner: Runner::default(),
-            store: Arc::new(store),
+            store,
             watch: Watch::start(backend.clone(), lifecycle::filters(&config)),
             backend,
             config,
