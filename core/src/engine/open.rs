@@ -61,6 +61,7 @@ impl Engine {
         };
         let engine = Self { inner: Arc::new(inner) };
         lifecycle::recover_all(&engine.inner).await?;
+        lifecycle::complete_records(&engine.inner).await?;
         if !engine.inner.store.unfinished_workspaces().await?.is_empty() {
             lifecycle::recover_later(&engine.inner);
         }

@@ -59,6 +59,10 @@ impl Backend for ToldBackend {
         self.0.snapshots(snapshotter, labels).await
     }
 
+    async fn is_untouched(&self, snapshotter: &str, key: &str) -> Result<bool> {
+        self.0.is_untouched(snapshotter, key).await
+    }
+
     async fn container(&self, id: &str) -> Result<Option<Container>> {
         self.0.container(id).await
     }
@@ -144,6 +148,11 @@ impl Backend for ToldBackend {
     async fn move_container(&self, id: &str, snapshot_key: &str) -> Result<Container> {
         let _step = step("backend.move_container");
         self.0.move_container(id, snapshot_key).await
+    }
+
+    async fn mark_container(&self, id: &str, label: &str, value: &str) -> Result<()> {
+        let _step = step("backend.mark_container");
+        self.0.mark_container(id, label, value).await
     }
 
     async fn delete_container(&self, id: &str) -> Result<bool> {

@@ -41,6 +41,10 @@ impl Store for ToldStore {
         self.0.unfinished_workspaces().await
     }
 
+    async fn is_completed(&self) -> Result<bool> {
+        self.0.is_completed().await
+    }
+
     async fn check(&self) -> Result<()> {
         self.0.check().await
     }
@@ -90,5 +94,10 @@ impl Store for ToldStore {
     async fn add_version(&self, id: &WorkspaceId, version: &VersionRecord) -> Result<()> {
         let _step = step("store.add_version");
         self.0.add_version(id, version).await
+    }
+
+    async fn set_completed(&self) -> Result<()> {
+        let _step = step("store.set_completed");
+        self.0.set_completed().await
     }
 }

@@ -23,6 +23,8 @@ const LOOKS: &[&str] = &[
     "unfinished",
     "unfinished_workspaces",
     "check",
+    "is_completed",
+    "is_untouched",
     "close",
 ];
 

@@ -66,6 +66,13 @@ pub(crate) trait Store: Debug + Send + Sync + 'static {
     /// The workspaces that have something in the journal.
     async fn unfinished_workspaces(&self) -> Result<Vec<WorkspaceId>>;
 
+    /// Whether these records were ever completed with what the backend knows: new ones, and those that take the place of
+    /// lost ones, were not.
+    async fn is_completed(&self) -> Result<bool>;
+
+    /// Notes that they were.
+    async fn set_completed(&self) -> Result<()>;
+
     /// Whether records can be written now.
     async fn check(&self) -> Result<()>;
 

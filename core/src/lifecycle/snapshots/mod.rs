@@ -16,5 +16,5 @@ pub(crate) use create::create;
 pub(crate) use list::list;
 pub(crate) use rollback::rollback;
 
-pub(super) use relocate::recover;
-pub(super) use version::versions;
+pub(super) use relocate::{recover, recover_lost};
+pub(super) use version::{from_labels, versions};

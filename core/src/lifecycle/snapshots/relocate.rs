@@ -1,5 +1,5 @@
-use super::version::to_labels;
-use crate::backend::{NewSnapshot, TaskStatus};
+use super::version::{LEFT, NEXT, ONTO, from_labels, to_labels};
+use crate::backend::{Container, NewSnapshot, Snapshot, SnapshotKind, TaskStatus};
 use crate::engine::EngineInner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lifecycle::boot::halt;
@@ -102,11 +102,58 @@ pub(in crate::lifecycle) async fn recover(
     restart(inner, id, &arrived, &intent, &context, &mut Phases::default()).await
 }
 
+/// Completes, or takes back, a relocation that no journal tells of any more. The caller holds the lock.
+pub(in crate::lifecycle) async fn recover_lost(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    container: &Container,
+    snapshots: &[Snapshot],
+) -> Result<()> {
+    let (snapshotter, key) = (container.snapshotter.as_str(), container.snapshot_key.as_str());
+    let label = |snapshot: &Snapshot, key: &str| snapshot.labels.get(key).cloned();
+    let Some(current) = inner.backend.snapshot(snapshotter, key).await? else {
+        // What it stood on has become a version, which tells the way on.
+        let made = snapshots.iter().find(|made| {
+            made.kind == SnapshotKind::Committed && made.labels.get(LEFT).is_some_and(|left| left == key)
+        });
+        if let Some(made) = made
+            && let (Some(to), Some(parent)) = (label(made, NEXT), label(made, ONTO))
+        {
+            tracing::info!(workspace = %id, version = made.key, "the workspace goes on from its version");
+            let intent = RelocateIntent {
+                container_id: container.id.clone(),
+                snapshotter: snapshotter.to_owned(),
+                from: key.to_owned(),
+                keep: from_labels(snapshotter, made),
+                to,
+                parent,
+                restart: false,
+            };
+            return arrive(inner, id, &intent).await;
+        }
+        return Ok(());
+    };
+    for other in snapshots.iter().filter(|other| other.kind == SnapshotKind::Active && other.key != key) {
+        // Made for a way that was never gone, or left by one that has discarded it.
+        let unused = label(other, LEFT).is_some_and(|left| left == key);
+        let discarded = label(&current, LEFT).is_some_and(|left| left == other.key);
+        if unused || discarded {
+            tracing::info!(workspace = %id, snapshot = other.key, "removing what a relocation has left");
+            inner.backend.remove_snapshot(snapshotter, &other.key).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes the version of what is left. Done twice it does nothing.
 async fn leave(inner: &EngineInner, id: &WorkspaceId, intent: &RelocateIntent) -> Result<()> {
     let Some(version) = &intent.keep else { return Ok(()) };
     let (backend, snapshotter) = (&inner.backend, intent.snapshotter.as_str());
-    let labels = to_labels(&inner.config, id, version);
+    // The way on is told by the version itself: without it, a workspace whose journal is lost could not go on from here.
+    let mut labels = to_labels(&inner.config, id, version);
+    labels.insert(LEFT.to_owned(), intent.from.clone());
+    labels.insert(NEXT.to_owned(), intent.to.clone());
+    labels.insert(ONTO.to_owned(), intent.parent.clone());
     match backend.commit_snapshot(snapshotter, &intent.from, &version.snapshot, &labels).await {
         Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) => {
             match backend.snapshot(snapshotter, &version.snapshot).await? {
@@ -121,11 +168,13 @@ async fn leave(inner: &EngineInner, id: &WorkspaceId, intent: &RelocateIntent) -
 /// Makes the new writable snapshot and moves the container to it. Done twice it does nothing.
 async fn arrive(inner: &EngineInner, id: &WorkspaceId, intent: &RelocateIntent) -> Result<()> {
     let (backend, snapshotter) = (&inner.backend, intent.snapshotter.as_str());
+    let mut labels = labels(&inner.config, id);
+    labels.insert(LEFT.to_owned(), intent.from.clone());
     let new = NewSnapshot {
         snapshotter: snapshotter.to_owned(),
         key: intent.to.clone(),
         parent: intent.parent.clone(),
-        labels: labels(&inner.config, id),
+        labels,
     };
     match backend.prepare_snapshot(&new).await {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}

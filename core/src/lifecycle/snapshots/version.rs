@@ -14,6 +14,11 @@ const NAME: &str = "dunnage.name";
 const SOURCE: &str = "dunnage.source";
 const CONTAINER: &str = "dunnage.container";
 const CREATED_AT: &str = "dunnage.created-at";
+/// On a version, and on a writable snapshot that a workspace moves to: the writable snapshot that is left.
+pub(super) const LEFT: &str = "dunnage.left";
+/// On a version that is made of what is left: the writable snapshot that the workspace goes on in, and what that stands on.
+pub(super) const NEXT: &str = "dunnage.next";
+pub(super) const ONTO: &str = "dunnage.onto";
 
 /// The longest name, in characters: with four bytes each it still fits into a label.
 const MAX_NAME: usize = 200;
@@ -69,7 +74,7 @@ pub(super) fn to_labels(
 }
 
 /// The version that a snapshot is, as its labels tell; none when it is no version.
-pub(super) fn from_labels(snapshotter: &str, snapshot: &Snapshot) -> Option<VersionRecord> {
+pub(in crate::lifecycle) fn from_labels(snapshotter: &str, snapshot: &Snapshot) -> Option<VersionRecord> {
     let label = |key: &str| snapshot.labels.get(key);
     if snapshot.kind != SnapshotKind::Committed {
         return None;

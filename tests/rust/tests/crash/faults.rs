@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::helper::write_config;
 use common::{Rig, kill, names, runtime_dir};
 use dunnage::failpoints::{Side, unfinished};
 use dunnage::types::NetworkMode;
@@ -64,6 +63,9 @@ pub(crate) struct Bench {
 struct Case {
     id: String,
     place: Place,
+    /// Of the engines for it alone, in memory and as a file for hosts.
+    config: Config,
+    file: PathBuf,
     /// What went wrong.
     faults: Vec<String>,
 }
@@ -72,6 +74,8 @@ struct Case {
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) met: usize,
+    /// How many operations ended in an error, their process having gone on.
+    pub(crate) refused: usize,
     pub(crate) recovered: usize,
 }
 
@@ -90,6 +94,7 @@ impl Bench {
         let mut config = rig.config().runtime_dir(runtime_dir());
         if let Some(disk) = &disk {
             config = config.data_root(disk.join("w"));
+            std::fs::create_dir(disk.join("w")).unwrap();
         }
         config.time_limits.settle_ms = 3_000;
         let engine = Engine::open(config.clone()).await.unwrap();
@@ -100,36 +105,32 @@ impl Bench {
         Self { rig, config, image, words, before, disk, made: 0 }
     }
 
-    /// A name that no workspace here has had.
-    fn fresh(&mut self) -> String {
+    /// A case with a workspace of a name, and a data root, that nothing here has had.
+    fn case(&mut self, operation: &Operation, place: Place) -> Case {
         self.made += 1;
-        format!("crash-{}", self.made)
-    }
-
-    /// An engine's configuration, in memory and as a file for hosts.
-    fn config(&self, operation: &Operation) -> (Config, PathBuf) {
+        let id = format!("crash-{}", self.made);
         let mut config = self.config.clone();
+        config.data_root = self.config.data_root.join(&id);
         config.network.mode = operation.network;
         if operation.network == NetworkMode::None {
             // No two requests are under way at a time, so none takes effect late.
             config.time_limits.settle_ms = 20;
         }
-        let file = write_config(&self.rig, &config);
-        (config, file)
+        let file = self.config.data_root.join(format!("{id}.json"));
+        std::fs::write(&file, serde_json::to_string(&config).unwrap()).unwrap();
+        Case { id, place, config, file, faults: Vec::new() }
     }
 
     /// Runs an operation without a fault and returns its steps.
     pub(crate) async fn steps(&mut self, index: usize, operation: &Operation) -> Vec<String> {
-        let id = self.fresh();
-        let (config, file) = self.config(operation);
-        let engine = Engine::open(config).await.unwrap();
-        set_up(&engine, &id, &self.image, operation).await;
-        let host = Host::start(&file, &self.image, &id, index, &Deed::Record);
-        let (end, steps) = host.end();
+        let case = self.case(operation, Place { step: "-".to_owned(), nth: 0, side: Side::Before });
+        set_up(&case.config, &case.id, &self.image, operation).await;
+        let (end, steps) = Host::start(&case.file, &self.image, &case.id, index, &Deed::Record).end();
         assert!(matches!(end, End::Done), "{}: {end:?}", operation.name);
-        let seen = observe(&engine, &id, &self.words).await.unwrap();
+        let engine = Engine::open(case.config).await.unwrap();
+        let seen = observe(&engine, &case.id, &self.words).await.unwrap();
         assert_eq!(seen, operation.after, "{}", operation.name);
-        engine.workspace(&id).unwrap().delete(kill()).await.unwrap();
+        engine.workspace(&case.id).unwrap().delete(kill()).await.unwrap();
         engine.close().await;
         steps
     }
@@ -142,27 +143,17 @@ impl Bench {
         steps: &[String],
         fault: Fault,
     ) -> Tally {
-        let mut cases = self.cases(steps, fault);
-        let (config, file) = self.config(operation);
-        let engine = Engine::open(config.clone()).await.unwrap();
-        each(&cases, async |case: &Case| set_up(&engine, &case.id, &self.image, operation).await).await;
-        engine.close().await;
-        let ends = self.strike(&file, index, &cases, fault).await;
-        for (case, why) in cases.iter_mut().zip(ends) {
-            case.faults.extend(why);
-        }
-        if fault == Fault::Database {
-            for name in ["dunnage.db", "dunnage.db-wal", "dunnage.db-shm"] {
-                let _ = std::fs::remove_file(config.data_root.join(name));
+        let mut cases = self.cases(operation, steps, fault);
+        each(&cases, async |case: &Case| set_up(&case.config, &case.id, &self.image, operation).await).await;
+        let ends = self.strike(index, &cases, fault).await;
+        let mut refused = 0;
+        for (case, end) in cases.iter_mut().zip(ends) {
+            match end {
+                Ok(error) => refused += usize::from(error),
+                Err(why) => case.faults.push(why),
             }
         }
-        match Engine::open(config).await {
-            Ok(engine) => {
-                self.look(&engine, operation, &mut cases).await;
-                engine.close().await;
-            }
-            Err(error) => cases.iter_mut().for_each(|case| case.faults.push(format!("no engine: {error}"))),
-        }
+        self.look(operation, &mut cases).await;
         if let Err(left) = self.nothing_left() {
             println!("FAIL {} with {fault:?}: {left}", operation.name);
             // Whoever left it, the batch is not whole.
@@ -175,37 +166,39 @@ impl Bench {
             }
         }
         let recovered = cases.iter().filter(|case| case.faults.is_empty()).count();
-        Tally { met: cases.len(), recovered }
+        Tally { met: cases.len(), refused, recovered }
     }
 
-    fn cases(&mut self, steps: &[String], fault: Fault) -> Vec<Case> {
+    fn cases(&mut self, operation: &Operation, steps: &[String], fault: Fault) -> Vec<Case> {
         let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
         let mut cases = Vec::new();
         for (index, step) in steps.iter().enumerate() {
             let nth = seen.entry(step).or_default();
             *nth += 1;
             for side in fault.sides(index, index + 1 == steps.len()) {
-                let place = Place { step: step.clone(), nth: *nth, side };
-                cases.push(Case { id: self.fresh(), place, faults: Vec::new() });
+                cases.push(self.case(operation, Place { step: step.clone(), nth: *nth, side }));
             }
         }
         cases
     }
 
-    /// Starts all hosts and breaks what is to break. Returns of each what is wrong with its end.
-    async fn strike(
-        &mut self,
-        file: &Path,
-        index: usize,
-        cases: &[Case],
-        fault: Fault,
-    ) -> Vec<Option<String>> {
-        let start = |case: &Case, deed: Deed| Host::start(file, &self.image, &case.id, index, &deed);
+    /// Starts all hosts and breaks what is to break. Returns of each whether it ended in an error, or what is wrong
+    /// with its end.
+    async fn strike(&mut self, index: usize, cases: &[Case], fault: Fault) -> Vec<Result<bool, String>> {
+        let start = |case: &Case, deed: Deed| Host::start(&case.file, &self.image, &case.id, index, &deed);
         if matches!(fault, Fault::Kill | Fault::Database) {
             return each(cases, async |case: &Case| {
                 let host = start(case, Deed::Die(case.place.clone()));
                 let end = tokio::task::spawn_blocking(move || host.end().0).await.unwrap();
-                (!matches!(end, End::Killed)).then(|| format!("it never came there: {end:?}"))
+                if fault == Fault::Database {
+                    for name in ["dunnage.db", "dunnage.db-wal", "dunnage.db-shm"] {
+                        let _ = std::fs::remove_file(case.config.data_root.join(name));
+                    }
+                }
+                match end {
+                    End::Killed => Ok(false),
+                    end => Err(format!("it never came there: {end:?}")),
+                }
             })
             .await;
         }
@@ -226,10 +219,10 @@ impl Bench {
         let ends = waiting.into_iter().map(|(waited, host)| async move {
             let end = tokio::task::spawn_blocking(move || host.end().0).await.unwrap();
             match end {
-                _ if !waited => Some(format!("it never came there: {end:?}")),
-                End::Done => None,
-                End::Failed(error) if clear(&error, fault) => None,
-                end => Some(format!("its end is not clear: {end:?}")),
+                _ if !waited => Err(format!("it never came there: {end:?}")),
+                End::Done => Ok(false),
+                End::Failed(error) if clear(&error, fault) => Ok(true),
+                end => Err(format!("its end is not clear: {end:?}")),
             }
         });
         let ends = futures::future::join_all(ends).await;
@@ -239,28 +232,21 @@ impl Bench {
         ends
     }
 
-    /// Looks at each workspace, and removes it.
-    async fn look(&self, engine: &Engine, operation: &Operation, cases: &mut [Case]) {
-        let deadline = Instant::now() + Duration::from_secs(15);
-        let mut left = unfinished(engine).await.unwrap();
-        while !left.is_empty() && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            left = unfinished(engine).await.unwrap();
-        }
-        let states = each(cases, async |case: &Case| {
-            let seen = observe(engine, &case.id, &self.words).await?;
-            if seen != operation.before && seen != operation.after {
-                return Err(format!("between before and after: {seen:?}"));
+    /// Looks at each workspace with a new engine, and removes it.
+    async fn look(&self, operation: &Operation, cases: &mut [Case]) {
+        let seen = each(cases, async |case: &Case| {
+            let engine = Engine::open(case.config.clone()).await.map_err(|e| format!("no engine: {e}"))?;
+            mended(&engine).await?;
+            let state = observe(&engine, &case.id, &self.words).await?;
+            if state != operation.before && state != operation.after {
+                return Err(format!("between before and after: {state:?}"));
             }
-            Ok(seen)
+            Ok((engine, state))
         })
         .await;
         let snapshots = self.snapshots();
-        for (case, state) in cases.iter_mut().zip(&states) {
-            let unfinished = left.iter().filter(|entry| entry.ends_with(&format!(" {}", case.id)));
-            case.faults.extend(unfinished.map(|entry| format!("it stays in the journal: {entry}")));
-            case.faults.extend(state.as_ref().err().cloned());
-            let Ok(state) = state else { continue };
+        for (case, seen) in cases.iter_mut().zip(&seen) {
+            let Ok((_, state)) = seen else { continue };
             let wanted = match state {
                 State::Absent => 0,
                 State::Holds { versions, .. } => versions.len() + 1,
@@ -271,26 +257,34 @@ impl Bench {
                 case.faults.push(format!("{wanted} snapshots of it should be there: {its:?}"));
             }
         }
-        let rest = each(cases, async |case: &Case| {
-            let Ok(state) = observe_again(&states, cases, case) else { return None };
-            go_on(engine, &case.id, &self.image, state).await.err()
-        })
-        .await;
-        let deleted = each(cases, async |case: &Case| {
-            let deleted = engine.workspace(&case.id).unwrap().delete(kill()).await;
-            deleted.err().map(|error| format!("it cannot be deleted: {error}"))
-        })
-        .await;
-        for (case, faults) in cases.iter_mut().zip(rest.into_iter().zip(deleted)) {
-            case.faults.extend(faults.0);
-            case.faults.extend(faults.1);
-        }
+        let work = futures::stream::iter(cases.iter_mut().zip(seen)).map(async |(case, seen)| {
+            let gone_on = async {
+                let (engine, state) = seen?;
+                go_on(&engine, &case.id, &self.image, &state).await?;
+                let deleted = engine.workspace(&case.id).unwrap().delete(kill()).await;
+                deleted.map_err(|error| format!("it cannot be deleted: {error}"))?;
+                engine.close().await;
+                Ok(())
+            };
+            let why: Result<(), String> = gone_on.await;
+            case.faults.extend(why.err());
+        });
+        work.buffered(AT_ONCE).collect::<Vec<()>>().await;
     }
 
     /// The names of all snapshots.
     fn snapshots(&self) -> Vec<String> {
         let listed = self.rig.ctr(&["snapshots", "ls"]);
         listed.lines().skip(1).filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+    }
+
+    /// The files of workspaces in all data roots.
+    fn files(&self) -> Vec<String> {
+        let root = &self.config.data_root;
+        let dirs = names(root)
+            .into_iter()
+            .flat_map(|id| ["run", "etc", "netns", "network"].map(|dir| root.join(&id).join(dir)));
+        dirs.flat_map(|dir| names(&dir)).filter(|name| name.contains("crash-")).collect()
     }
 
     /// Waits until all is as it was.
@@ -300,11 +294,7 @@ impl Bench {
             let now = self.rig.count();
             // See `Rig::settle_but_shims`.
             let counts = |counts: &Leaks| Leaks { shims: 0, processes: 0, ..counts.clone() };
-            let files: Vec<String> = ["run", "etc", "netns", "network"]
-                .iter()
-                .flat_map(|dir| names(&self.config.data_root.join(dir)))
-                .filter(|name| name.contains("crash-"))
-                .collect();
+            let files = self.files();
             if counts(&now) == counts(&self.before) && files.is_empty() {
                 return Ok(());
             }
@@ -321,14 +311,19 @@ impl Bench {
     }
 }
 
-/// The state that was seen of a case.
-fn observe_again<'a>(
-    states: &'a [Result<State, String>],
-    cases: &[Case],
-    case: &Case,
-) -> Result<&'a State, &'a String> {
-    let index = cases.iter().position(|other| other.id == case.id).unwrap_or_default();
-    states[index].as_ref()
+/// Waits until the journal is empty.
+async fn mended(engine: &Engine) -> Result<(), String> {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    loop {
+        let left = unfinished(engine).await.map_err(|e| format!("the journal: {e}"))?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(format!("it stays in the journal: {left:?}"));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Does something with each case, some at a time, and returns what came of each, in order.

@@ -7,7 +7,7 @@ use dunnage::types::{
     CreateOptions, SnapshotCreateOptions, SnapshotListOptions, SnapshotRollbackOptions, StartOptions,
     StopOptions,
 };
-use dunnage::{Engine, ErrorKind, Workspace};
+use dunnage::{Config, Engine, ErrorKind, Workspace};
 
 use crate::common;
 use crate::operations::{Operation, State};
@@ -52,8 +52,9 @@ async fn fingerprint(workspace: &Workspace) -> String {
 }
 
 /// Makes a workspace as the operation expects it.
-pub(crate) async fn set_up(engine: &Engine, id: &str, image: &str, operation: &Operation) {
+pub(crate) async fn set_up(config: &Config, id: &str, image: &str, operation: &Operation) {
     let State::Holds { content, versions } = &operation.before else { return };
+    let engine = Engine::open(config.clone()).await.unwrap();
     let workspace = engine.workspace(id).unwrap();
     workspace.create(CreateOptions::default().image(image).network(operation.network)).await.unwrap();
     for (_, word) in versions {
@@ -64,6 +65,7 @@ pub(crate) async fn set_up(engine: &Engine, id: &str, image: &str, operation: &O
     if !operation.running {
         workspace.stop(StopOptions::default().grace_ms(0u64)).await.unwrap();
     }
+    engine.close().await;
 }
 
 /// What a workspace holds, found out by using it: it is started, and gone back to each of its versions.
