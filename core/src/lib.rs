@@ -9,6 +9,10 @@ pub mod catalog;
 pub mod config;
 pub mod engine;
 pub mod error;
+#[cfg(not(feature = "failpoints"))]
+mod failpoints;
+#[cfg(feature = "failpoints")]
+pub mod failpoints;
 mod lifecycle;
 mod names;
 mod network;

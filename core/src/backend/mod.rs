@@ -108,6 +108,10 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
         labels: &BTreeMap<String, String>,
     ) -> Result<()>;
 
+    /// Whether a writable snapshot has no file of its own: nothing but directories was ever made in it. False also where
+    /// that cannot be seen.
+    async fn is_untouched(&self, snapshotter: &str, key: &str) -> Result<bool>;
+
     /// Resolves the image's `user` (`name|uid[:group|gid]`) against the snapshot's own `/etc/passwd` and `/etc/group`,
     /// and, for a user other than root, makes `data_dir` in the snapshot and gives it to that user. Nothing outside the
     /// snapshot's root can be reached, whatever links it holds.
@@ -131,6 +135,9 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
     /// Lets a container stand on another snapshot of its snapshotter from its next task on. The record is changed in
     /// place: it is never absent. NOT_FOUND when there is no such container.
     async fn move_container(&self, id: &str, snapshot_key: &str) -> Result<Container>;
+
+    /// Sets one label of a container, in place. NOT_FOUND when there is no such container.
+    async fn mark_container(&self, id: &str, label: &str, value: &str) -> Result<()>;
 
     /// Removes a container's record, never its snapshot. Returns whether there was one. FAILED_PRECONDITION while it has a task.
     async fn delete_container(&self, id: &str) -> Result<bool>;

@@ -1,8 +1,8 @@
 use super::spec::{Bytes, OperationSpec};
 use crate::types::{
-    CreateOptions, DeleteOptions, DirList, DownloadOptions, ExecOptions, ExecResult, ExitStatus, ImageName,
+    CreateOptions, DeleteOptions, DirList, DownloadOptions, ExecOptions, ExecResult, ExitStatus, GcOptions, ImageName,
     InfoOptions, ListDirOptions, ListOptions, MkdirOptions, OpenReadOptions, PullOptions, ReadOptions,
-    ReadTextOptions, RemoveOptions, RenameOptions, RunOptions, SnapshotCreateOptions, SnapshotDeleteOptions,
+    ReadTextOptions, ReconcileOptions, RemoveOptions, RenameOptions, RunOptions, SnapshotCreateOptions, SnapshotDeleteOptions,
     SnapshotDiffOptions, SnapshotForkOptions, SnapshotListOptions, SnapshotPruneOptions,
     SnapshotRollbackOptions, StartOptions, StatOptions, StopOptions, TreeOptions, UploadOptions, VersionsOptions,
     WriteOptions, WriteResult,
@@ -23,6 +23,18 @@ pub(super) static ROWS: LazyLock<Vec<OperationSpec>> = LazyLock::new(|| {
             &[],
             "Lists the workspaces, ordered by id.",
             |engine, options: ListOptions| async move { engine.list(options).await },
+        ),
+        OperationSpec::engine_operation(
+            "engine.reconcile",
+            &[],
+            "Puts all workspaces in order, as after a restart of the host.",
+            |engine, options: ReconcileOptions| engine.reconcile(options),
+        ),
+        OperationSpec::engine_operation(
+            "engine.gc",
+            &[],
+            "Removes leftovers of this library that are of no use to any workspace.",
+            |engine, options: GcOptions| engine.gc(options),
         ),
         OperationSpec::engine_operation(
             "image.pull",

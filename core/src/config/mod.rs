@@ -48,6 +48,9 @@ pub struct Config {
     pub default_image: String,
     /// `TZ` inside, such as `Europe/Vienna`. Default: unset.
     pub timezone: Option<String>,
+    /// Whether [`Engine::open`](crate::Engine::open) puts all workspaces in order before it returns, as
+    /// `engine.reconcile` does. Default false.
+    pub reconcile_on_open: bool,
     /// containerd.
     pub containerd: ContainerdConfig,
     /// Names and labels.
@@ -70,6 +73,7 @@ impl Default for Config {
             backend: BackendKind::default(),
             default_image: "debian:bookworm-slim".to_owned(),
             timezone: None,
+            reconcile_on_open: false,
             containerd: ContainerdConfig::default(),
             names: NamesConfig::default(),
             guest: GuestConfig::default(),

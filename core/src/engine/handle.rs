@@ -6,10 +6,12 @@ use crate::error::Result;
 use crate::lifecycle;
 use crate::names::WorkspaceId;
 use crate::network::NetworkManager;
-use crate::operation::{Runner, WorkspaceLocks};
+use crate::operation::{Operation, Runner, WorkspaceLocks};
 use crate::registry::Registry;
 use crate::store::Store;
-use crate::types::{BackendHealth, Health, ListOptions, WorkspaceList};
+use crate::types::{
+    BackendHealth, GcOptions, GcResult, Health, ListOptions, ReconcileOptions, ReconcileResult, WorkspaceList,
+};
 use crate::watch::Watch;
 use std::sync::Arc;
 
@@ -102,6 +104,34 @@ impl Engine {
     pub async fn list(&self, options: ListOptions) -> Result<WorkspaceList> {
         self.inner.runner.check_open()?;
         lifecycle::list(&self.inner, &options).await.map_err(|e| e.in_operation("engine.list"))
+    }
+
+    /// Puts all workspaces in order, as after a restart of the host: what was under way is completed or undone, a missing
+    /// container is made anew of what it has left, what was to run is started, and networks are looked after. A workspace
+    /// that its user has stopped stays stopped. A fault of one is told in its place and never stops the others. Events:
+    /// `reconciled` for each workspace; then `complete` or `error`.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT for more than 64 at a time; UNAVAILABLE when the backend does not answer; CANCELLED: what was put
+    /// in order stays so.
+    pub fn reconcile(&self, options: ReconcileOptions) -> Operation<ReconcileResult> {
+        let engine = self.clone();
+        self.inner.runner.run("engine.reconcile", async move |context| {
+            lifecycle::reconcile(&engine, options, &context).await
+        })
+    }
+
+    /// Removes leftovers of this library, and nothing else: snapshots of no use to any workspace, and directories and
+    /// networks of workspaces that are gone. Whatever holds data that no version has stays. Events: `complete` or `error`.
+    ///
+    /// # Errors
+    /// UNAVAILABLE when the backend does not answer; CANCELLED: what was removed stays removed. What fails of one
+    /// workspace is told in the result.
+    pub fn gc(&self, options: GcOptions) -> Operation<GcResult> {
+        let engine = self.clone();
+        self.inner.runner.run("engine.gc", async move |context| {
+            lifecycle::gc(&engine.inner, options, &context).await
+        })
     }
 
     /// Closes the engine: running operations are cancelled and undone, or, past their point of no return, completed;

@@ -3,11 +3,14 @@ use crate::backend::{Backend, containerd::Containerd};
 use crate::bridge::BridgePool;
 use crate::config::Config;
 use crate::error::{Error, Result};
+#[cfg(feature = "failpoints")]
+use crate::failpoints::{ToldBackend, ToldStore};
 use crate::lifecycle;
 use crate::network::NetworkManager;
 use crate::operation::{Runner, WorkspaceLocks};
 use crate::registry::Registry;
-use crate::store::SqliteStore;
+use crate::store::{SqliteStore, Store};
+use crate::types::ReconcileOptions;
 use crate::watch::Watch;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -32,7 +35,12 @@ impl Engine {
     async fn open_inner(config: Config) -> Result<Self> {
         config.validate()?;
         let backend: Arc<dyn Backend> = Arc::new(Containerd::connect(&config).await?);
-        Self::assemble(config, backend).await
+        let engine = Self::assemble(config, backend).await?;
+        if engine.inner.config.reconcile_on_open {
+            // What fails of one workspace is told in the log, and by the workspace itself when it is used.
+            engine.reconcile(ReconcileOptions::default()).await?;
+        }
+        Ok(engine)
     }
 
     /// Puts an engine together on a backend.
@@ -41,7 +49,10 @@ impl Engine {
         for name in ["run", "etc", "locks", "backups", "netns", "network"] {
             private_dir(&config.data_root.join(name))?;
         }
-        let store = SqliteStore::open(&config.data_root.join("dunnage.db")).await?;
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.data_root.join("dunnage.db")).await?);
+        #[cfg(feature = "failpoints")]
+        let (backend, store): (Arc<dyn Backend>, Arc<dyn Store>) =
+            (Arc::new(ToldBackend(backend)), Arc::new(ToldStore(store)));
         let lock_limit = Duration::from_millis(config.time_limits.lock_ms);
         let inner = EngineInner {
             locks: WorkspaceLocks::new(&config.data_root.join("locks"), lock_limit),
@@ -49,13 +60,14 @@ impl Engine {
             bridges: BridgePool::new(&config),
             registry: Registry::new(&config.registry)?,
             runner: Runner::default(),
-            store: Arc::new(store),
+            store,
             watch: Watch::start(backend.clone(), lifecycle::filters(&config)),
             backend,
             config,
         };
         let engine = Self { inner: Arc::new(inner) };
         lifecycle::recover_all(&engine.inner).await?;
+        lifecycle::complete_records(&engine.inner).await?;
         if !engine.inner.store.unfinished_workspaces().await?.is_empty() {
             lifecycle::recover_later(&engine.inner);
         }

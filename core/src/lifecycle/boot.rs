@@ -6,6 +6,7 @@ use super::millis;
 use crate::backend::{Container, NetworkNamespace, Task, TaskStatus};
 use crate::engine::EngineInner;
 use crate::error::{Error, ErrorKind, Result};
+use crate::failpoints::step;
 use crate::names::WorkspaceId;
 use crate::operation::OperationContext;
 use crate::types::{Phases, PortMapping, StopOutcome};
@@ -207,6 +208,7 @@ fn gone(exit: Result<crate::backend::TaskExit>) -> Result<Option<u32>> {
 
 /// Removes the sockets an ended agent has left, so that nobody waits on them.
 pub(super) fn remove_sockets(run_dir: &Path) {
+    let _step = step("sockets.remove");
     for name in [SOCKET, FD_SOCKET] {
         // The next agent replaces a socket that cannot be removed here.
         let _ = std::fs::remove_file(run_dir.join(name));

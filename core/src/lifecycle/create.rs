@@ -14,6 +14,7 @@ use crate::backend::{
 use crate::config::Config;
 use crate::engine::EngineInner;
 use crate::error::{Error, Result};
+use crate::failpoints::step;
 use crate::names::{ImageRef, WorkspaceId};
 use crate::operation::OperationContext;
 use crate::store::{JournalEntry, OperationKind, WorkspaceRecord};
@@ -261,6 +262,7 @@ pub(super) async fn undo(inner: &EngineInner, id: &WorkspaceId, intent: &CreateI
 /// Removes a workspace's directories of sockets and of mounted files.
 pub(super) fn remove_dirs(config: &Config, id: &WorkspaceId) -> Result<()> {
     for dir in [config.run_dir(id), config.etc_dir(id)] {
+        let _step = step("dir.remove");
         match std::fs::remove_dir_all(&dir) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 return Err(
@@ -339,6 +341,7 @@ pub(super) fn labels(config: &Config, id: &WorkspaceId) -> std::collections::BTr
 }
 
 fn make_run_dir(dir: &Path, user: &ResolvedUser) -> Result<()> {
+    let _step = step("dir.make");
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(|e| Error::io(e, "cannot make the socket directory").with("path", dir.display()))?;
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));

@@ -14,6 +14,9 @@ use crate::store::{JournalEntry, OperationKind};
 use crate::types::{DeleteOptions, DeleteResult, EventType, Phases};
 use std::time::{Duration, Instant};
 
+/// The label of a container that is being deleted.
+pub(super) const DELETING: &str = "dunnage.deleting";
+
 /// Removes a workspace with all that is in it.
 pub(crate) async fn delete(
     inner: &EngineInner,
@@ -80,20 +83,23 @@ async fn delete_left(inner: &EngineInner, id: &WorkspaceId, context: &OperationC
     Ok(true)
 }
 
-/// Removes all that the intent names; what is gone already is no fault. The record goes last: while it is there, the
-/// journal's entry is never the only trace.
+/// Removes all that the intent names; what is gone already is no fault. The container goes after all that it stands on,
+/// marked before: it tells of the deletion also when the journal is lost. The record goes last.
 pub(super) async fn complete(inner: &EngineInner, id: &WorkspaceId, intent: &DeleteIntent) -> Result<()> {
     let container = inner.backend.container(&intent.container_id).await?;
     let ours = container.as_ref().is_none_or(|container| container.snapshot_key == intent.snapshot_key);
     if ours {
+        if container.is_some_and(|container| !container.labels.contains_key(DELETING)) {
+            inner.backend.mark_container(&intent.container_id, DELETING, "true").await?;
+        }
         halt(inner, id, &intent.container_id, Duration::ZERO).await?;
-        inner.backend.delete_container(&intent.container_id).await?;
         inner.network.detach(&intent.container_id).await?;
         remove_dirs(&inner.config, id)?;
     }
     inner.backend.remove_snapshot(&intent.snapshotter, &intent.snapshot_key).await?;
     snapshots::remove(inner, &intent.snapshotter, &intent.others).await?;
     if ours {
+        inner.backend.delete_container(&intent.container_id).await?;
         inner.store.delete_workspace(id).await?;
     }
     Ok(())

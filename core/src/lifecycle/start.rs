@@ -58,7 +58,7 @@ pub(crate) async fn ensure_running(
 
 /// Makes a running workspace's connection whole again, when the plugins find a fault in it. One that has its network
 /// with its task is connected only when it has no address: others may have given it one.
-async fn repair_network(inner: &EngineInner, found: &Found) -> Result<()> {
+pub(super) async fn repair_network(inner: &EngineInner, found: &Found) -> Result<()> {
     let container = &found.container;
     let task = inner.backend.task(&container.id).await?;
     let Some(task) = task.filter(|task| task.status == TaskStatus::Running) else { return Ok(()) };

@@ -1,5 +1,6 @@
 //! Files that are either the old one or the new one, whatever happens in between.
 
+use crate::failpoints::step;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -18,6 +19,7 @@ pub(super) enum Durability {
 ///
 /// The caller holds the lock of the file's workspace: nobody else writes the same file.
 pub(super) fn write(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> io::Result<()> {
+    let _step = step("file.write");
     let dir = path.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let temporary = temporary(path);
@@ -45,6 +47,7 @@ pub(super) fn write(path: &Path, bytes: &[u8], mode: u32, durability: Durability
 
 /// Removes a file, and what a writer that died has left beside it. Neither need be there.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
+    let _step = step("file.remove");
     remove_one(&temporary(path))?;
     remove_one(path)
 }

@@ -3,6 +3,7 @@
 
 use super::netlink::Netlink;
 use crate::error::{Error, Result};
+use crate::failpoints::step;
 use nix::mount::{MntFlags, MsFlags};
 use nix::sched::CloneFlags;
 use rustix::fs::{FlockOperation, flock, statfs};
@@ -58,6 +59,7 @@ pub(super) async fn pin(path: &Path) -> Result<()> {
         if is_pinned(&path) {
             return Ok(());
         }
+        let _step = step("netns.pin");
         unpin_here(&path).map_err(|e| fault(e, "cannot replace the stale network namespace"))?;
         OpenOptions::new()
             .write(true)
@@ -85,6 +87,7 @@ pub(super) async fn pin(path: &Path) -> Result<()> {
 pub(super) async fn unpin(path: &Path) -> Result<bool> {
     let path = path.to_owned();
     in_thread(move || {
+        let _step = step("netns.unpin");
         unpin_here(&path)
             .map_err(|e| Error::io(e, "cannot remove the network namespace").with("path", path.display()))
     })

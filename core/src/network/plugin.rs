@@ -2,6 +2,7 @@
 //! and its answer on the standard output.
 
 use crate::error::{Error, ErrorKind};
+use crate::failpoints::step;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -85,6 +86,11 @@ impl Run<'_> {
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
+        let _step = match self.verb {
+            Verb::Add => Some(step("cni.add")),
+            Verb::Del => Some(step("cni.del")),
+            Verb::Check => None,
+        };
         let mut child = command.spawn().map_err(|e| {
             // ETXTBSY: the plugin is being replaced by an update; EAGAIN: too many processes just now.
             let transient = matches!(e.raw_os_error(), Some(26 | 11));

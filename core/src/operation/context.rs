@@ -34,6 +34,11 @@ impl OperationContext {
         Self { cancel: CancellationToken::new(), ..self.clone() }
     }
 
+    /// The same operation, for steps that nobody watches.
+    pub(crate) fn without_events(&self) -> Self {
+        Self { hub: EventHub::new(self.id().to_owned()), ..self.clone() }
+    }
+
     pub(crate) fn id(&self) -> &str {
         self.hub.operation_id()
     }

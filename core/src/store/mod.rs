@@ -26,6 +26,9 @@ pub(crate) trait Store: Debug + Send + Sync + 'static {
     /// Of every workspace whose first process has ever run, by id, whether it is to run now.
     async fn started(&self) -> Result<HashMap<String, bool>>;
 
+    /// The ids of all workspaces that have a record.
+    async fn workspaces(&self) -> Result<Vec<WorkspaceId>>;
+
     /// Writes a workspace's record, whole, over the one before.
     async fn put_workspace(&self, record: &WorkspaceRecord) -> Result<()>;
 
@@ -67,6 +70,13 @@ pub(crate) trait Store: Debug + Send + Sync + 'static {
 
     /// The workspaces that have something in the journal.
     async fn unfinished_workspaces(&self) -> Result<Vec<WorkspaceId>>;
+
+    /// Whether these records were ever completed with what the backend knows: new ones, and those that take the place of
+    /// lost ones, were not.
+    async fn is_completed(&self) -> Result<bool>;
+
+    /// Notes that they were.
+    async fn set_completed(&self) -> Result<()>;
 
     /// Whether records can be written now.
     async fn check(&self) -> Result<()>;

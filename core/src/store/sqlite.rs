@@ -310,6 +310,16 @@ impl Store for SqliteStore {
         rows.iter().map(|row| pair(row).map_err(|e| self.fail(e))).collect()
     }
 
+    async fn workspaces(&self) -> Result<Vec<WorkspaceId>> {
+        let rows = query("SELECT workspace_id FROM workspaces ORDER BY workspace_id")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|e| self.fail(e))?;
+        rows.iter()
+            .map(|row| WorkspaceId::new(row.try_get::<String, _>("workspace_id").map_err(|e| self.fail(e))?))
+            .collect()
+    }
+
     async fn put_workspace(&self, record: &WorkspaceRecord) -> Result<()> {
         let mut connection = self.pool.acquire().await.map_err(|e| self.fail(e))?;
         put(&mut connection, record).await.map_err(|e| self.fail(e))
@@ -330,13 +340,16 @@ impl Store for SqliteStore {
     }
 
     async fn delete_workspace(&self, id: &WorkspaceId) -> Result<()> {
-        // One statement is one transaction; the trigger takes the versions along.
-        query("DELETE FROM workspaces WHERE workspace_id = ?1")
-            .bind(id.as_str())
-            .execute(&self.pool)
-            .await
-            .map(drop)
-            .map_err(|e| self.fail(e))
+        // Each is a transaction of its own. The trigger takes the versions along; where the record was lost, only they
+        // are there.
+        for delete in [
+            "DELETE FROM workspaces WHERE workspace_id = ?1",
+            "DELETE FROM versions WHERE workspace_id = ?1",
+            "DELETE FROM histories WHERE workspace_id = ?1",
+        ] {
+            query(delete).bind(id.as_str()).execute(&self.pool).await.map_err(|e| self.fail(e))?;
+        }
+        Ok(())
     }
 
     async fn image_preference(&self, id: &WorkspaceId) -> Result<Option<String>> {
@@ -434,6 +447,15 @@ impl Store for SqliteStore {
         rows.iter()
             .map(|row| WorkspaceId::new(row.try_get::<String, _>("workspace_id").map_err(|e| self.fail(e))?))
             .collect()
+    }
+
+    async fn is_completed(&self) -> Result<bool> {
+        let row = query("PRAGMA user_version").fetch_one(&self.pool).await.map_err(|e| self.fail(e))?;
+        row.try_get::<i64, _>(0).map(|version| version > 0).map_err(|e| self.fail(e))
+    }
+
+    async fn set_completed(&self) -> Result<()> {
+        query("PRAGMA user_version = 1").execute(&self.pool).await.map(drop).map_err(|e| self.fail(e))
     }
 
     async fn check(&self) -> Result<()> {

@@ -1,4 +1,4 @@
-use super::{ImageInfo, WorkspaceInfo};
+use super::{ImageInfo, ReconciledWorkspace, WorkspaceInfo};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,8 @@ pub enum EventType {
     Stopping,
     /// The container and what belongs to it are being removed.
     Deleting,
+    /// A workspace was put in order, or could not be; `reconciled`, `done` and `total` tell.
+    Reconciled,
     /// The operation has succeeded. The last event.
     Complete,
     /// The operation has failed or was cancelled; `message` and `code` tell. The last event.
@@ -68,6 +70,15 @@ pub struct Event {
     /// The image as it is kept, on `complete` of a pull.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub image_info: Option<Box<ImageInfo>>,
+    /// What became of a workspace, on `reconciled`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reconciled: Option<Box<ReconciledWorkspace>>,
+    /// How many workspaces were worked on, on `reconciled`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub done: Option<u64>,
+    /// Of how many.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub total: Option<u64>,
     /// What went wrong, on `error`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
@@ -89,6 +100,9 @@ impl Event {
             unpacked_bytes: None,
             container: None,
             image_info: None,
+            reconciled: None,
+            done: None,
+            total: None,
             message: None,
             code: None,
         }

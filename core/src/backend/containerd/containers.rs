@@ -95,22 +95,42 @@ async fn list_once(client: &Client, filters: &[ContainerFilter]) -> Result<Vec<C
         .await
 }
 
-/// Changes one field of the record, in place.
 pub(super) async fn set_snapshot(client: &Client, id: &str, snapshot_key: &str) -> Result<Container> {
+    let change = containerd_client::services::v1::Container {
+        id: id.to_owned(),
+        snapshot_key: snapshot_key.to_owned(),
+        ..Default::default()
+    };
+    let changed = change_field(client, change, "snapshotkey".to_owned()).await;
+    changed.map_err(|e| e.with("snapshot", snapshot_key))
+}
+
+pub(super) async fn set_label(client: &Client, id: &str, label: &str, value: &str) -> Result<()> {
+    let change = containerd_client::services::v1::Container {
+        id: id.to_owned(),
+        labels: [(label.to_owned(), value.to_owned())].into(),
+        ..Default::default()
+    };
+    change_field(client, change, format!("labels.{label}")).await.map(drop)
+}
+
+/// Changes one field of the record, in place.
+async fn change_field(
+    client: &Client,
+    change: containerd_client::services::v1::Container,
+    field: String,
+) -> Result<Container> {
+    let id = change.id.clone();
     let request = client.request(UpdateContainerRequest {
-        container: Some(containerd_client::services::v1::Container {
-            id: id.to_owned(),
-            snapshot_key: snapshot_key.to_owned(),
-            ..Default::default()
-        }),
-        update_mask: Some(prost_types::FieldMask { paths: vec!["snapshotkey".to_owned()] }),
+        container: Some(change),
+        update_mask: Some(prost_types::FieldMask { paths: vec![field] }),
     });
     let mut service = client.containers();
     let reply = client
         .call("change the container", service.update(request))
         .await
-        .map_err(|e| e.with("container", id).with("snapshot", snapshot_key))?;
-    reply.container.map(convert::container).ok_or_else(|| empty_reply("change the container", id))
+        .map_err(|e| e.with("container", &id))?;
+    reply.container.map(convert::container).ok_or_else(|| empty_reply("change the container", &id))
 }
 
 pub(super) async fn delete(client: &Client, id: &str) -> Result<bool> {

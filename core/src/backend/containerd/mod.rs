@@ -157,6 +157,11 @@ impl Backend for Containerd {
         snapshots::commit(&self.client, snapshotter, key, name, labels).await
     }
 
+    async fn is_untouched(&self, snapshotter: &str, key: &str) -> Result<bool> {
+        let mounts = snapshots::mounts(&self.client, snapshotter, key).await?;
+        Ok(rootfs::is_untouched(mounts).await)
+    }
+
     async fn prepare_user(
         &self,
         snapshotter: &str,
@@ -181,6 +186,10 @@ impl Backend for Containerd {
 
     async fn move_container(&self, id: &str, snapshot_key: &str) -> Result<Container> {
         containers::set_snapshot(&self.client, id, snapshot_key).await
+    }
+
+    async fn mark_container(&self, id: &str, label: &str, value: &str) -> Result<()> {
+        containers::set_label(&self.client, id, label, value).await
     }
 
     async fn delete_container(&self, id: &str) -> Result<bool> {

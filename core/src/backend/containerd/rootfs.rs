@@ -162,6 +162,30 @@ impl RootFs {
     }
 }
 
+/// Whether the writable layer behind these mounts holds nothing but directories. False when it cannot be seen from here.
+pub(super) async fn is_untouched(mounts: Vec<Mount>) -> bool {
+    let looked = tokio::task::spawn_blocking(move || {
+        let dir = match Layers::of(&mounts)? {
+            Layers::Overlay { upper: Some((upper, _)), .. } => PathBuf::from(upper),
+            // Such a directory holds what is below it too.
+            Layers::Overlay { .. } | Layers::Directory(_) => return Ok(false),
+        };
+        holds_only_directories(&dir).map_err(|e| Error::io(e, "cannot look into the snapshot"))
+    });
+    matches!(looked.await, Ok(Ok(true)))
+}
+
+/// Follows no links: they count as files.
+fn holds_only_directories(dir: &Path) -> io::Result<bool> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() || !holds_only_directories(&entry.path())? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 fn make_and_give(
     parent: BorrowedFd<'_>,
     name: &std::ffi::OsStr,

@@ -355,6 +355,10 @@ impl Backend for FakeBackend {
         self.call("commit_snapshot", key, |state| state.commit(snapshotter, key, name, labels)).await
     }
 
+    async fn is_untouched(&self, snapshotter: &str, key: &str) -> Result<bool> {
+        self.call("is_untouched", key, |state| Ok(state.is_untouched(snapshotter, key))).await
+    }
+
     async fn prepare_user(
         &self,
         snapshotter: &str,
@@ -383,6 +387,10 @@ impl Backend for FakeBackend {
 
     async fn move_container(&self, id: &str, snapshot_key: &str) -> Result<Container> {
         self.call("move_container", id, |state| state.move_container(id, snapshot_key)).await
+    }
+
+    async fn mark_container(&self, id: &str, label: &str, value: &str) -> Result<()> {
+        self.call("mark_container", id, |state| state.mark_container(id, label, value)).await
     }
 
     async fn delete_container(&self, id: &str) -> Result<bool> {

@@ -260,6 +260,23 @@ impl State {
         Ok(container.clone())
     }
 
+    pub(super) fn mark_container(&mut self, id: &str, label: &str, value: &str) -> Result<()> {
+        let Some(container) = self.containers.get_mut(id) else {
+            return Err(Error::not_found("the container is not there").with("container", id));
+        };
+        container.labels.insert(label.to_owned(), value.to_owned());
+        container.updated_at = Timestamp::now();
+        Ok(())
+    }
+
+    /// Whether nothing was written into a writable snapshot beyond what it stands on.
+    pub(super) fn is_untouched(&self, snapshotter: &str, key: &str) -> bool {
+        let kept = |key: &str| self.snapshots.get(&(snapshotter.to_owned(), key.to_owned()));
+        let Some(snapshot) = kept(key).filter(|snapshot| !snapshot.committed) else { return false };
+        let below = kept(&snapshot.parent).map(|below| below.content.clone()).unwrap_or_default();
+        snapshot.content == below
+    }
+
     pub(super) fn prepare_user(&mut self, snapshotter: &str, key: &str, user: &str) -> Result<ResolvedUser> {
         let name = (snapshotter.to_owned(), key.to_owned());
         let Some(snapshot) = self.snapshots.get_mut(&name) else {

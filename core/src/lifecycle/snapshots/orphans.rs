@@ -1,8 +1,9 @@
-use super::history::labelled;
+use super::history::{history_to_change, labelled};
 use super::version::{Position, to_labels};
 use crate::backend::{Snapshot, SnapshotFilter, SnapshotKind};
 use crate::engine::EngineInner;
 use crate::error::{ErrorKind, Result};
+use crate::lifecycle::resolve::Found;
 use crate::names::WorkspaceId;
 use crate::store::{VersionRecord, VersionRecords};
 use jiff::Timestamp;
@@ -33,8 +34,6 @@ pub(in crate::lifecycle) struct Adopted {
     pub(in crate::lifecycle) writable: Option<String>,
     /// Where it is in the history; where there is none to go on with, where a new one begins.
     pub(in crate::lifecycle) position: Position,
-    /// The names of the snapshots that were made versions.
-    pub(in crate::lifecycle) versions: Vec<String>,
 }
 
 /// Finds the writable snapshots of a workspace on which no container stands: those with its label, and those that older
@@ -98,17 +97,36 @@ pub(in crate::lifecycle) async fn adopt(
     } else {
         position = Position { follows: None, depth: 0, ..position };
     }
-    let (position, versions) = keep(inner, id, snapshotter, kept, container, position).await?;
+    let (position, _) = keep(inner, id, snapshotter, kept, container, position).await?;
     if let Some(key) = &writable {
         let labels = position.to_labels(&inner.config, id);
         inner.backend.label_snapshot(snapshotter, key, &labels, true).await?;
     }
-    Ok(Adopted { writable, position, versions })
+    Ok(Adopted { writable, position })
+}
+
+/// Makes versions of what a container has left that the workspace does not go on with: it has a container and a writable
+/// snapshot. Returns the versions' snapshots. The caller holds the lock.
+pub(in crate::lifecycle) async fn keep_beside(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    found: &Found,
+    left: Vec<Snapshot>,
+) -> Result<Vec<String>> {
+    let container = &found.container;
+    let history = history_to_change(inner, id, found).await?;
+    let position = Position { last: history.next_number() - 1, ..history.position };
+    let (position, kept) = keep(inner, id, &container.snapshotter, left, &container.id, position).await?;
+    if !kept.is_empty() {
+        let labels = position.to_labels(&inner.config, id);
+        inner.backend.label_snapshot(&container.snapshotter, &container.snapshot_key, &labels, true).await?;
+    }
+    Ok(kept)
 }
 
 /// Makes versions of writable snapshots on which nothing stands; empty ones are removed. Returns the position of the
 /// workspace's writable snapshot after that, and the versions' snapshots. The caller holds the lock.
-pub(in crate::lifecycle) async fn keep(
+async fn keep(
     inner: &EngineInner,
     id: &WorkspaceId,
     snapshotter: &str,
@@ -118,8 +136,7 @@ pub(in crate::lifecycle) async fn keep(
 ) -> Result<(Position, Vec<String>)> {
     let mut kept = Vec::new();
     for snapshot in left {
-        // Its root directory alone says that nothing was ever written.
-        if inner.backend.snapshot_usage(snapshotter, &snapshot.key).await?.inodes <= 1 {
+        if inner.backend.is_untouched(snapshotter, &snapshot.key).await? {
             inner.backend.remove_snapshot(snapshotter, &snapshot.key).await?;
             continue;
         }

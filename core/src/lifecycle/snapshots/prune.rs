@@ -2,7 +2,7 @@ use super::history::{History, history_to_change, owned};
 use super::relocate::runs;
 use super::removal::{Removed, remove};
 use super::squash::{Merge, Plan, plan};
-use super::version::{Position, base_labels, check_number, name_of, to_labels};
+use super::version::{LEFT, NEXT, ONTO, Position, base_labels, check_number, name_of, to_labels};
 use crate::backend::{NewSnapshot, Snapshot, SnapshotFilter, Squash};
 use crate::engine::EngineInner;
 use crate::error::{Error, ErrorKind, Result};
@@ -348,7 +348,15 @@ async fn arrive(inner: &EngineInner, id: &WorkspaceId, intent: &PruneIntent) -> 
     };
     let base = base_labels(&inner.config, id, moved.base.depth);
     if backend.snapshot(snapshotter, &moved.base.name).await?.is_none() {
-        match backend.commit_snapshot(snapshotter, &moved.from, &moved.committed, &base).await {
+        // It tells the way on, as a version does.
+        let mut told = base.clone();
+        told.extend(plan.position.to_labels(&inner.config, id));
+        told.extend([
+            (LEFT.to_owned(), moved.from.clone()),
+            (NEXT.to_owned(), moved.to.clone()),
+            (ONTO.to_owned(), moved.committed.clone()),
+        ]);
+        match backend.commit_snapshot(snapshotter, &moved.from, &moved.committed, &told).await {
             Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) => {
                 if backend.snapshot(snapshotter, &moved.committed).await?.is_none() {
                     return Err(error);

@@ -1,6 +1,6 @@
 use super::flatten::{Flat, flatten};
-use super::version::{Position, to_labels};
-use crate::backend::{NewSnapshot, TaskStatus};
+use super::version::{LEFT, NEXT, ONTO, Position, from_labels, to_labels};
+use crate::backend::{Container, NewSnapshot, Snapshot, SnapshotKind, TaskStatus};
 use crate::engine::EngineInner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lifecycle::boot::halt;
@@ -118,11 +118,73 @@ async fn finish(
     inner.store.finish_move(operation, id, &intent.to, intent.keep.as_ref(), stamp).await
 }
 
+/// Completes, or takes back, a relocation that no journal tells of any more. The caller holds the lock.
+pub(in crate::lifecycle) async fn recover_lost(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    container: &Container,
+    snapshots: &[Snapshot],
+) -> Result<()> {
+    let (snapshotter, key) = (container.snapshotter.as_str(), container.snapshot_key.as_str());
+    let label = |snapshot: &Snapshot, key: &str| snapshot.labels.get(key).cloned();
+    let Some(current) = inner.backend.snapshot(snapshotter, key).await? else {
+        // What it stood on has become a version, which tells the way on.
+        let made = snapshots.iter().find(|made| {
+            made.kind == SnapshotKind::Committed && made.labels.get(LEFT).is_some_and(|left| left == key)
+        });
+        if let Some(made) = made
+            && let (Some(to), Some(parent)) = (label(made, NEXT), label(made, ONTO))
+        {
+            tracing::info!(workspace = %id, version = made.key, "the workspace goes on from its version");
+            let versions = snapshots.iter().filter_map(|other| from_labels(snapshotter, other));
+            let (last, target) = versions.fold((0, None), |(last, target), version| {
+                (last.max(version.version), if version.snapshot == parent { Some(version) } else { target })
+            });
+            let was = Position::of(made);
+            let position = Position {
+                follows: target.as_ref().map_or(was.follows, |target| Some(target.version)),
+                depth: target.as_ref().map_or(was.depth, |target| target.depth),
+                last,
+                stamp: uuid::Uuid::now_v7().to_string(),
+                ..was
+            };
+            let intent = RelocateIntent {
+                container_id: container.id.clone(),
+                snapshotter: snapshotter.to_owned(),
+                from: key.to_owned(),
+                keep: from_labels(snapshotter, made),
+                to,
+                parent,
+                position,
+                flat: None,
+                restart: false,
+            };
+            return arrive(inner, id, &intent).await;
+        }
+        return Ok(());
+    };
+    for other in snapshots.iter().filter(|other| other.kind == SnapshotKind::Active && other.key != key) {
+        // Made for a way that was never gone, or left by one that has discarded it.
+        let unused = label(other, LEFT).is_some_and(|left| left == key);
+        let discarded = label(&current, LEFT).is_some_and(|left| left == other.key);
+        if unused || discarded {
+            tracing::info!(workspace = %id, snapshot = other.key, "removing what a relocation has left");
+            inner.backend.remove_snapshot(snapshotter, &other.key).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes the version of what is left. Done twice it does nothing.
 async fn leave(inner: &EngineInner, id: &WorkspaceId, intent: &RelocateIntent) -> Result<()> {
     let Some(version) = &intent.keep else { return Ok(()) };
     let (backend, snapshotter) = (&inner.backend, intent.snapshotter.as_str());
-    let labels = to_labels(&inner.config, id, version);
+    // The way on is told by the version itself: without it, a workspace whose journal is lost could not go on from here.
+    let mut labels = to_labels(&inner.config, id, version);
+    labels.insert(LEFT.to_owned(), intent.from.clone());
+    labels.insert(NEXT.to_owned(), intent.to.clone());
+    labels.insert(ONTO.to_owned(), intent.parent.clone());
+    intent.position.add_origin(&mut labels);
     match backend.commit_snapshot(snapshotter, &intent.from, &version.snapshot, &labels).await {
         Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) => {
             match backend.snapshot(snapshotter, &version.snapshot).await? {
@@ -145,11 +207,13 @@ async fn arrive(inner: &EngineInner, id: &WorkspaceId, intent: &RelocateIntent) 
         parent.clone_from(&flat.name);
         position.depth = 1;
     }
+    let mut labels = position.to_labels(&inner.config, id);
+    labels.insert(LEFT.to_owned(), intent.from.clone());
     let new = NewSnapshot {
         snapshotter: snapshotter.to_owned(),
         key: intent.to.clone(),
         parent,
-        labels: position.to_labels(&inner.config, id),
+        labels,
     };
     match backend.prepare_snapshot(&new).await {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}

@@ -1,4 +1,4 @@
-use crate::backend::{Snapshot, SnapshotKind};
+use crate::backend::{Snapshot, SnapshotFilter, SnapshotKind};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::lifecycle::create::labels;
@@ -12,6 +12,11 @@ const NAME: &str = "dunnage.name";
 const SOURCE: &str = "dunnage.source";
 const CONTAINER: &str = "dunnage.container";
 const CREATED_AT: &str = "dunnage.created-at";
+/// On a version, and on a writable snapshot that a workspace moves to: the writable snapshot that is left.
+pub(super) const LEFT: &str = "dunnage.left";
+/// On a version that is made of what is left: the writable snapshot that the workspace goes on in, and what that stands on.
+pub(super) const NEXT: &str = "dunnage.next";
+pub(super) const ONTO: &str = "dunnage.onto";
 
 /// What versions and writable snapshots have both: the version they go on from, and how many layers above the image they
 /// have or stand on.
@@ -74,13 +79,14 @@ impl Position {
         if !self.stamp.is_empty() {
             put(HISTORY, self.stamp.clone());
         }
-        if let Some(image) = &self.image {
-            put(IMAGE, image.clone());
-        }
-        if let Some(from) = &self.forked_from {
-            put(FORKED_FROM, from.clone());
-        }
+        self.add_origin(&mut labels);
         labels
+    }
+
+    /// Adds the labels of what the workspace was made of.
+    pub(super) fn add_origin(&self, labels: &mut BTreeMap<String, String>) {
+        let origin = [(IMAGE, &self.image), (FORKED_FROM, &self.forked_from)];
+        labels.extend(origin.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))));
     }
 
     /// Where a snapshot is, as its labels tell.
@@ -171,7 +177,7 @@ pub(super) fn to_labels(
 }
 
 /// The version that a snapshot is, as its labels tell; none when it is no version.
-pub(super) fn from_labels(snapshotter: &str, snapshot: &Snapshot) -> Option<VersionRecord> {
+pub(in crate::lifecycle) fn from_labels(snapshotter: &str, snapshot: &Snapshot) -> Option<VersionRecord> {
     let label = |key: &str| snapshot.labels.get(key);
     if snapshot.kind != SnapshotKind::Committed {
         return None;
@@ -211,6 +217,12 @@ pub(super) fn left_labels(snapshot: &Snapshot, config: &Config) -> BTreeMap<Stri
     labels.retain(|key, _| !gone.contains(&key.as_str()) && !key.starts_with("containerd.io/gc."));
     labels.insert(LEFT_TO_OTHERS.to_owned(), "1".to_owned());
     labels
+}
+
+/// What lets through only snapshots that were left to others.
+pub(super) fn left_filter() -> SnapshotFilter {
+    let labels = BTreeMap::from([(LEFT_TO_OTHERS.to_owned(), "1".to_owned())]);
+    SnapshotFilter { labels, ..SnapshotFilter::default() }
 }
 
 /// Whether a snapshot was left to others.

@@ -1,0 +1,88 @@
+//! The operations that must survive a fault between any two of their steps: an entry each.
+
+use common::kill;
+use dunnage::types::{CreateOptions, NetworkMode, SnapshotRollbackOptions, StartOptions, StopOptions};
+use dunnage::{Error, Workspace};
+use futures::future::BoxFuture;
+
+use crate::common;
+
+/// What a workspace holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum State {
+    /// There is none.
+    Absent,
+    /// Its content, and that of each of its versions. Contents are told by the word they are made of; that of a new
+    /// workspace is empty.
+    Holds { content: String, versions: Vec<(u64, String)> },
+}
+
+/// A workspace of these contents.
+fn holds(content: &str, versions: &[(u64, &str)]) -> State {
+    let versions = versions.iter().map(|(number, word)| (*number, (*word).to_owned())).collect();
+    State::Holds { content: content.to_owned(), versions }
+}
+
+/// An operation on one workspace.
+pub(crate) struct Operation {
+    pub(crate) name: &'static str,
+    pub(crate) network: NetworkMode,
+    /// Whether the workspace runs before it.
+    pub(crate) running: bool,
+    pub(crate) before: State,
+    pub(crate) after: State,
+    /// Does it, in the process that meets the fault.
+    pub(crate) run: fn(Workspace, String) -> BoxFuture<'static, Result<(), Error>>,
+}
+
+/// All of them.
+pub(crate) fn operations() -> Vec<Operation> {
+    let one = || holds("two", &[(1, "one")]);
+    let operation = |name, before, after, run| Operation {
+        name,
+        network: NetworkMode::None,
+        running: true,
+        before,
+        after,
+        run,
+    };
+    let create: fn(Workspace, String) -> BoxFuture<'static, Result<(), Error>> = |workspace, image| {
+        Box::pin(async move { workspace.create(CreateOptions::default().image(image)).await.map(drop) })
+    };
+    let delete: fn(Workspace, String) -> BoxFuture<'static, Result<(), Error>> =
+        |workspace, _| Box::pin(async move { workspace.delete(kill()).await.map(drop) });
+    vec![
+        operation("workspace.create", State::Absent, holds("", &[]), create),
+        Operation {
+            network: NetworkMode::Cni,
+            ..operation("workspace.create with network", State::Absent, holds("", &[]), create)
+        },
+        operation("workspace.delete", one(), State::Absent, delete),
+        Operation {
+            network: NetworkMode::Cni,
+            ..operation("workspace.delete with network", one(), State::Absent, delete)
+        },
+        Operation {
+            running: false,
+            ..operation("workspace.start", one(), one(), |workspace, _| {
+                Box::pin(async move { workspace.start(StartOptions::default()).await.map(drop) })
+            })
+        },
+        operation("workspace.stop", one(), one(), |workspace, _| {
+            let options = StopOptions::default().grace_ms(0u64);
+            Box::pin(async move { workspace.stop(options).await.map(drop) })
+        }),
+        operation("snapshots.create", one(), holds("two", &[(1, "one"), (2, "two")]), |workspace, _| {
+            let options = dunnage::types::SnapshotCreateOptions::default().grace_ms(0u64);
+            Box::pin(async move { workspace.snapshots().create(options).await.map(drop) })
+        }),
+        operation("snapshots.rollback", one(), holds("one", &[(1, "one"), (2, "two")]), |workspace, _| {
+            let options = SnapshotRollbackOptions::default().version(1u64).grace_ms(0u64);
+            Box::pin(async move { workspace.snapshots().rollback(options).await.map(drop) })
+        }),
+        operation("snapshots.rollback discarding", one(), holds("one", &[(1, "one")]), |workspace, _| {
+            let options = SnapshotRollbackOptions::default().version(1u64).discard(true).grace_ms(0u64);
+            Box::pin(async move { workspace.snapshots().rollback(options).await.map(drop) })
+        }),
+    ]
+}

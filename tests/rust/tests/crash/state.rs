@@ -1,0 +1,124 @@
+//! Making a workspace hold something, and finding out what it holds.
+
+use std::collections::HashMap;
+
+use common::{kill, said, sh};
+use dunnage::types::{
+    CreateOptions, SnapshotCreateOptions, SnapshotListOptions, SnapshotRollbackOptions, StartOptions,
+    StopOptions,
+};
+use dunnage::{Config, Engine, ErrorKind, Workspace};
+
+use crate::common;
+use crate::operations::{Operation, State};
+
+/// Which word the fingerprint of a workspace's files stands for.
+pub(crate) struct Words(HashMap<String, String>);
+
+impl Words {
+    /// Learns them from a workspace that holds one after the other.
+    pub(crate) async fn learn(engine: &Engine, image: &str) -> Self {
+        let workspace = engine.workspace("words").unwrap();
+        workspace.create(CreateOptions::default().image(image)).await.unwrap();
+        let mut words = HashMap::from([(fingerprint(&workspace).await, String::new())]);
+        for word in ["one", "two"] {
+            write(&workspace, word).await;
+            words.insert(fingerprint(&workspace).await, word.to_owned());
+        }
+        workspace.delete(kill()).await.unwrap();
+        assert_eq!(words.len(), 3, "{words:?}");
+        Self(words)
+    }
+
+    fn of(&self, fingerprint: String) -> String {
+        self.0.get(&fingerprint).cloned().unwrap_or(fingerprint)
+    }
+}
+
+/// Makes a workspace hold this word, in the data directory and beside it, and nothing else.
+async fn write(workspace: &Workspace, word: &str) {
+    let command = format!(
+        "rm -rf /data/* && mkdir -p /data/deep /srv && echo {word} > /srv/word && yes {word} | head -c 65536 > /data/bulk \
+         && ln -s ../bulk /data/deep/{word} && sync -f /data/bulk"
+    );
+    said(sh(workspace, &command).await);
+}
+
+/// What tells one content from another: names, links and all bytes.
+async fn fingerprint(workspace: &Workspace) -> String {
+    let command = "mkdir -p /data /srv; find /data /srv -type l -o -type f | sort > /tmp/f; \
+                   xargs md5sum < /tmp/f 2>&1; cat /tmp/f; rm /tmp/f";
+    sh(workspace, command).await.1
+}
+
+/// Makes a workspace as the operation expects it.
+pub(crate) async fn set_up(config: &Config, id: &str, image: &str, operation: &Operation) {
+    let State::Holds { content, versions } = &operation.before else { return };
+    let engine = Engine::open(config.clone()).await.unwrap();
+    let workspace = engine.workspace(id).unwrap();
+    workspace.create(CreateOptions::default().image(image).network(operation.network)).await.unwrap();
+    for (_, word) in versions {
+        write(&workspace, word).await;
+        workspace.snapshots().create(SnapshotCreateOptions::default().grace_ms(0u64)).await.unwrap();
+    }
+    write(&workspace, content).await;
+    if !operation.running {
+        workspace.stop(StopOptions::default().grace_ms(0u64)).await.unwrap();
+    }
+    engine.close().await;
+}
+
+/// What a workspace holds, found out by using it: it is started, and gone back to each of its versions.
+pub(crate) async fn observe(engine: &Engine, id: &str, words: &Words) -> Result<State, String> {
+    let workspace = engine.workspace(id).unwrap();
+    match workspace.info().await {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(State::Absent),
+        other => other.map_err(|e| format!("info: {e}"))?,
+    };
+    workspace.ensure_running(StartOptions::default()).await.map_err(|e| format!("it does not run: {e}"))?;
+    let content = words.of(fingerprint(&workspace).await);
+    let numbers = numbers(&workspace).await?;
+    let mut versions = Vec::new();
+    for number in numbers {
+        let back = SnapshotRollbackOptions::default().version(number).discard(true).grace_ms(0u64);
+        let back = workspace.snapshots().rollback(back).await;
+        back.map_err(|e| format!("version {number} cannot be gone back to: {e}"))?;
+        versions.push((number, words.of(fingerprint(&workspace).await)));
+    }
+    Ok(State::Holds { content, versions })
+}
+
+/// The numbers of a workspace's versions.
+async fn numbers(workspace: &Workspace) -> Result<Vec<u64>, String> {
+    let list = workspace.snapshots().list(SnapshotListOptions::default()).await;
+    let list = list.map_err(|e| format!("its versions cannot be listed: {e}"))?;
+    let mut numbers: Vec<u64> = list.snapshots.iter().filter_map(|snapshot| snapshot.version).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// A workspace goes on after the fault: its next version gets the next number, and an absent one can be made.
+pub(crate) async fn go_on(engine: &Engine, id: &str, image: &str, state: &State) -> Result<(), String> {
+    let workspace = engine.workspace(id).unwrap();
+    match state {
+        State::Absent => {
+            let made = workspace.create(CreateOptions::default().image(image)).await;
+            let made = made.map_err(|e| format!("it cannot be created: {e}"))?;
+            if !made.created {
+                return Err("a workspace that is not there was there".to_owned());
+            }
+            if !numbers(&workspace).await?.is_empty() {
+                return Err("a new workspace has versions".to_owned());
+            }
+        }
+        State::Holds { versions, .. } => {
+            let next = workspace.snapshots().create(SnapshotCreateOptions::default().grace_ms(0u64)).await;
+            let next = next.map_err(|e| format!("no version can be made: {e}"))?;
+            let last = versions.last().map_or(0, |(number, _)| *number);
+            if next.version != last + 1 {
+                return Err(format!("version {} comes after {last}", next.version));
+            }
+        }
+    }
+    Ok(())
+}
