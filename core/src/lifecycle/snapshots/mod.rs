@@ -5,7 +5,11 @@
 //! which becomes a version or goes, for a new one on a version ([`relocate`]).
 
 mod create;
+#[cfg(test)]
+mod lineage_tests;
 mod list;
+#[cfg(test)]
+mod model;
 mod relocate;
 mod rollback;
 #[cfg(test)]
