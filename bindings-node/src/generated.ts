@@ -11,6 +11,8 @@ import type {
   DirList,
   DownloadOptions,
   DownloadResult,
+  GcOptions,
+  GcResult,
   Health,
   ImageDeleteResult,
   ImageInfo,
@@ -23,13 +25,22 @@ import type {
   PullOptions,
   PullResult,
   ReadTextOptions,
+  ReconcileOptions,
+  ReconcileResult,
   RemoveOptions,
   RenameOptions,
   ResolvedDigest,
   SnapshotCreateOptions,
   SnapshotCreateResult,
+  SnapshotDeleteOptions,
+  SnapshotDiff,
+  SnapshotDiffOptions,
+  SnapshotForkOptions,
+  SnapshotForkResult,
   SnapshotList,
   SnapshotListOptions,
+  SnapshotPruneOptions,
+  SnapshotPruneResult,
   SnapshotRollbackOptions,
   SnapshotRollbackResult,
   StartOptions,
@@ -38,7 +49,11 @@ import type {
   StopOptions,
   StopResult,
   TextFile,
+  TreeOptions,
   UploadOptions,
+  VersionList,
+  VersionTree,
+  VersionsOptions,
   WorkspaceInfo,
   WorkspaceList,
   WriteResult,
@@ -56,6 +71,16 @@ export abstract class EngineOperations extends Noun {
   /** Lists the workspaces, ordered by id. */
   list(options: ListOptions & CallOptions = {}): Promise<WorkspaceList> {
     return plain(this.link, 'engine.list', {}, options);
+  }
+
+  /** Puts all workspaces in order, as after a restart of the host. */
+  reconcile(options: ReconcileOptions & OperationCallOptions = {}): Operation<ReconcileResult> {
+    return operate(this.link, 'engine.reconcile', {}, options);
+  }
+
+  /** Removes leftovers of this library that are of no use to any workspace. */
+  gc(options: GcOptions & OperationCallOptions = {}): Operation<GcResult> {
+    return operate(this.link, 'engine.gc', {}, options);
   }
 }
 
@@ -138,6 +163,43 @@ export abstract class SnapshotsOperations extends Noun {
     options: Omit<SnapshotRollbackOptions, 'version'> & OperationCallOptions = {},
   ): Operation<SnapshotRollbackResult> {
     return operate(this.link, 'snapshots.rollback', { version }, options);
+  }
+
+  /** Tells the workspace's versions, ordered by number. */
+  versions(options: VersionsOptions & CallOptions = {}): Promise<VersionList> {
+    return plain(this.link, 'snapshots.versions', {}, options);
+  }
+
+  /** Tells the whole history: which version follows which, and where the workspace is. */
+  tree(options: TreeOptions & CallOptions = {}): Promise<VersionTree> {
+    return plain(this.link, 'snapshots.tree', {}, options);
+  }
+
+  /** Makes a new workspace of a version; the two share every byte. */
+  fork(
+    version: number,
+    newId: string,
+    options: Omit<SnapshotForkOptions, 'version' | 'new_id'> & OperationCallOptions = {},
+  ): Operation<SnapshotForkResult> {
+    return operate(this.link, 'snapshots.fork', { version, new_id: newId }, options);
+  }
+
+  /** Tells which paths are not the same in two versions, or in a version and the workspace as it is. */
+  diff(options: SnapshotDiffOptions & CallOptions = {}): Promise<SnapshotDiff> {
+    return plain(this.link, 'snapshots.diff', {}, options);
+  }
+
+  /** Removes a version; one that others stand on is refused or made one with them. */
+  delete(
+    version: number,
+    options: Omit<SnapshotDeleteOptions, 'version'> & OperationCallOptions = {},
+  ): Operation<SnapshotPruneResult> {
+    return operate(this.link, 'snapshots.delete', { version }, options);
+  }
+
+  /** Removes all versions but those that are to be kept. */
+  prune(options: SnapshotPruneOptions & OperationCallOptions = {}): Operation<SnapshotPruneResult> {
+    return operate(this.link, 'snapshots.prune', {}, options);
   }
 }
 

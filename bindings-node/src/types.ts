@@ -75,6 +75,34 @@ export interface BackendHealth {
  */
 export type BackendKind = 'auto' | 'containerd';
 
+/**
+ * In what a path is different.
+ *
+ * - `type`: It is of another type, such as a link where a file was.
+ *
+ * - `content`: Its bytes, a link's target, or a device's number.
+ *
+ * - `mode`: Its permission bits.
+ *
+ * - `owner`: Its user or group.
+ *
+ * - `mod_time`: When it was last written; not told of directories.
+ *
+ * - `xattrs`: Its extended attributes.
+ */
+export type ChangeAspect = 'type' | 'content' | 'mode' | 'owner' | 'mod_time' | 'xattrs';
+
+/**
+ * What became of a path.
+ *
+ * - `added`: It is new.
+ *
+ * - `changed`: It is different.
+ *
+ * - `removed`: It is gone.
+ */
+export type ChangeKind = 'added' | 'changed' | 'removed';
+
 /** Everything an engine needs to know. Every field has a default; unknown fields are refused by name. */
 export interface Config {
   /** The backend. Default `auto`. */
@@ -94,6 +122,11 @@ export interface Config {
   names?: NamesConfig | undefined;
   /** Networks. */
   network?: NetworkConfig | undefined;
+  /**
+   * Whether [`Engine::open`](crate::Engine::open) puts all workspaces in order before it returns, as `engine.reconcile`
+   * does. Default false.
+   */
+  reconcile_on_open?: boolean | undefined;
   /** Registries. */
   registry?: RegistryConfig | undefined;
   /**
@@ -278,6 +311,8 @@ export interface Event {
   code?: string;
   /** The workspace, on `complete`. */
   container?: WorkspaceInfo;
+  /** How many workspaces were worked on, on `reconciled`. */
+  done?: number;
   /** Milliseconds since the operation began. */
   elapsed_ms: number;
   /** The image, in the full form. */
@@ -290,6 +325,10 @@ export interface Event {
   message?: string;
   /** The id of the operation. */
   operation_id: string;
+  /** What became of a workspace, on `reconciled`. */
+  reconciled?: ReconciledWorkspace;
+  /** Of how many. */
+  total?: number;
   /** Bytes to fetch in all. */
   total_bytes?: number;
   /** What it tells. */
@@ -315,6 +354,8 @@ export interface Event {
  *
  * - `deleting`: The container and what belongs to it are being removed.
  *
+ * - `reconciled`: A workspace was put in order, or could not be; `reconciled`, `done` and `total` tell.
+ *
  * - `complete`: The operation has succeeded. The last event.
  *
  * - `error`: The operation has failed or was cancelled; `message` and `code` tell. The last event.
@@ -327,6 +368,7 @@ export type EventType =
   | 'starting'
   | 'stopping'
   | 'deleting'
+  | 'reconciled'
   | 'complete'
   | 'error';
 
@@ -372,6 +414,26 @@ export interface ExitStatus {
   signal?: number;
   /** Whether its time limit ended it. */
   timed_out: boolean;
+}
+
+/** Which leftovers to remove. */
+export interface GcOptions {
+  /** Only tells what would be removed. Default false. */
+  dry_run?: boolean | undefined;
+}
+
+/** What was removed. */
+export interface GcResult {
+  /** Directories of workspaces that are gone. */
+  directories: string[];
+  /** Bytes of the snapshots, as the snapshotter measures. */
+  freed_bytes: number;
+  /** Networks of containers that are gone, by the containers' names. */
+  networks: string[];
+  /** What could not be looked at or removed, a sentence each; the rest was done all the same. */
+  problems: string[];
+  /** Snapshots, by their names in the snapshotter. */
+  snapshots: string[];
 }
 
 /** Where things are inside the container. */
@@ -675,6 +737,52 @@ export interface ReadTextOptions {
   path: string;
 }
 
+/** How to put all workspaces in order. */
+export interface ReconcileOptions {
+  /** How many workspaces are worked on at a time. Default 0: two for each processor. */
+  parallelism?: number | undefined;
+}
+
+/**
+ * How a workspace was found, or what was done.
+ *
+ * - `running`: It ran; its network was looked after.
+ *
+ * - `started`: It was to run and did not: it was started.
+ *
+ * - `rebuilt`: Its container was missing and was made anew.
+ *
+ * - `stopped`: It is not to run: it is left as it is.
+ *
+ * - `failed`: It could not be put in order.
+ */
+export type ReconcileOutcome = 'running' | 'started' | 'rebuilt' | 'stopped' | 'failed';
+
+/** What became of all workspaces, ordered by id. */
+export interface ReconcileResult {
+  /** How many could not be put in order. */
+  failed: number;
+  /** Each workspace. */
+  workspaces: ReconciledWorkspace[];
+}
+
+/** What became of one workspace. */
+export interface ReconciledWorkspace {
+  /** The error's stable name, where it failed. */
+  code?: string;
+  /** What went wrong, where it failed. */
+  message?: string;
+  /** How it was found, or what was done. */
+  outcome: ReconcileOutcome;
+  /**
+   * The names of snapshots that no container stood on and whose content is kept: the writable one of a container that
+   * was gone, or versions that were made of others.
+   */
+  recovered_snapshots: string[];
+  /** The workspace. */
+  workspace_id: string;
+}
+
 /** How images are fetched. */
 export interface RegistryConfig {
   /** Credentials by registry host, such as `{"ghcr.io": {…}}`. They decide over `docker_config`. */
@@ -741,6 +849,24 @@ export interface RunOptions {
   work_dir?: string | null | undefined;
 }
 
+/** A path that is not the same in two versions. */
+export interface SnapshotChange {
+  /** What of it is different, for what was changed; else empty. */
+  aspects: ChangeAspect[];
+  /** What became of it. */
+  change: ChangeKind;
+  /** What it is; for what was removed, what it was. */
+  kind: EntryKind;
+  /** The path, absolute inside. Bytes that are no UTF-8 are shown as U+FFFD. */
+  path: string;
+  /** What it was before, where it was there and is something else now. */
+  previous_kind?: EntryKind;
+  /** The length it had, where it was there before and is still. */
+  previous_size?: number;
+  /** Its length in bytes; for what was removed, the length it had. 0 for directories. */
+  size: number;
+}
+
 /** How to make a version. */
 export interface SnapshotCreateOptions {
   /** Milliseconds from SIGTERM to SIGKILL for the first process; `time_limits.stop_ms` by default. */
@@ -776,6 +902,79 @@ export interface SnapshotCreateResult {
   source: string;
   /** Its number, from 1. */
   version: number;
+}
+
+/** Which version to remove. */
+export interface SnapshotDeleteOptions {
+  /** Milliseconds from SIGTERM to SIGKILL for the first process; `time_limits.stop_ms` by default. */
+  grace_ms?: number | null | undefined;
+  /**
+   * Whether to make it one with what stands on it, where something does; a workspace that runs is stopped for that and
+   * runs again afterwards. Default false: then it is refused.
+   */
+  squash?: boolean | undefined;
+  /** The version's number, from 1. */
+  version: number;
+}
+
+/** A page of the changes between two versions, found while the page is made. */
+export interface SnapshotDiff {
+  /** The changes, each directory before what is in it, and names in the order of their bytes. */
+  changes: SnapshotChange[];
+  /** The version before; 0 for the image. */
+  from: number;
+  /** Pass it as `after` for the next page; absent on the last. */
+  next?: string;
+  /** The version after; none for the workspace as it is. */
+  to?: number;
+}
+
+/** What to compare. */
+export interface SnapshotDiffOptions {
+  /** Where to go on: the `next` of the page before. */
+  after?: string | null | undefined;
+  /**
+   * The version before; 0 for the image. Default: the version that `to` follows, or the image where it follows none.
+   */
+  from?: number | null | undefined;
+  /** The most changes to tell at once. Default 1000, at most 10000. */
+  limit?: number | null | undefined;
+  /** The version after. Default: the workspace as it is now; what changes meanwhile may be seen or not. */
+  to?: number | null | undefined;
+}
+
+/** How to make a workspace of another's version. */
+export interface SnapshotForkOptions {
+  /** Labels of the new container, besides those the library sets; the first workspace's own are not taken over. */
+  labels?: Record<string, string> | undefined;
+  /** The id of the new workspace, which must not be there yet. */
+  new_id: string;
+  /** Ports of the host that lead inside; the first workspace's own are not taken over. */
+  ports?: PortMapping[] | undefined;
+  /** Whether to start it. Default true. */
+  start?: boolean | undefined;
+  /** The version's number, from 1. */
+  version: number;
+}
+
+/** A workspace that was made of another's version. */
+export interface SnapshotForkResult {
+  /** Its container. */
+  container_id: string;
+  /** The version it goes on from. */
+  from_version: number;
+  /** The workspace and the version it goes on from. */
+  from_workspace_id: string;
+  /** Its image, in the full form. */
+  image: string;
+  /** What took how long. */
+  phases_ms: Phases;
+  /** The snapshotter. */
+  snapshotter: string;
+  /** Whether it runs. */
+  started: boolean;
+  /** The new workspace. */
+  workspace_id: string;
 }
 
 /** One snapshot of a workspace. */
@@ -823,6 +1022,40 @@ export interface SnapshotList {
 export interface SnapshotListOptions {
   /** The snapshotter, which must be the workspace's own; that is the default. */
   snapshotter?: string | null | undefined;
+}
+
+/** Which versions to keep. All others are removed. */
+export interface SnapshotPruneOptions {
+  /** Only tells what would be removed. Default false. */
+  dry_run?: boolean | undefined;
+  /** Milliseconds from SIGTERM to SIGKILL for the first process; `time_limits.stop_ms` by default. */
+  grace_ms?: number | null | undefined;
+  /** The newest so many are kept. It or `older_than_s` must be given. */
+  keep_last?: number | null | undefined;
+  /** Those that were given a name are kept. Default false. */
+  keep_named?: boolean | undefined;
+  /** Those made within the last so many seconds are kept. */
+  older_than_s?: number | null | undefined;
+}
+
+/** What a removal of versions did. */
+export interface SnapshotPruneResult {
+  /** The workspace's container. */
+  container_id: string;
+  /** Milliseconds from the stop of the workspace until its agent answered again; 0 when it was not stopped. */
+  downtime_ms: number;
+  /** Bytes that were freed, as the snapshotter measures: files that kept versions need still are not counted. */
+  freed_bytes: number;
+  /** The versions that are kept, ordered by number. */
+  kept: number[];
+  /** Snapshots of removed versions on which another workspace stands: they go with that workspace. */
+  left_to_others: string[];
+  /** What took how long. */
+  phases_ms: Phases;
+  /** The versions that were removed, ordered by number. */
+  removed: number[];
+  /** The snapshots that are gone from the snapshotter, by their names there. */
+  removed_snapshots: string[];
 }
 
 /** Where to go back to. */
@@ -944,12 +1177,79 @@ export interface TimeLimits {
   stop_ms?: number | undefined;
 }
 
+/**
+ * A language of graphs.
+ *
+ * - `mermaid`: A Mermaid flowchart, <https://mermaid.js.org/syntax/flowchart.html>.
+ *
+ * - `dot`: A graph in Graphviz's DOT, <https://graphviz.org/doc/info/lang.html>.
+ */
+export type TreeFormat = 'mermaid' | 'dot';
+
+/** How to show the history. */
+export interface TreeOptions {
+  /** A text to draw it from, besides the versions. Default none. */
+  format?: TreeFormat | null | undefined;
+}
+
 /** Which file of the host to copy inside. */
 export interface UploadOptions {
   /** The file inside; a relative path is under the data directory. Missing parents are made. */
   path: string;
   /** The file on the host. */
   source: string;
+}
+
+/** A version of a workspace. */
+export interface Version {
+  /** When, RFC 3339. */
+  created_at: string;
+  /** Whether it is the one the workspace goes on from. */
+  current: boolean;
+  /** The name that was given; empty without one. */
+  display_name: string;
+  /** The versions that go on from it, ordered by number. */
+  followed_by: number[];
+  /** The version it goes on from; none where that is the image, or another workspace. */
+  follows?: number;
+  /** What it is called: its display name, else `Version <number>`. */
+  name: string;
+  /** The committed snapshot's name in the snapshotter. */
+  runtime_snapshot_name: string;
+  /** Why it was made. */
+  source: string;
+  /** Its number, from 1; never given twice. */
+  version: number;
+}
+
+/** A page of versions, ordered by number. */
+export interface VersionList {
+  /** The version that the workspace goes on from; none while it goes on from its image. */
+  current?: number;
+  /** Pass it as `after` for the next page; absent on the last. */
+  next?: number;
+  /** The versions. */
+  versions: Version[];
+}
+
+/** The whole history of a workspace. */
+export interface VersionTree {
+  /** The version that the workspace goes on from; none while it goes on from its image. */
+  current?: number;
+  /** The versions that follow none, ordered by number. */
+  roots: number[];
+  /** The drawing, where one was asked for. */
+  text?: string;
+  /** All versions, ordered by number; what follows what tells the tree. */
+  versions: Version[];
+}
+
+/** Which versions to tell. */
+export interface VersionsOptions {
+  /** Only versions above this number: the `next` of the page before. */
+  after?: number | undefined;
+  /** The most to return. Default 0: all. */
+  limit?: number | undefined;
 }
 
 /** A workspace as it is now. */

@@ -49,7 +49,7 @@ const CHANGES: &[&str] = &[
 ];
 
 /// Functions that change something that is nobody's state: a lock's file, an empty directory.
-const NOT_STEPS: &[&str] = &["open", "private_dir", "remove_one", "unpin_here"];
+const NOT_STEPS: &[&str] = &["open", "wait", "private_dir", "remove_one", "unpin_here"];
 
 fn source(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(path)

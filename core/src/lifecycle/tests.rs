@@ -32,7 +32,15 @@ impl Drop for Bench {
 
 impl Bench {
     pub(super) fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::in_dir(tempfile::tempdir().unwrap())
+    }
+
+    /// One whose files are in memory, where there is such a place: for tests of many writes.
+    pub(super) fn in_memory() -> Self {
+        Self::in_dir(tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap())
+    }
+
+    fn in_dir(dir: tempfile::TempDir) -> Self {
         std::fs::create_dir(dir.path().join("runtime")).unwrap();
         std::fs::write(dir.path().join("runtime/bridge"), "").unwrap();
         let run = dir.path().join("data/run");
@@ -52,6 +60,13 @@ impl Bench {
 
     pub(super) async fn engine(&self) -> Engine {
         Engine::assemble(self.config(), self.fake.clone()).await.unwrap()
+    }
+
+    /// Removes the database, as somebody may who has run out of space or patience. No engine may be open.
+    pub(super) fn lose_database(&self) {
+        for file in ["dunnage.db", "dunnage.db-wal", "dunnage.db-shm"] {
+            let _ = std::fs::remove_file(self.dir.path().join("data").join(file));
+        }
     }
 
     /// What of workspaces is left: containers' calls aside, the keys of writable snapshots.
@@ -194,7 +209,7 @@ async fn a_failed_call_anywhere_is_undone() {
 
 #[tokio::test]
 async fn a_backend_that_dies_anywhere_is_recovered_from() {
-    for deleting in [false, true] {
+    for (deleting, lost) in [(false, false), (false, true), (true, false), (true, true)] {
         for calls in 0.. {
             let bench = Bench::new();
             let engine = bench.engine().await;
@@ -210,6 +225,9 @@ async fn a_backend_that_dies_anywhere_is_recovered_from() {
             };
             engine.close().await;
             bench.fake.revive();
+            if lost {
+                bench.lose_database();
+            }
             if result.is_ok() {
                 assert!(calls >= 4, "only {calls} deaths were seen");
                 break;

@@ -19,6 +19,7 @@ pub mod fetch;
 pub mod fixtures;
 mod home;
 mod leaks;
+pub mod model;
 mod paths;
 mod proxy;
 mod registry;

@@ -165,6 +165,11 @@ impl FakeBackend {
         state.snapshots.keys().filter(|(s, _)| s == snapshotter).map(|(_, key)| key.clone()).collect()
     }
 
+    /// Puts a snapshot here without checks, even on a parent that is not there.
+    pub(crate) fn plant(&self, snapshotter: &str, key: &str, parent: &str, committed: bool) {
+        self.state().plant(snapshotter, key, parent, committed);
+    }
+
     /// Writes a word into a container, as something inside would.
     pub(crate) fn write(&self, container: &str, word: &str) {
         let mut state = self.state();
@@ -180,6 +185,13 @@ impl FakeBackend {
         let container = state.containers.get(container)?;
         let name = (container.snapshotter.clone(), container.snapshot_key.clone());
         let words = &state.snapshots.get(&name)?.content;
+        Some(words.iter().map(String::as_str).collect::<Vec<_>>().join(" "))
+    }
+
+    /// All words that are in a snapshot; none when it is not there.
+    pub(crate) fn words_of(&self, snapshotter: &str, key: &str) -> Option<String> {
+        let state = self.state();
+        let words = &state.snapshots.get(&(snapshotter.to_owned(), key.to_owned()))?.content;
         Some(words.iter().map(String::as_str).collect::<Vec<_>>().join(" "))
     }
 

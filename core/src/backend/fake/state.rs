@@ -106,6 +106,11 @@ impl State {
         }
     }
 
+    pub(super) fn plant(&mut self, snapshotter: &str, key: &str, parent: &str, committed: bool) {
+        let kept = Kept { parent: parent.to_owned(), committed, at: Timestamp::now(), ..Kept::default() };
+        self.snapshots.insert((snapshotter.to_owned(), key.to_owned()), kept);
+    }
+
     pub(super) fn prepare(&mut self, new: &NewSnapshot) -> Result<()> {
         let name = |key: &str| (new.snapshotter.clone(), key.to_owned());
         if self.snapshots.contains_key(&name(&new.key)) {

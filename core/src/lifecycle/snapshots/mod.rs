@@ -10,7 +10,11 @@ mod flatten;
 mod fork;
 mod history;
 mod idle;
+#[cfg(test)]
+mod lineage_tests;
 mod list;
+#[cfg(test)]
+mod model;
 mod orphans;
 mod prune;
 mod relocate;

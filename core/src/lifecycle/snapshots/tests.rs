@@ -124,9 +124,7 @@ async fn a_lost_database_is_completed_from_the_labels() {
     }
     let before = first.snapshots().list(SnapshotListOptions::default()).await.unwrap();
     engine.close().await;
-    for file in ["dunnage.db", "dunnage.db-wal", "dunnage.db-shm"] {
-        let _ = std::fs::remove_file(bench.dir.path().join("data").join(file));
-    }
+    bench.lose_database();
     let engine = bench.engine().await;
     let again = engine.workspace("a").unwrap();
     assert_eq!(again.snapshots().list(SnapshotListOptions::default()).await.unwrap(), before);
@@ -157,37 +155,54 @@ async fn prepared(bench: &Bench) -> (Engine, Workspace) {
     (engine, workspace)
 }
 
+/// How an operation meets its fault.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fault {
+    /// One call fails.
+    Fails,
+    /// All calls fail from then on, and the process ends.
+    Dies,
+    /// The same, and the database is lost.
+    Loses,
+}
+
 #[tokio::test]
 async fn a_fault_anywhere_leaves_the_state_before_or_after() {
-    for dies in [false, true] {
-        for rolling_back in [false, true] {
-            let after = if rolling_back { ("one", 2) } else { ("one two", 2) };
+    for fault in [Fault::Fails, Fault::Dies, Fault::Loses] {
+        for (rolling_back, discard) in [(false, false), (true, false), (true, true)] {
+            let after = match (rolling_back, discard) {
+                (false, _) => ("one two", 2),
+                (true, false) => ("one", 2),
+                (true, true) => ("one", 1),
+            };
             for calls in 0.. {
                 let bench = Bench::new();
                 let (engine, workspace) = prepared(&bench).await;
-                if dies {
-                    bench.fake.die_after(calls);
-                } else {
-                    bench.fake.fail_after(calls);
+                match fault {
+                    Fault::Fails => bench.fake.fail_after(calls),
+                    Fault::Dies | Fault::Loses => bench.fake.die_after(calls),
                 }
                 let result = if rolling_back {
-                    workspace.snapshots().rollback(back_to(1)).await.map(drop)
+                    workspace.snapshots().rollback(back_to(1).discard(discard)).await.map(drop)
                 } else {
                     workspace.snapshots().create(Default::default()).await.map(drop)
                 };
-                let engine = if dies {
-                    engine.close().await;
-                    bench.fake.revive();
-                    bench.engine().await
-                } else {
+                let engine = if fault == Fault::Fails {
                     bench.fake.revive();
                     engine
+                } else {
+                    engine.close().await;
+                    bench.fake.revive();
+                    if fault == Fault::Loses {
+                        bench.lose_database();
+                    }
+                    bench.engine().await
                 };
                 let state = settled(&bench, &engine).await;
                 let state = (state.0.as_str(), state.1);
                 assert!(
                     state == after || (result.is_err() && state == ("one two", 1)),
-                    "call {calls}, dies {dies}, rolling back {rolling_back}: {state:?} after {result:?}"
+                    "call {calls}, {fault:?}, rolling back {rolling_back}: {state:?} after {result:?}"
                 );
                 if result.is_ok() {
                     assert!(calls >= 9, "only {calls} faults were seen");

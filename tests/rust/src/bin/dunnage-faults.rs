@@ -5,6 +5,7 @@
 //! dunnage-faults once  CONFIG create|delete|stop|start ID IMAGE   say `begin`, do it, say `ok` or the error
 //! dunnage-faults pull  CONFIG IMAGE                  say `begin`, pull, say `ok` or the error
 //! dunnage-faults churn CONFIG IMAGE SEED COUNT ID…   COUNT random operations on each id at once, say what came of each
+//! dunnage-faults hammer CONFIG ID SEED COUNT         COUNT random operations on versions from each of 8 tasks, say what came of each
 //! dunnage-faults census CONFIG IMAGE ROUNDS          descriptors and threads before and after whole lives, as JSON
 //! ```
 //! CONFIG is a file of the library's own format.
@@ -15,9 +16,10 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use dunnage::types::{
-    CreateOptions, DeleteOptions, PullOptions, RunOptions, StartOptions, StopOptions, WriteOptions,
+    CreateOptions, DeleteOptions, PullOptions, RunOptions, SnapshotCreateOptions, SnapshotListOptions,
+    SnapshotRollbackOptions, StartOptions, StopOptions, WriteOptions,
 };
-use dunnage::{Config, Engine, Error};
+use dunnage::{Config, Engine, Error, Workspace};
 use serde_json::json;
 
 fn main() -> ExitCode {
@@ -67,13 +69,37 @@ fn run(words: &[&str]) -> Result<(), Failure> {
             let (seed, count) = (seed.parse().map_err(other)?, count.parse().map_err(other)?);
             runtime()?.block_on(churn(config, image, seed, count, ids))
         }
+        ("hammer", [id, seed, count]) => {
+            let (seed, count) = (seed.parse().map_err(other)?, count.parse().map_err(other)?);
+            threads(8)?.block_on(hammer(config, id, seed, count))
+        }
         ("census", [image, rounds]) => census(&config, image, rounds.parse().map_err(other)?),
         _ => Err(other("unknown command")),
     }
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(other)
+    threads(2)
+}
+
+fn threads(count: usize) -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(count).enable_all().build().map_err(other)
+}
+
+/// The numbers that a seed gives.
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64, stream: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(stream) | 1)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 >> 33
+    }
 }
 
 async fn once(config: Config, operation: &str, id: &str, image: &str) -> Result<(), Failure> {
@@ -110,12 +136,9 @@ async fn churn(config: Config, image: &str, seed: u64, count: u32, ids: &[&str])
         .map(|(n, id)| {
             let (engine, id, image) = (engine.clone(), (*id).to_owned(), image.to_owned());
             tokio::spawn(async move {
-                let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(n as u64) | 1;
+                let mut random = Random::new(seed, n as u64);
                 for _ in 0..count {
-                    state ^= state << 13;
-                    state ^= state >> 7;
-                    state ^= state << 17;
-                    let (operation, result) = step(&engine, &id, &image, state >> 33).await;
+                    let (operation, result) = step(&engine, &id, &image, random.next()).await;
                     let outcome = match result {
                         Ok(()) => "OK".to_owned(),
                         Err(error) => format!("{} {error}", error.kind().as_str()),
@@ -130,6 +153,52 @@ async fn churn(config: Config, image: &str, seed: u64, count: u32, ids: &[&str])
     }
     engine.close().await;
     Ok(())
+}
+
+/// Random operations on one workspace's versions, from 8 tasks at once; each prints `<operation> <outcome> <version made, or ->`.
+async fn hammer(config: Config, id: &str, seed: u64, count: u32) -> Result<(), Failure> {
+    let engine = Engine::open(config).await?;
+    let tasks: Vec<_> = (0..8)
+        .map(|n| {
+            let workspace = engine.workspace(id)?;
+            Ok(tokio::spawn(async move {
+                let mut random = Random::new(seed, n);
+                for _ in 0..count {
+                    let (operation, result) = strike(&workspace, random.next()).await;
+                    match result {
+                        Ok(Some(version)) => println!("{operation} OK {version}"),
+                        Ok(None) => println!("{operation} OK -"),
+                        Err(error) => println!("{operation} {} {error}", error.kind().as_str()),
+                    }
+                }
+            }))
+        })
+        .collect::<Result<_, Error>>()?;
+    for task in tasks {
+        task.await.map_err(other)?;
+    }
+    engine.close().await;
+    Ok(())
+}
+
+async fn strike(workspace: &Workspace, random: u64) -> (&'static str, Result<Option<u64>, Error>) {
+    let snapshots = workspace.snapshots();
+    match random % 6 {
+        0 | 1 => {
+            let options = SnapshotCreateOptions::default().grace_ms(0u64);
+            ("create", snapshots.create(options).await.map(|made| Some(made.version)))
+        }
+        2 => {
+            let options = SnapshotRollbackOptions::default().version(1u64).grace_ms(0u64);
+            let options = options.discard(random & 64 == 0);
+            ("rollback", snapshots.rollback(options).await.map(|back| back.kept_version))
+        }
+        3 | 4 => ("list", snapshots.list(SnapshotListOptions::default()).await.map(|_| None)),
+        _ => {
+            let options = RunOptions::default().command("cat /data/w/first");
+            ("exec", workspace.exec().run(options, "").await.map(|_| None))
+        }
+    }
 }
 
 async fn step(engine: &Engine, id: &str, image: &str, random: u64) -> (&'static str, Result<(), Error>) {
