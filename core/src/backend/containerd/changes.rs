@@ -345,3 +345,7 @@ fn io_failed(path: &Path, error: io::Error) -> Error {
         .with("path", format!("/{}", path.display()))
         .caused_by(error)
 }
+
+#[cfg(test)]
+#[path = "changes_tests.rs"]
+mod tests;

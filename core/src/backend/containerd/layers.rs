@@ -280,3 +280,53 @@ fn failed(path: &Path, errno: Errno) -> Error {
         .with("path", path.display())
         .caused_by(io::Error::from(errno))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    #[test]
+    fn files_are_linked_and_directories_keep_what_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |path: &str| dir.path().join(path);
+        for name in ["low/etc", "top/etc", "into"] {
+            std::fs::create_dir_all(path(name)).unwrap();
+        }
+        std::fs::write(path("low/etc/kept"), "kept").unwrap();
+        std::fs::write(path("low/etc/hidden"), "hidden").unwrap();
+        std::fs::write(path("top/etc/hidden"), "shown").unwrap();
+        std::fs::set_permissions(path("top/etc"), PermissionsExt::from_mode(0o2750)).unwrap();
+        std::os::unix::fs::chown(path("top/etc"), Some(12), Some(34)).unwrap();
+        std::fs::set_permissions(path("top/etc"), PermissionsExt::from_mode(0o2750)).unwrap();
+        rustix::fs::setxattr(path("top/etc"), "user.note", b"n", XattrFlags::empty()).unwrap();
+        let before = std::fs::metadata(path("top/etc")).unwrap();
+        squash(&[path("top"), path("low")], &path("into"), false).unwrap();
+        let inode = |name: &str| std::fs::metadata(path(name)).unwrap().ino();
+        assert_eq!(inode("into/etc/kept"), inode("low/etc/kept"), "no byte is copied");
+        assert_eq!(inode("into/etc/hidden"), inode("top/etc/hidden"));
+        let after = std::fs::metadata(path("into/etc")).unwrap();
+        let what = |of: &std::fs::Metadata| (of.mode(), of.uid(), of.gid(), of.mtime(), of.mtime_nsec());
+        assert_eq!(what(&after), what(&before));
+        let mut note = [0u8; 8];
+        let length = rustix::fs::getxattr(path("into/etc"), "user.note", &mut note[..]).unwrap();
+        assert_eq!(&note[..length], b"n");
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |path: &str| dir.path().join(path);
+        for name in ["low", "top/etc", "into"] {
+            std::fs::create_dir_all(path(name)).unwrap();
+        }
+        let key = "trusted.overlay.redirect";
+        match rustix::fs::setxattr(path("top/etc"), key, b"/srv", XattrFlags::empty()) {
+            // Only root may.
+            Err(Errno::PERM) => return,
+            set => set.unwrap(),
+        }
+        let error = squash(&[path("top"), path("low")], &path("into"), false).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    }
+}

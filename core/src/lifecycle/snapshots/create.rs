@@ -49,6 +49,7 @@ pub(crate) async fn create(
             image: history.position.image.clone(),
         },
         flat,
+        base: None,
         keep: Some(version.clone()),
         restart,
     };

@@ -23,6 +23,9 @@ pub(in crate::lifecycle) struct RelocateIntent {
     pub(super) from: String,
     /// The version that is made of it; without one it goes, with all that is in it.
     pub(super) keep: Option<VersionRecord>,
+    /// What goes with it, if nothing else stands on it.
+    #[serde(default)]
+    pub(super) base: Option<String>,
     /// The new writable snapshot, and the version it stands on.
     pub(super) to: String,
     pub(super) parent: String,
@@ -157,6 +160,7 @@ pub(in crate::lifecycle) async fn recover_lost(
                 parent,
                 position,
                 flat: None,
+                base: None,
                 restart: false,
             };
             return arrive(inner, id, &intent).await;
@@ -222,6 +226,13 @@ async fn arrive(inner: &EngineInner, id: &WorkspaceId, intent: &RelocateIntent) 
     backend.move_container(&intent.container_id, &intent.to).await?;
     if intent.keep.is_none() {
         backend.remove_snapshot(snapshotter, &intent.from).await?;
+        if let Some(base) = &intent.base {
+            match backend.remove_snapshot(snapshotter, base).await {
+                // A version stands on it.
+                Err(error) if error.kind() == ErrorKind::FailedPrecondition => {}
+                other => drop(other?),
+            }
+        }
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 use super::create::{next, runtime_name};
 use super::history::history_to_change;
 use super::relocate::{RelocateIntent, relocate, runs};
-use super::version::{Position, check_number, name_of, unknown};
+use super::version::{Position, check_number, is_base, name_of, unknown};
 use crate::engine::EngineInner;
 use crate::error::Result;
 use crate::lifecycle::info::missing;
@@ -41,6 +41,13 @@ pub(crate) async fn rollback(
         let name = format!("Before the rollback to {}", name_of(&target));
         Some(next(&found, &history, "rollback", cut(name), "rollback".to_owned()))
     };
+    let base = match &history.active {
+        Some(active) if options.discard => {
+            let below = inner.backend.snapshot(&found.container.snapshotter, &active.parent).await?;
+            below.filter(is_base).map(|base| base.key)
+        }
+        _ => None,
+    };
     context.check_cancelled()?;
     let last = keep.as_ref().map_or(history.next_number() - 1, |kept| kept.version);
     let intent = RelocateIntent {
@@ -58,6 +65,7 @@ pub(crate) async fn rollback(
             image: history.position.image.clone(),
         },
         flat: None,
+        base,
         keep,
         restart,
     };
