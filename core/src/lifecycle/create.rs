@@ -157,7 +157,7 @@ async fn make(
         snapshotter: intent.snapshotter.clone(),
         key: intent.snapshot_key.clone(),
         parent: image.top_snapshot.clone(),
-        labels: labels(&inner.config, id),
+        labels: labels_of_writable(&inner.config, id),
     };
     let netns = async {
         match network {
@@ -295,6 +295,19 @@ fn check_agent(config: &Config) -> Result<()> {
 pub(super) fn labels(config: &Config, id: &WorkspaceId) -> std::collections::BTreeMap<String, String> {
     let mut labels = config.names.labels.clone();
     labels.insert(config.names.id_label.clone(), id.to_string());
+    labels
+}
+
+/// On a writable snapshot: the data root whose workspace it is.
+pub(super) const HOME: &str = "dunnage.home";
+
+/// The labels of a workspace's writable snapshot.
+pub(super) fn labels_of_writable(
+    config: &Config,
+    id: &WorkspaceId,
+) -> std::collections::BTreeMap<String, String> {
+    let mut labels = labels(config, id);
+    labels.insert(HOME.to_owned(), config.home_mark());
     labels
 }
 

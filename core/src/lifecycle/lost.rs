@@ -3,8 +3,11 @@
 //! With the database the journal is lost, and what was under way then is told by labels too: a container that is being
 //! deleted is marked, a version knows the way of the relocation it was made by, and a writable snapshot without a
 //! container in which there is no file was made by a creation that never came to its container.
+//!
+//! Other data roots may have workspaces on the same backend: what is theirs is left alone.
 
-use super::create::remove_dirs;
+use super::bridge::socket;
+use super::create::{HOME, remove_dirs};
 use super::delete::{self, DELETING};
 use super::journal::DeleteIntent;
 use super::list::filters;
@@ -103,6 +106,7 @@ async fn complete(inner: &EngineInner, id: &WorkspaceId, traces: Traces) -> Resu
     let Some(container) = container else {
         for (snapshotter, snapshot) in &traces.snapshots {
             if snapshot.kind == SnapshotKind::Active
+                && snapshot.labels.get(HOME) == Some(&inner.config.home_mark())
                 && inner.backend.is_untouched(snapshotter, &snapshot.key).await?
             {
                 inner.backend.remove_snapshot(snapshotter, &snapshot.key).await?;
@@ -111,6 +115,17 @@ async fn complete(inner: &EngineInner, id: &WorkspaceId, traces: Traces) -> Resu
         inner.network.detach(&inner.config.container_id(id)?).await?;
         return remove_dirs(&inner.config, id);
     };
+    let run_dir = socket(inner, &container).map(|socket| socket.starts_with(&inner.config.data_root));
+    if run_dir == Some(false) {
+        return Ok(());
+    }
+    for version in versions.iter().filter(|version| version.snapshotter == container.snapshotter) {
+        inner.store.add_version(id, version).await?;
+    }
+    if run_dir.is_none() {
+        // One of an older implementation, which no data root has for itself.
+        return Ok(());
+    }
     if container.labels.contains_key(DELETING) {
         let intent = DeleteIntent {
             container_id: container.id,
@@ -119,9 +134,6 @@ async fn complete(inner: &EngineInner, id: &WorkspaceId, traces: Traces) -> Resu
             versions: versions.into_iter().rev().map(|version| version.snapshot).collect(),
         };
         return delete::complete(inner, id, &intent).await;
-    }
-    for version in versions.iter().filter(|version| version.snapshotter == container.snapshotter) {
-        inner.store.add_version(id, version).await?;
     }
     let its = traces.snapshots.into_iter().filter(|(snapshotter, _)| *snapshotter == container.snapshotter);
     let its: Vec<Snapshot> = its.map(|(_, snapshot)| snapshot).collect();

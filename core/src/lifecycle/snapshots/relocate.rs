@@ -3,7 +3,7 @@ use crate::backend::{Container, NewSnapshot, Snapshot, SnapshotKind, TaskStatus}
 use crate::engine::EngineInner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lifecycle::boot::halt;
-use crate::lifecycle::create::labels;
+use crate::lifecycle::create::labels_of_writable;
 use crate::lifecycle::millis;
 use crate::lifecycle::resolve::{Found, resolve};
 use crate::lifecycle::start::start_existing;
@@ -168,7 +168,7 @@ async fn leave(inner: &EngineInner, id: &WorkspaceId, intent: &RelocateIntent) -
 /// Makes the new writable snapshot and moves the container to it. Done twice it does nothing.
 async fn arrive(inner: &EngineInner, id: &WorkspaceId, intent: &RelocateIntent) -> Result<()> {
     let (backend, snapshotter) = (&inner.backend, intent.snapshotter.as_str());
-    let mut labels = labels(&inner.config, id);
+    let mut labels = labels_of_writable(&inner.config, id);
     labels.insert(LEFT.to_owned(), intent.from.clone());
     let new = NewSnapshot {
         snapshotter: snapshotter.to_owned(),

@@ -174,7 +174,7 @@ async fn a_fault_anywhere_leaves_the_state_before_or_after() {
                 (true, true) => ("one", 1),
             };
             for calls in 0.. {
-                let bench = Bench::new();
+                let bench = Bench::in_memory();
                 let (engine, workspace) = prepared(&bench).await;
                 match fault {
                     Fault::Fails => bench.fake.fail_after(calls),
