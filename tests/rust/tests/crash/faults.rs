@@ -44,7 +44,7 @@ impl Fault {
             Self::Database => vec![Side::Before],
             Self::Containerd if index % 2 == 1 => vec![Side::Before, Side::After],
             Self::Containerd => vec![Side::Before],
-            Self::Full if index % 2 == 0 => vec![Side::Before],
+            Self::Full if index.is_multiple_of(2) => vec![Side::Before],
             Self::Full => vec![Side::After],
         }
     }
@@ -243,7 +243,7 @@ impl Bench {
         if fault == Fault::Containerd {
             for (case, end) in cases.iter().zip(&mut ends) {
                 if case.place.side == Side::Before {
-                    let ended = end.await.unwrap();
+                    let ended = (&mut *end).await.unwrap();
                     *end = tokio::spawn(async { ended });
                 }
             }
