@@ -12,9 +12,10 @@ mod types;
 
 pub(crate) use pull::{LayerCounter, PullTracker};
 pub(crate) use types::{
-    BackendEvent, Capabilities, Change, ChangesRequest, Container, ContainerFilter, GuestMount, NetworkNamespace, NewContainer,
-    NewSnapshot, PullRequest, Pulled, ResolvedUser, Snapshot, SnapshotFilter, SnapshotKind, SnapshotUsage, Squash,
-    Task, TaskChange, TaskEvent, TaskExit, TaskStatus, TreeEntry, UnpackedImage,
+    BackendEvent, Capabilities, Change, ChangesRequest, Container, ContainerFilter, GuestMount,
+    NetworkNamespace, NewContainer, NewSnapshot, PullRequest, Pulled, ResolvedUser, Snapshot, SnapshotFilter,
+    SnapshotKind, SnapshotUsage, Squash, Task, TaskChange, TaskEvent, TaskExit, TaskStatus, TreeEntry,
+    UnpackedImage,
 };
 
 use crate::error::Result;

@@ -129,9 +129,9 @@ impl Engine {
     /// workspace is told in the result.
     pub fn gc(&self, options: GcOptions) -> Operation<GcResult> {
         let engine = self.clone();
-        self.inner.runner.run("engine.gc", async move |context| {
-            lifecycle::gc(&engine.inner, options, &context).await
-        })
+        self.inner
+            .runner
+            .run("engine.gc", async move |context| lifecycle::gc(&engine.inner, options, &context).await)
     }
 
     /// Closes the engine: running operations are cancelled and undone, or, past their point of no return, completed;

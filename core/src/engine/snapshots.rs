@@ -5,8 +5,8 @@ use crate::operation::Operation;
 use crate::types::{
     SnapshotCreateOptions, SnapshotCreateResult, SnapshotDeleteOptions, SnapshotDiff, SnapshotDiffOptions,
     SnapshotForkOptions, SnapshotForkResult, SnapshotList, SnapshotListOptions, SnapshotPruneOptions,
-    SnapshotPruneResult, SnapshotRollbackOptions, SnapshotRollbackResult, TreeOptions, VersionList, VersionTree,
-    VersionsOptions,
+    SnapshotPruneResult, SnapshotRollbackOptions, SnapshotRollbackResult, TreeOptions, VersionList,
+    VersionTree, VersionsOptions,
 };
 
 /// The versions of one workspace.

@@ -3,8 +3,8 @@
 use super::step;
 use crate::backend::{
     Backend, BackendEvent, Capabilities, Change, ChangesRequest, Container, ContainerFilter, NewContainer,
-    NewSnapshot, PullRequest, PullTracker, Pulled, ResolvedUser, Snapshot, SnapshotFilter, SnapshotUsage, Squash,
-    Task, TaskExit,
+    NewSnapshot, PullRequest, PullTracker, Pulled, ResolvedUser, Snapshot, SnapshotFilter, SnapshotUsage,
+    Squash, Task, TaskExit,
 };
 use crate::error::Result;
 use crate::types::ImageInfo;

@@ -131,12 +131,12 @@ pub(super) async fn build(
     context.emit_kind(EventType::Creating);
     let container_id = inner.config.container_id(id)?;
     let anew = origin.is_some();
-    let adopted =
-        snapshots::adopt(inner, id, &snapshotter, orphans, &container_id, &name, anew).await?;
+    let adopted = snapshots::adopt(inner, id, &snapshotter, orphans, &container_id, &name, anew).await?;
     let mut pulled = pulled;
     let mut position = Position { image: Some(name.clone()), ..adopted.position };
     if let Some(origin) = origin {
-        position = Position { last: position.last, stamp: position.stamp, image: position.image, ..origin.position };
+        position =
+            Position { last: position.last, stamp: position.stamp, image: position.image, ..origin.position };
         pulled.unpacked.top_snapshot = origin.snapshot;
     }
     let intent = CreateIntent {
@@ -187,9 +187,8 @@ async fn make(
         parent: image.top_snapshot.clone(),
         labels: position.to_labels(&inner.config, id),
     };
-    let prepare = async {
-        if intent.adopted { Ok(()) } else { inner.backend.prepare_snapshot(&snapshot).await }
-    };
+    let prepare =
+        async { if intent.adopted { Ok(()) } else { inner.backend.prepare_snapshot(&snapshot).await } };
     let netns = async {
         match network {
             NetworkMode::Cni => {
@@ -337,6 +336,19 @@ fn check_agent(config: &Config) -> Result<()> {
 pub(super) fn labels(config: &Config, id: &WorkspaceId) -> std::collections::BTreeMap<String, String> {
     let mut labels = config.names.labels.clone();
     labels.insert(config.names.id_label.clone(), id.to_string());
+    labels
+}
+
+/// On a writable snapshot: the data root whose workspace it is.
+pub(super) const HOME: &str = "dunnage.home";
+
+/// The labels of a workspace's writable snapshot.
+pub(super) fn labels_of_writable(
+    config: &Config,
+    id: &WorkspaceId,
+) -> std::collections::BTreeMap<String, String> {
+    let mut labels = labels(config, id);
+    labels.insert(HOME.to_owned(), config.home_mark());
     labels
 }
 

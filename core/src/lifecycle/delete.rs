@@ -76,7 +76,8 @@ async fn delete_left(inner: &EngineInner, id: &WorkspaceId, context: &OperationC
         return Ok(false);
     }
     context.emit_kind(EventType::Deleting);
-    let intent = DeleteIntent { container_id: container, snapshotter, snapshot_key: others[0].clone(), others };
+    let intent =
+        DeleteIntent { container_id: container, snapshotter, snapshot_key: others[0].clone(), others };
     inner.store.begin(&JournalEntry::new(context.id(), OperationKind::Delete, id, &intent)?).await?;
     complete(inner, id, &intent).await?;
     inner.store.finish(context.id(), None).await?;

@@ -1,5 +1,6 @@
 use super::create::remove_dirs;
 use super::list::filters;
+use super::reconcile::is_elsewhere;
 use super::resolve::{resolve, workspace_of};
 use super::{recover::recover, snapshots};
 use crate::engine::EngineInner;
@@ -77,6 +78,9 @@ async fn collect(
         recover(inner, id).await?;
     }
     let found = resolve(inner, id).await?;
+    if found.as_ref().is_some_and(|found| is_elsewhere(inner, found)) {
+        return Ok(());
+    }
     let idle = snapshots::idle(inner, id, snapshotter, found.as_ref()).await?;
     remove(inner, snapshotter, idle, dry_run, result).await
 }

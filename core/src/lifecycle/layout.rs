@@ -1,6 +1,7 @@
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::names::{WorkspaceId, check_identifier};
+use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 
 /// Where a workspace's things are on the host, and what they are called.
@@ -14,6 +15,12 @@ impl Config {
                 .with("container", &name)
         })?;
         Ok(name)
+    }
+
+    /// What tells this data root from others in a label: several may share a backend.
+    pub(super) fn home_mark(&self) -> String {
+        let digest = Sha256::digest(self.data_root.as_os_str().as_encoded_bytes());
+        digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The directory that is mounted at the guest's run mount: it holds the agent's sockets.

@@ -3,8 +3,11 @@
 //! With the database the journal is lost, and what was under way then is told by labels too: a container that is being
 //! deleted is marked, a version knows the way of the relocation it was made by, and a writable snapshot without a
 //! container in which there is no file was made by a creation that never came to its container.
+//!
+//! Other data roots may have workspaces on the same backend: what is theirs is left alone.
 
-use super::create::remove_dirs;
+use super::bridge::socket;
+use super::create::{HOME, remove_dirs};
 use super::delete::{self, DELETING};
 use super::journal::DeleteIntent;
 use super::list::filters;
@@ -99,6 +102,7 @@ async fn complete(inner: &EngineInner, id: &WorkspaceId, traces: Traces) -> Resu
     let Some(container) = container else {
         for (snapshotter, snapshot) in &traces.snapshots {
             if snapshot.kind == SnapshotKind::Active
+                && snapshot.labels.get(HOME) == Some(&inner.config.home_mark())
                 && inner.backend.is_untouched(snapshotter, &snapshot.key).await?
             {
                 inner.backend.remove_snapshot(snapshotter, &snapshot.key).await?;
@@ -107,6 +111,11 @@ async fn complete(inner: &EngineInner, id: &WorkspaceId, traces: Traces) -> Resu
         inner.network.detach(&inner.config.container_id(id)?).await?;
         return remove_dirs(&inner.config, id);
     };
+    let run_dir = socket(inner, &container).map(|socket| socket.starts_with(&inner.config.data_root));
+    // Another's, or one of an older implementation, which no data root has for itself.
+    if run_dir != Some(true) {
+        return Ok(());
+    }
     if container.labels.contains_key(DELETING) {
         let mut others = snapshots::left_of(inner, id, &container.snapshotter).await?;
         others.retain(|name| *name != container.snapshot_key);

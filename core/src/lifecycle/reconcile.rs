@@ -1,3 +1,4 @@
+use super::bridge::socket;
 use super::create::build;
 use super::list::filters;
 use super::recover::recover;
@@ -11,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::names::WorkspaceId;
 use crate::operation::OperationContext;
 use crate::types::{
-    CreateOptions, Event, EventType, NetworkMode, Phases, ReconcileOptions, ReconcileOutcome, ReconcileResult,
-    ReconciledWorkspace,
+    CreateOptions, Event, EventType, NetworkMode, Phases, ReconcileOptions, ReconcileOutcome,
+    ReconcileResult, ReconciledWorkspace,
 };
 use futures::stream::{self, StreamExt};
 use std::collections::BTreeSet;
@@ -56,7 +57,8 @@ pub(crate) async fn reconcile(
     let mut work = stream::iter(work).buffer_unordered(at_once);
     let mut workspaces = Vec::new();
     while let Some(done) = work.next().await {
-        let Some(done) = done.map_err(|e| Error::unexpected("a workspace's work panicked").caused_by(e))? else {
+        let Some(done) = done.map_err(|e| Error::unexpected("a workspace's work panicked").caused_by(e))?
+        else {
             continue;
         };
         let mut event = Event::new(EventType::Reconciled);
@@ -128,6 +130,9 @@ async fn put_in_order(
     let Some(found) = resolve(inner, id).await? else {
         return rebuild(inner, id, context).await;
     };
+    if is_elsewhere(inner, &found) {
+        return Ok(None);
+    }
     let recovered_snapshots = keep_orphans(inner, id, &found).await?;
     let status = inner.backend.task(&found.container.id).await?.map(|task| task.status);
     let wanted = found.record.as_ref().is_some_and(|record| record.auto_start);
@@ -143,6 +148,12 @@ async fn put_in_order(
         _ => ReconcileOutcome::Stopped,
     };
     Ok(Some(ReconciledWorkspace { recovered_snapshots, ..reconciled(id, outcome) }))
+}
+
+/// Whether a workspace is another data root's.
+pub(super) fn is_elsewhere(inner: &EngineInner, found: &Found) -> bool {
+    let socket = socket(inner, &found.container);
+    found.record.is_none() && socket.is_some_and(|socket| !socket.starts_with(&inner.config.data_root))
 }
 
 /// Makes the container anew that a workspace has lost, of what it has left. It runs if it was to run.

@@ -62,6 +62,12 @@ impl Bench {
         Engine::assemble(self.config(), self.fake.clone()).await.unwrap()
     }
 
+    /// An engine on the same backend with a data root of its own, always a new one.
+    async fn other_engine(&self) -> Engine {
+        let root = tempfile::tempdir_in(self.dir.path()).unwrap().keep();
+        Engine::assemble(self.config().data_root(root), self.fake.clone()).await.unwrap()
+    }
+
     /// Removes the database, as somebody may who has run out of space or patience. No engine may be open.
     pub(super) fn lose_database(&self) {
         for file in ["dunnage.db", "dunnage.db-wal", "dunnage.db-shm"] {
@@ -179,7 +185,7 @@ async fn a_failed_call_anywhere_is_undone() {
     for start in [false, true] {
         let mut failures = 0;
         for calls in 0.. {
-            let bench = Bench::new();
+            let bench = Bench::in_memory();
             let engine = bench.engine().await;
             let workspace = engine.workspace("a").unwrap();
             bench.fake.fail_after(calls);
@@ -211,7 +217,7 @@ async fn a_failed_call_anywhere_is_undone() {
 async fn a_backend_that_dies_anywhere_is_recovered_from() {
     for (deleting, lost) in [(false, false), (false, true), (true, false), (true, true)] {
         for calls in 0.. {
-            let bench = Bench::new();
+            let bench = Bench::in_memory();
             let engine = bench.engine().await;
             let workspace = engine.workspace("a").unwrap();
             if deleting {
@@ -248,6 +254,31 @@ async fn a_backend_that_dies_anywhere_is_recovered_from() {
             assert!(bench.active_snapshots().is_empty());
         }
     }
+}
+
+#[tokio::test]
+async fn a_new_data_root_leaves_others_alone() {
+    let bench = Bench::new();
+    let engine = bench.engine().await;
+    let workspace = engine.workspace("a").unwrap();
+    // Held where the snapshot is there and the container is not, and where the deletion is marked and not done.
+    let mut gate = bench.fake.hold("create_container");
+    let create = workspace.create(stopped());
+    gate.reached().await;
+    let other = bench.other_engine().await;
+    gate.open();
+    create.await.unwrap();
+    let key = workspace.info().await.unwrap().snapshot_key;
+    assert_eq!(bench.active_snapshots(), [key]);
+    let mut gate = bench.fake.hold("remove_snapshot");
+    let delete = workspace.delete(Default::default());
+    gate.reached().await;
+    other.close().await;
+    let other = bench.other_engine().await;
+    assert_eq!(bench.active_snapshots().len(), 1, "it is for the one who has begun to remove it");
+    gate.open();
+    assert!(delete.await.unwrap().deleted);
+    other.close().await;
 }
 
 #[tokio::test]

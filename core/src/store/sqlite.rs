@@ -205,7 +205,10 @@ async fn put_versions(
     records: &VersionRecords,
 ) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    query("DELETE FROM versions WHERE workspace_id = ?1").bind(id.as_str()).execute(&mut *transaction).await?;
+    query("DELETE FROM versions WHERE workspace_id = ?1")
+        .bind(id.as_str())
+        .execute(&mut *transaction)
+        .await?;
     for version in &records.versions {
         add_version(&mut transaction, id, version).await?;
     }

@@ -23,13 +23,7 @@ pub struct SnapshotForkOptions {
 
 impl Default for SnapshotForkOptions {
     fn default() -> Self {
-        Self {
-            version: 0,
-            new_id: String::new(),
-            labels: BTreeMap::new(),
-            start: true,
-            ports: Vec::new(),
-        }
+        Self { version: 0, new_id: String::new(), labels: BTreeMap::new(), start: true, ports: Vec::new() }
     }
 }
 

@@ -128,7 +128,8 @@ impl Walk {
                     return Ok(ControlFlow::Break(()));
                 }
             }
-            let directory = |stat: &Option<Stat>| stat.as_ref().is_some_and(|stat| kind(stat) == EntryKind::Dir);
+            let directory =
+                |stat: &Option<Stat>| stat.as_ref().is_some_and(|stat| kind(stat) == EntryKind::Dir);
             let (before, after) = (directory(&sides.0), directory(&sides.1));
             let enter = if before && after { self.differs(&path)? } else { before || after };
             if enter && self.directory(&path, before, after, below)?.is_break() {
@@ -229,7 +230,9 @@ impl Walk {
             EntryKind::File if before.st_size != after.st_size || self.contents_differ(path)? => {
                 aspects.push(ChangeAspect::Content);
             }
-            EntryKind::Symlink if self.target(self.from.as_ref(), path)? != self.target(&self.to, path)? => {
+            EntryKind::Symlink
+                if self.target(self.from.as_ref(), path)? != self.target(&self.to, path)? =>
+            {
                 aspects.push(ChangeAspect::Content);
             }
             EntryKind::CharDevice | EntryKind::BlockDevice if before.st_rdev != after.st_rdev => {
@@ -245,7 +248,8 @@ impl Walk {
     }
 
     fn contents_differ(&self, path: &Path) -> Result<bool> {
-        let (Some(before), Some(after)) = (self.read(self.from.as_ref(), path)?, self.read(&self.to, path)?) else {
+        let (Some(before), Some(after)) = (self.read(self.from.as_ref(), path)?, self.read(&self.to, path)?)
+        else {
             return Ok(true);
         };
         let (mut before, mut after) = (File::from(before), File::from(after));

@@ -93,7 +93,9 @@ fn every_kind_of_change_is_told_and_nothing_else() {
         return;
     }
     let stack = Stack::new(&["image", "one", "two"]);
-    for (path, content) in [("etc/same", "same"), ("etc/gone", "gone"), ("etc/mode", "mode"), ("etc/file", "abc")] {
+    for (path, content) in
+        [("etc/same", "same"), ("etc/gone", "gone"), ("etc/mode", "mode"), ("etc/file", "abc")]
+    {
         stack.write(&format!("image/{path}"), content);
     }
     stack.write("image/srv/old/deep", "deep");
@@ -129,7 +131,8 @@ fn every_kind_of_change_is_told_and_nothing_else() {
 
     // The other way round it is the mirror image, and page by page it is the same.
     let back = stack.compare(&["one", "image"], &["image"], "", 100).unwrap();
-    let mirrored: Vec<_> = expected.iter().map(|(path, before, after)| (path.clone(), *after, *before)).collect();
+    let mirrored: Vec<_> =
+        expected.iter().map(|(path, before, after)| (path.clone(), *after, *before)).collect();
     assert_eq!(told(&back), mirrored);
     let (mut paged, mut after) = (Vec::new(), String::new());
     loop {
@@ -191,7 +194,9 @@ fn apply(layer: &Path, steps: &[Step]) {
         let clear = path.parent().is_some_and(|dir| std::fs::create_dir_all(dir).is_ok());
         let free = clear && path.symlink_metadata().is_err();
         match step {
-            Step::File(_, content) if free => std::fs::write(&path, "x".repeat(usize::from(*content))).unwrap(),
+            Step::File(_, content) if free => {
+                std::fs::write(&path, "x".repeat(usize::from(*content))).unwrap()
+            }
             Step::Dir(_) if free => std::fs::create_dir(&path).unwrap(),
             Step::Whiteout(_) if free => whiteout(&path),
             Step::Link(_) if free => symlink("to", &path).unwrap(),

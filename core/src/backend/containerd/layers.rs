@@ -31,7 +31,8 @@ const OF_ONE_STACK: [&str; 5] = ["origin", "impure", "nlink", "uuid", "upper"];
 /// directories); else what the file system says, with the path.
 pub(super) fn squash(layers: &[PathBuf], into: &Path, user_xattr: bool) -> Result<()> {
     let layers = layers.iter().map(|layer| open_dir(layer)).collect::<Result<Vec<_>>>()?;
-    let work = Squashing { layers, into: open_dir(into)?, prefix: if user_xattr { "user" } else { "trusted" } };
+    let work =
+        Squashing { layers, into: open_dir(into)?, prefix: if user_xattr { "user" } else { "trusted" } };
     work.run()
 }
 
@@ -58,7 +59,8 @@ enum Entry {
 impl Squashing {
     fn run(&self) -> Result<()> {
         // The root is there already and takes what the topmost says of it; it is never opaque.
-        let mut queue = VecDeque::from([Part { path: PathBuf::from("."), from: (0..self.layers.len()).collect() }]);
+        let mut queue =
+            VecDeque::from([Part { path: PathBuf::from("."), from: (0..self.layers.len()).collect() }]);
         let mut times = Vec::new();
         while let Some(part) = queue.pop_front() {
             let sources = part
@@ -139,7 +141,8 @@ impl Squashing {
         if opaque {
             let made = open(target, Path::new(name)).map_err(|e| failed(&path, e))?;
             let key = self.own("opaque");
-            rustix::fs::fsetxattr(&made, key.as_str(), b"y", XattrFlags::empty()).map_err(|e| failed(&path, e))?;
+            rustix::fs::fsetxattr(&made, key.as_str(), b"y", XattrFlags::empty())
+                .map_err(|e| failed(&path, e))?;
         }
         Ok(Part { path, from })
     }
@@ -234,8 +237,11 @@ fn copy(from: &OwnedFd, to: &OwnedFd, name: &OsString, stat: &Stat) -> rustix::i
     let source = rustix::fs::openat(from, name, flags | OFlags::RDONLY, Mode::empty())?;
     let create = flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
     let target = rustix::fs::openat(to, name, create, Mode::RUSR | Mode::WUSR)?;
-    io::copy(&mut File::from(source.try_clone().map_err(errno)?), &mut File::from(target.try_clone().map_err(errno)?))
-        .map_err(errno)?;
+    io::copy(
+        &mut File::from(source.try_clone().map_err(errno)?),
+        &mut File::from(target.try_clone().map_err(errno)?),
+    )
+    .map_err(errno)?;
     rustix::fs::fchown(&target, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     rustix::fs::fchmod(&target, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
     for name in xattrs(&source)? {
@@ -251,8 +257,8 @@ fn errno(error: io::Error) -> Errno {
 fn timestamps(stat: &Stat) -> Timestamps {
     let time = |seconds, nanoseconds: u64| Timespec { tv_sec: seconds, tv_nsec: nanoseconds as i64 };
     Timestamps {
-        last_access: time(stat.st_atime, stat.st_atime_nsec as u64),
-        last_modification: time(stat.st_mtime, stat.st_mtime_nsec as u64),
+        last_access: time(stat.st_atime, stat.st_atime_nsec),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
     }
 }
 

@@ -19,8 +19,8 @@ mod users;
 
 use super::{
     Backend, BackendEvent, Capabilities, Change, ChangesRequest, Container, ContainerFilter, NewContainer,
-    NewSnapshot, PullRequest, PullTracker, Pulled, ResolvedUser, Snapshot, SnapshotFilter, SnapshotUsage, Squash,
-    Task, TaskExit,
+    NewSnapshot, PullRequest, PullTracker, Pulled, ResolvedUser, Snapshot, SnapshotFilter, SnapshotUsage,
+    Squash, Task, TaskExit,
 };
 use crate::config::{BackendKind, Config, ContainerdConfig, RegistryConfig};
 use crate::error::Result;

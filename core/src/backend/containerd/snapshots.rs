@@ -5,8 +5,8 @@ use super::{convert, filter};
 use crate::backend::{NewSnapshot, Snapshot, SnapshotFilter, SnapshotUsage};
 use crate::error::{ErrorKind, Result};
 use containerd_client::services::v1::snapshots::{
-    CommitSnapshotRequest, ListSnapshotsRequest, MountsRequest, PrepareSnapshotRequest,
-    RemoveSnapshotRequest, StatSnapshotRequest, UpdateSnapshotRequest, UsageRequest, Info,
+    CommitSnapshotRequest, Info, ListSnapshotsRequest, MountsRequest, PrepareSnapshotRequest,
+    RemoveSnapshotRequest, StatSnapshotRequest, UpdateSnapshotRequest, UsageRequest,
 };
 use containerd_client::types::Mount;
 use jiff::Timestamp;
@@ -72,11 +72,7 @@ pub(super) async fn list(
     }
 }
 
-async fn list_once(
-    client: &Client,
-    snapshotter: &str,
-    filters: &[SnapshotFilter],
-) -> Result<Vec<Snapshot>> {
+async fn list_once(client: &Client, snapshotter: &str, filters: &[SnapshotFilter]) -> Result<Vec<Snapshot>> {
     const DOING: &str = "list snapshots";
     let request = client.request(ListSnapshotsRequest {
         snapshotter: snapshotter.to_owned(),

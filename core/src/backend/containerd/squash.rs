@@ -48,7 +48,8 @@ async fn squash_leased(client: &Client, squash: &Squash, lease: &Lease) -> Resul
     let target = Layers::of(&prepared.mounts)?;
     let into = target.dirs().swap_remove(0);
     let work = tokio::task::spawn_blocking(move || layers::squash(&dirs, &into, user_xattr));
-    work.await.map_err(|e| Error::unexpected("making one layer of several was broken off").caused_by(e))??;
+    work.await
+        .map_err(|e| Error::unexpected("making one layer of several was broken off").caused_by(e))??;
     let request = client.leased(
         CommitSnapshotRequest {
             snapshotter: squash.snapshotter.clone(),

@@ -52,7 +52,8 @@ pub(super) async fn create(client: &Client, container: &Container) -> Result<Tas
 /// whose shim then has nowhere to be, or to mount its root.
 fn in_the_way(error: &Error) -> bool {
     let says = |words: &[&str]| words.iter().any(|words| error.message().contains(words));
-    let directory = || says(&["io.containerd.runtime.v2.task/", "failed to mount rootfs component", "getwd: "]);
+    let directory =
+        || says(&["io.containerd.runtime.v2.task/", "failed to mount rootfs component", "getwd: "]);
     let there_or_gone = || says(&["file exists", "no such file"]);
     error.kind() == ErrorKind::AlreadyExists || (directory() && there_or_gone())
 }

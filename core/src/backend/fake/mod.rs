@@ -9,8 +9,8 @@ pub(crate) use state::FakeImage;
 
 use super::{
     Backend, BackendEvent, Capabilities, Change, ChangesRequest, Container, ContainerFilter, NewContainer,
-    NewSnapshot, PullRequest, PullTracker, Pulled, ResolvedUser, Snapshot, SnapshotFilter, SnapshotUsage, Squash,
-    Task, TaskExit, TaskStatus,
+    NewSnapshot, PullRequest, PullTracker, Pulled, ResolvedUser, Snapshot, SnapshotFilter, SnapshotUsage,
+    Squash, Task, TaskExit, TaskStatus,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{ImageInfo, PullPolicy};

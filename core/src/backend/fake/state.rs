@@ -225,7 +225,8 @@ impl State {
         for _ in 1..squash.layers {
             lowest = self.kept(&squash.snapshotter, &lowest.parent)?;
         }
-        let content = |key: &str| self.snapshots.get(&in_it(key)).map(|s| s.content.clone()).unwrap_or_default();
+        let content =
+            |key: &str| self.snapshots.get(&in_it(key)).map(|s| s.content.clone()).unwrap_or_default();
         assert_eq!(content(&lowest.parent), content(&squash.parent), "it must stand on the same content");
         let (parent, labels) = (squash.parent.clone(), squash.labels.clone());
         let kept = Kept { parent, labels, committed: true, at: Timestamp::now(), ..top };

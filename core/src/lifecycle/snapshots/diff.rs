@@ -52,7 +52,10 @@ pub(crate) async fn diff(
         limit: limit as usize,
     };
     let changes = inner.backend.changes(&request).await?;
-    let next = changes.last().filter(|_| changes.len() == request.limit).map(|last| URL_SAFE_NO_PAD.encode(&last.path));
+    let next = changes
+        .last()
+        .filter(|_| changes.len() == request.limit)
+        .map(|last| URL_SAFE_NO_PAD.encode(&last.path));
     let changes = changes.into_iter().filter_map(shown).collect();
     Ok(SnapshotDiff { from, to: options.to, changes, next })
 }
@@ -66,14 +69,17 @@ async fn image(
 ) -> Result<String> {
     let (mut below, depth) = match to {
         Some(version) => (version.snapshot.clone(), version.depth),
-        None => {
-            (history.active.as_ref().map(|active| active.parent.clone()).unwrap_or_default(), history.position.depth)
-        }
+        None => (
+            history.active.as_ref().map(|active| active.parent.clone()).unwrap_or_default(),
+            history.position.depth,
+        ),
     };
     for _ in 0..depth {
         let snapshot = inner.backend.snapshot(snapshotter, &below).await?;
         below = snapshot
-            .ok_or_else(|| Error::data_corrupt("a snapshot that others stand on is gone").with("snapshot", &below))?
+            .ok_or_else(|| {
+                Error::data_corrupt("a snapshot that others stand on is gone").with("snapshot", &below)
+            })?
             .parent;
     }
     Ok(below)

@@ -1,4 +1,4 @@
-use super::version::{Position, from_labels, to_labels, unknown};
+use super::version::{DEPTH, Position, from_labels, to_labels, unknown};
 use crate::backend::{Snapshot, SnapshotFilter, SnapshotKind};
 use crate::engine::EngineInner;
 use crate::error::{Error, Result};
@@ -83,9 +83,11 @@ pub(in crate::lifecycle) async fn history_to_change(
 ) -> Result<History> {
     let history = history(inner, id, found).await?;
     let Some(active) = &history.active else {
-        return Err(Error::not_found("the workspace's writable snapshot is gone: start the workspace, which repairs it")
-            .with("workspace", id)
-            .with("snapshot", &found.container.snapshot_key));
+        return Err(Error::not_found(
+            "the workspace's writable snapshot is gone: start the workspace, which repairs it",
+        )
+        .with("workspace", id)
+        .with("snapshot", &found.container.snapshot_key));
     };
     if !history.foreign {
         return Ok(history);
@@ -135,7 +137,7 @@ pub(in crate::lifecycle) async fn owned(
 /// Whether a writable snapshot may stand on versions that an older implementation made: by the name of its parent.
 fn may_be_foreign(found: &Found, active: Option<&Snapshot>) -> bool {
     active.is_some_and(|active| {
-        active.labels.get("dunnage.depth").is_none() && is_named_after(&active.parent, &found.container.id)
+        !active.labels.contains_key(DEPTH) && is_named_after(&active.parent, &found.container.id)
     })
 }
 
@@ -184,7 +186,8 @@ async fn foreign(
     }
     let active = inner.backend.snapshot(&container.snapshotter, &container.snapshot_key).await?;
     let follows = active.and_then(|active| numbers.get(active.parent.as_str()).copied());
-    let depth = follows.and_then(|follows| versions.get(usize::try_from(follows).ok()? - 1)).map_or(0, |v| v.depth);
+    let depth =
+        follows.and_then(|follows| versions.get(usize::try_from(follows).ok()? - 1)).map_or(0, |v| v.depth);
     let last = versions.len() as u64;
     Ok((versions, Position { follows, depth, last, ..position }))
 }

@@ -5,6 +5,7 @@ use super::version::{from_labels, is_base, is_left, left_filter};
 use crate::backend::{Snapshot, SnapshotFilter, SnapshotKind};
 use crate::engine::EngineInner;
 use crate::error::Result;
+use crate::lifecycle::create::HOME;
 use crate::lifecycle::resolve::Found;
 use crate::names::WorkspaceId;
 use std::collections::{BTreeSet, HashSet};
@@ -36,9 +37,11 @@ pub(in crate::lifecycle) async fn idle(
         None => all.iter().filter(|s| from_labels(snapshotter, s).is_some()).map(|s| s.key.clone()).collect(),
     };
     let active = found.map(|found| found.container.snapshot_key.as_str());
+    let home = inner.config.home_mark();
     let mut going: Vec<String> = Vec::new();
     for snapshot in &all {
         if snapshot.kind == SnapshotKind::Active
+            && snapshot.labels.get(HOME).is_some_and(|of| *of == home)
             && active != Some(snapshot.key.as_str())
             && inner.backend.is_untouched(snapshotter, &snapshot.key).await?
         {

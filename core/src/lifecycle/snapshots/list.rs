@@ -1,5 +1,5 @@
 use super::history::{History, history};
-use super::version::{is_base, name_of, to_labels};
+use super::version::{NAME, SOURCE, is_base, name_of, to_labels};
 use crate::backend::{Snapshot, SnapshotKind};
 use crate::engine::EngineInner;
 use crate::error::{Error, Result};
@@ -98,10 +98,10 @@ fn shown(snapshotter: &str, snapshot: Snapshot) -> SnapshotInfo {
         SnapshotKind::Active => ("active", "managed".to_owned()),
         // A version of the workspace that this one was forked from is told as what it is there.
         SnapshotKind::Committed | SnapshotKind::View => {
-            ("committed", label("dunnage.source").unwrap_or_else(|| "image_layer".to_owned()))
+            ("committed", label(SOURCE).unwrap_or_else(|| "image_layer".to_owned()))
         }
     };
-    let display_name = label("dunnage.name").unwrap_or_default();
+    let display_name = label(NAME).unwrap_or_default();
     SnapshotInfo {
         snapshotter: snapshotter.to_owned(),
         name: if display_name.is_empty() { snapshot.key.clone() } else { display_name.clone() },

@@ -3,6 +3,7 @@ use super::version::{Position, to_labels};
 use crate::backend::{Snapshot, SnapshotFilter, SnapshotKind};
 use crate::engine::EngineInner;
 use crate::error::{ErrorKind, Result};
+use crate::lifecycle::create::HOME;
 use crate::lifecycle::resolve::Found;
 use crate::names::WorkspaceId;
 use crate::store::{VersionRecord, VersionRecords};
@@ -49,11 +50,16 @@ pub(in crate::lifecycle) async fn orphans(
     let mut names = vec![inner.config.container_id(id)?];
     names.extend(inner.config.names.legacy_prefixes.iter().map(|prefix| format!("{prefix}{id}")));
     filters.extend(
-        names.iter().map(|name| SnapshotFilter { key_prefix: Some(name.clone()), ..SnapshotFilter::default() }),
+        names
+            .iter()
+            .map(|name| SnapshotFilter { key_prefix: Some(name.clone()), ..SnapshotFilter::default() }),
     );
     let mut snapshots = inner.backend.snapshots(snapshotter, &filters).await?;
+    let home = inner.config.home_mark();
     snapshots.retain(|snapshot| {
         snapshot.kind == SnapshotKind::Active
+            // Another data root's workspace of the same name may be in the making.
+            && snapshot.labels.get(HOME).is_none_or(|of| *of == home)
             && match snapshot.labels.get(label) {
                 Some(owner) => owner == id.as_str(),
                 None => names.iter().any(|name| is_writable_of(&snapshot.key, name)),

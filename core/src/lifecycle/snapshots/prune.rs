@@ -16,9 +16,7 @@ use crate::lifecycle::stop::grace;
 use crate::names::WorkspaceId;
 use crate::operation::OperationContext;
 use crate::store::{JournalEntry, OperationKind, VersionRecords};
-use crate::types::{
-    EventType, Phases, SnapshotDeleteOptions, SnapshotPruneOptions, SnapshotPruneResult,
-};
+use crate::types::{EventType, Phases, SnapshotDeleteOptions, SnapshotPruneOptions, SnapshotPruneResult};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -108,7 +106,7 @@ fn to_remove(history: &History, options: &SnapshotPruneOptions) -> BTreeSet<u64>
         .iter()
         .rev()
         .skip(last)
-        .filter(|version| !(options.keep_named && !version.display_name.is_empty()))
+        .filter(|version| !options.keep_named || version.display_name.is_empty())
         .filter(|version| young.is_none_or(|young| version.created_at <= young))
         .map(|version| version.version)
         .collect()
@@ -191,7 +189,8 @@ async fn removal(
     restarted?;
     let made: Vec<String> = made(&intent.plan);
     let after = measured(inner, snapshotter, &made).await?;
-    let gone: u64 = before.iter().filter(|(name, _)| removed.gone.contains(name)).map(|(_, bytes)| bytes).sum();
+    let gone: u64 =
+        before.iter().filter(|(name, _)| removed.gone.contains(name)).map(|(_, bytes)| bytes).sum();
     phases.total = millis(began);
     Ok(SnapshotPruneResult {
         container_id: intent.container_id,
@@ -403,10 +402,8 @@ async fn finish(
     found: &Found,
 ) -> Result<Removed> {
     let removed = remove(inner, &intent.snapshotter, &intent.plan.remove).await?;
-    let records = VersionRecords {
-        stamp: intent.plan.position.stamp.clone(),
-        versions: intent.plan.versions.clone(),
-    };
+    let records =
+        VersionRecords { stamp: intent.plan.position.stamp.clone(), versions: intent.plan.versions.clone() };
     inner.store.put_versions(id, &records).await?;
     inner.store.finish_move(operation, id, &found.container.snapshot_key, None, None).await?;
     Ok(removed)

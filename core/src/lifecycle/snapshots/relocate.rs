@@ -213,12 +213,7 @@ async fn arrive(inner: &EngineInner, id: &WorkspaceId, intent: &RelocateIntent) 
     }
     let mut labels = position.to_labels(&inner.config, id);
     labels.insert(LEFT.to_owned(), intent.from.clone());
-    let new = NewSnapshot {
-        snapshotter: snapshotter.to_owned(),
-        key: intent.to.clone(),
-        parent,
-        labels,
-    };
+    let new = NewSnapshot { snapshotter: snapshotter.to_owned(), key: intent.to.clone(), parent, labels };
     match backend.prepare_snapshot(&new).await {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         other => other?,

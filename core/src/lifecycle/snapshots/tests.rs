@@ -1,9 +1,9 @@
 //! Versions on the backend in memory, which knows what was written into each snapshot.
 
+use crate::backend::fake::FakeImage;
 use crate::engine::{Engine, Workspace};
 use crate::error::ErrorKind;
 use crate::lifecycle::tests::Bench;
-use crate::backend::fake::FakeImage;
 use crate::types::{
     ChangeKind, CreateOptions, SnapshotCreateOptions, SnapshotDeleteOptions, SnapshotDiffOptions,
     SnapshotForkOptions, SnapshotInfo, SnapshotListOptions, SnapshotPruneOptions, SnapshotRollbackOptions,
@@ -176,7 +176,7 @@ async fn a_fault_anywhere_leaves_the_state_before_or_after() {
                 (true, true) => ("one", 1),
             };
             for calls in 0.. {
-                let bench = Bench::new();
+                let bench = Bench::in_memory();
                 let (engine, workspace) = prepared(&bench).await;
                 match fault {
                     Fault::Fails => bench.fake.fail_after(calls),
@@ -271,7 +271,8 @@ async fn a_fork_shares_and_neither_needs_the_other() {
     for first_goes in [true, false] {
         let bench = Bench::new();
         let (engine, workspace) = with_versions(&bench, 2).await;
-        let image = bench.fake.snapshot_keys("overlayfs").into_iter().filter(|key| key.starts_with("sha256:"));
+        let image =
+            bench.fake.snapshot_keys("overlayfs").into_iter().filter(|key| key.starts_with("sha256:"));
         let image: Vec<_> = image.collect();
         let options = SnapshotForkOptions::default().version(1u64).new_id("b");
         let made = workspace.snapshots().fork(options.clone()).await.unwrap();
@@ -284,7 +285,8 @@ async fn a_fork_shares_and_neither_needs_the_other() {
         fork.snapshots().create(Default::default()).await.unwrap();
         let (goes, stays) = if first_goes { (&workspace, &fork) } else { (&fork, &workspace) };
         goes.delete(Default::default()).await.unwrap();
-        let (container, left) = if first_goes { ("workspace-b", "own w001") } else { (CONTAINER, "w001 w002") };
+        let (container, left) =
+            if first_goes { ("workspace-b", "own w001") } else { (CONTAINER, "w001 w002") };
         assert_eq!(bench.fake.words(container).unwrap(), left);
         stays.snapshots().rollback(back_to(1)).await.unwrap();
         stays.delete(Default::default()).await.unwrap();
@@ -486,7 +488,10 @@ async fn versions_of_older_implementations_are_taken_over() {
     assert_eq!(made.version, 3);
     let told: Vec<_> = versions(&workspace).await.into_iter().map(|v| (v.version, v.source)).collect();
     let source = |text: &str| text.to_owned();
-    assert_eq!(told, [(Some(1), source("managed")), (Some(2), source("rollback")), (Some(3), source("manual"))]);
+    assert_eq!(
+        told,
+        [(Some(1), source("managed")), (Some(2), source("rollback")), (Some(3), source("manual"))]
+    );
     engine.close().await;
     for file in ["dunnage.db", "dunnage.db-wal", "dunnage.db-shm"] {
         let _ = std::fs::remove_file(bench.dir.path().join("data").join(file));
@@ -512,7 +517,8 @@ async fn changes_are_told_a_page_at_a_time() {
     assert_eq!((now.changes[0].path.as_str(), now.changes[0].change), ("/now", ChangeKind::Added));
     let back = diff(SnapshotDiffOptions::default().from(3u64).to(1u64).limit(1u32)).await.unwrap();
     assert_eq!(back.changes[0].change, ChangeKind::Removed);
-    let more = diff(SnapshotDiffOptions::default().from(3u64).to(1u64).after(back.next.unwrap())).await.unwrap();
+    let more =
+        diff(SnapshotDiffOptions::default().from(3u64).to(1u64).after(back.next.unwrap())).await.unwrap();
     assert_eq!(more.changes.iter().map(|c| c.path.as_str()).collect::<Vec<_>>(), ["/w003"]);
     let all = diff(SnapshotDiffOptions::default().from(0u64).to(3u64)).await.unwrap();
     assert_eq!(all.changes.len(), 3);

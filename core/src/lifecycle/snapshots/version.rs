@@ -1,15 +1,15 @@
 use crate::backend::{Snapshot, SnapshotFilter, SnapshotKind};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::lifecycle::create::labels;
+use crate::lifecycle::create::{labels, labels_of_writable};
 use crate::names::WorkspaceId;
 use crate::store::VersionRecord;
 use std::collections::BTreeMap;
 
 /// The labels that tell a version from any other snapshot.
 const VERSION: &str = "dunnage.version";
-const NAME: &str = "dunnage.name";
-const SOURCE: &str = "dunnage.source";
+pub(super) const NAME: &str = "dunnage.name";
+pub(super) const SOURCE: &str = "dunnage.source";
 const CONTAINER: &str = "dunnage.container";
 const CREATED_AT: &str = "dunnage.created-at";
 /// On a version, and on a writable snapshot that a workspace moves to: the writable snapshot that is left.
@@ -21,7 +21,7 @@ pub(super) const ONTO: &str = "dunnage.onto";
 /// What versions and writable snapshots have both: the version they go on from, and how many layers above the image they
 /// have or stand on.
 const FOLLOWS: &str = "dunnage.follows";
-const DEPTH: &str = "dunnage.depth";
+pub(super) const DEPTH: &str = "dunnage.depth";
 
 /// What a writable snapshot alone has: the highest number that was given, and which history its versions are.
 const LAST: &str = "dunnage.last-version";
@@ -68,7 +68,7 @@ impl Position {
         config: &Config,
         id: &WorkspaceId,
     ) -> BTreeMap<String, String> {
-        let mut labels = labels(config, id);
+        let mut labels = labels_of_writable(config, id);
         let mut put = |key: &str, value: String| labels.insert(key.to_owned(), value);
         if let Some(follows) = self.follows {
             put(FOLLOWS, follows.to_string());
@@ -266,8 +266,7 @@ mod tests {
         let id = WorkspaceId::new("a").unwrap();
         let plain = VersionRecord { display_name: String::new(), follows: None, ..record() };
         for record in [record(), plain] {
-            let mut snapshot =
-                snapshot(SnapshotKind::Committed, to_labels(&Config::default(), &id, &record));
+            let mut snapshot = snapshot(SnapshotKind::Committed, to_labels(&Config::default(), &id, &record));
             assert_eq!(from_labels("overlayfs", &snapshot), Some(record));
             let left = left_labels(&snapshot, &Config::default());
             snapshot.kind = SnapshotKind::Active;

@@ -14,7 +14,7 @@ use futures::StreamExt;
 
 use crate::common;
 use crate::host::{Deed, End, Host, Place};
-use crate::operations::{Operation, State};
+use crate::operations::{Operation, State, operations};
 use crate::state::{Words, go_on, observe, set_up};
 
 /// How many workspaces are worked on at a time.
@@ -27,7 +27,8 @@ pub(crate) enum Fault {
     Kill,
     /// The process is killed, and its database is gone.
     Database,
-    /// containerd is killed, and started again; the process goes on.
+    /// containerd is killed, and started again; the process goes on. Before a step it has no patience and ends while
+    /// containerd is away; after a step it waits for it.
     Containerd,
     /// The disk below data and containerd is full until the operation has ended.
     Full,
@@ -41,8 +42,10 @@ impl Fault {
             Self::Kill => vec![Side::Before, Side::After],
             Self::Database if last => vec![Side::Before, Side::After],
             Self::Database => vec![Side::Before],
-            Self::Containerd | Self::Full if index % 2 == 0 => vec![Side::Before],
-            Self::Containerd | Self::Full => vec![Side::After],
+            Self::Containerd if index % 2 == 1 => vec![Side::Before, Side::After],
+            Self::Containerd => vec![Side::Before],
+            Self::Full if index.is_multiple_of(2) => vec![Side::Before],
+            Self::Full => vec![Side::After],
         }
     }
 }
@@ -106,7 +109,7 @@ impl Bench {
     }
 
     /// A case with a workspace of a name, and a data root, that nothing here has had.
-    fn case(&mut self, operation: &Operation, place: Place) -> Case {
+    fn case(&mut self, operation: &Operation, place: Place, fault: Option<Fault>) -> Case {
         self.made += 1;
         let id = format!("crash-{}", self.made);
         let mut config = self.config.clone();
@@ -114,25 +117,40 @@ impl Bench {
         config.network.mode = operation.network;
         if operation.network == NetworkMode::None {
             // No two requests are under way at a time, so none takes effect late.
-            config.time_limits.settle_ms = 20;
+            config.time_limits.settle_ms = 1;
+        }
+        let mut hosts = config.clone();
+        if fault == Some(Fault::Containerd) {
+            hosts.time_limits.connect_ms = if place.side == Side::Before { 1_500 } else { 60_000 };
         }
         let file = self.config.data_root.join(format!("{id}.json"));
-        std::fs::write(&file, serde_json::to_string(&config).unwrap()).unwrap();
+        std::fs::write(&file, serde_json::to_string(&hosts).unwrap()).unwrap();
         Case { id, place, config, file, faults: Vec::new() }
     }
 
     /// Runs an operation without a fault and returns its steps.
     pub(crate) async fn steps(&mut self, index: usize, operation: &Operation) -> Vec<String> {
-        let case = self.case(operation, Place { step: "-".to_owned(), nth: 0, side: Side::Before });
-        set_up(&case.config, &case.id, &self.image, operation).await;
+        let case = self.case(operation, Place { step: "-".to_owned(), nth: 0, side: Side::Before }, None);
+        self.prepare(&case, operation).await;
         let (end, steps) = Host::start(&case.file, &self.image, &case.id, index, &Deed::Record).end();
         assert!(matches!(end, End::Done), "{}: {end:?}", operation.name);
         let engine = Engine::open(case.config).await.unwrap();
         let seen = observe(&engine, &case.id, &self.words).await.unwrap();
-        assert_eq!(seen, operation.after, "{}", operation.name);
+        let fine = seen == operation.after || (operation.broken.is_some() && seen == operation.before);
+        assert!(fine, "{}: {seen:?}", operation.name);
         engine.workspace(&case.id).unwrap().delete(kill()).await.unwrap();
         engine.close().await;
         steps
+    }
+
+    /// Makes the workspace, and breaks what is to be broken before.
+    async fn prepare(&self, case: &Case, operation: &Operation) {
+        set_up(&case.config, &case.id, &self.image, operation).await;
+        let Some((broken, place)) = &operation.broken else { return };
+        let index = operations().iter().position(|operation| operation.name == *broken).unwrap();
+        let host = Host::start(&case.file, &self.image, &case.id, index, &Deed::Die(place.clone()));
+        let end = tokio::task::spawn_blocking(move || host.end().0).await.unwrap();
+        assert!(matches!(end, End::Killed), "{broken} was to be broken: {end:?}");
     }
 
     /// Lets the operation meet the fault at each of its steps.
@@ -144,7 +162,7 @@ impl Bench {
         fault: Fault,
     ) -> Tally {
         let mut cases = self.cases(operation, steps, fault);
-        each(&cases, async |case: &Case| set_up(&case.config, &case.id, &self.image, operation).await).await;
+        each(&cases, async |case: &Case| self.prepare(case, operation).await).await;
         let ends = self.strike(index, &cases, fault).await;
         let mut refused = 0;
         for (case, end) in cases.iter_mut().zip(ends) {
@@ -176,7 +194,7 @@ impl Bench {
             let nth = seen.entry(step).or_default();
             *nth += 1;
             for side in fault.sides(index, index + 1 == steps.len()) {
-                cases.push(self.case(operation, Place { step: step.clone(), nth: *nth, side }));
+                cases.push(self.case(operation, Place { step: step.clone(), nth: *nth, side }, Some(fault)));
             }
         }
         cases
@@ -213,19 +231,25 @@ impl Bench {
             _ => self.rig.containerd.kill9().unwrap(),
         }
         waiting.iter_mut().for_each(|(_, host)| host.go_on());
-        if fault == Fault::Containerd {
-            self.rig.containerd.restart().unwrap();
-        }
-        let ends = waiting.into_iter().map(|(waited, host)| async move {
-            let end = tokio::task::spawn_blocking(move || host.end().0).await.unwrap();
-            match end {
-                _ if !waited => Err(format!("it never came there: {end:?}")),
+        let ends = waiting.into_iter().map(|(waited, host)| {
+            tokio::task::spawn_blocking(move || match host.end().0 {
+                end if !waited => Err(format!("it never came there: {end:?}")),
                 End::Done => Ok(false),
                 End::Failed(error) if clear(&error, fault) => Ok(true),
                 end => Err(format!("its end is not clear: {end:?}")),
-            }
+            })
         });
-        let ends = futures::future::join_all(ends).await;
+        let mut ends: Vec<_> = ends.collect();
+        if fault == Fault::Containerd {
+            for (case, end) in cases.iter().zip(&mut ends) {
+                if case.place.side == Side::Before {
+                    let ended = (&mut *end).await.unwrap();
+                    *end = tokio::spawn(async { ended });
+                }
+            }
+            self.rig.containerd.restart().unwrap();
+        }
+        let ends = futures::future::join_all(ends).await.into_iter().map(Result::unwrap).collect();
         if let Some(filler) = filler {
             std::fs::remove_file(filler).unwrap();
         }

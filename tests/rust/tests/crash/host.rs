@@ -130,12 +130,20 @@ pub(crate) fn be_one() -> Option<()> {
     let config = Config::from_file(config).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let done: Result<(), Error> = runtime.block_on(async {
-        let engine = Engine::open(config).await?;
-        let workspace = engine.workspace(id)?;
         let side = if side == "before" { Side::Before } else { Side::After };
-        arm(deed, Place { step: step.to_owned(), nth: nth.parse().unwrap(), side });
+        let place = Place { step: step.to_owned(), nth: nth.parse().unwrap(), side };
         let image = image.to_owned();
-        tokio::spawn((operation.run)(workspace, image)).await.unwrap()?;
+        // In tasks: where this thread drives the runtime, it could not be held without holding all others.
+        let engine = if let Some(run) = operation.run {
+            let engine = Engine::open(config).await?;
+            let workspace = engine.workspace(id)?;
+            arm(deed, place);
+            tokio::spawn(run(workspace, image)).await.unwrap()?;
+            engine
+        } else {
+            arm(deed, place);
+            tokio::spawn(Engine::open(config)).await.unwrap()?
+        };
         // What comes after the operation is no step of it.
         on_step(|_, _| ());
         engine.close().await;

@@ -1,11 +1,13 @@
 //! The operations that must survive a fault between any two of their steps: an entry each.
 
 use common::kill;
+use dunnage::failpoints::Side;
 use dunnage::types::{CreateOptions, NetworkMode, SnapshotRollbackOptions, StartOptions, StopOptions};
 use dunnage::{Error, Workspace};
 use futures::future::BoxFuture;
 
 use crate::common;
+use crate::host::Place;
 
 /// What a workspace holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,27 +33,32 @@ pub(crate) struct Operation {
     pub(crate) running: bool,
     pub(crate) before: State,
     pub(crate) after: State,
-    /// Does it, in the process that meets the fault.
-    pub(crate) run: fn(Workspace, String) -> BoxFuture<'static, Result<(), Error>>,
+    /// The operation, by name, that a process began before it and died in, with the place.
+    pub(crate) broken: Option<(&'static str, Place)>,
+    /// Does it, in the process that meets the fault. None for what opening an engine does by itself.
+    pub(crate) run: Option<Run>,
 }
+
+/// What a process does with a workspace; the text is an image.
+type Run = fn(Workspace, String) -> BoxFuture<'static, Result<(), Error>>;
 
 /// All of them.
 pub(crate) fn operations() -> Vec<Operation> {
     let one = || holds("two", &[(1, "one")]);
-    let operation = |name, before, after, run| Operation {
+    let operation = |name, before, after, run: Run| Operation {
         name,
         network: NetworkMode::None,
         running: true,
         before,
         after,
-        run,
+        broken: None,
+        run: Some(run),
     };
-    let create: fn(Workspace, String) -> BoxFuture<'static, Result<(), Error>> = |workspace, image| {
+    let create: Run = |workspace, image| {
         Box::pin(async move { workspace.create(CreateOptions::default().image(image)).await.map(drop) })
     };
-    let delete: fn(Workspace, String) -> BoxFuture<'static, Result<(), Error>> =
-        |workspace, _| Box::pin(async move { workspace.delete(kill()).await.map(drop) });
-    vec![
+    let delete: Run = |workspace, _| Box::pin(async move { workspace.delete(kill()).await.map(drop) });
+    let mut all = vec![
         operation("workspace.create", State::Absent, holds("", &[]), create),
         Operation {
             network: NetworkMode::Cni,
@@ -84,5 +91,26 @@ pub(crate) fn operations() -> Vec<Operation> {
             let options = SnapshotRollbackOptions::default().version(1u64).discard(true).grace_ms(0u64);
             Box::pin(async move { workspace.snapshots().rollback(options).await.map(drop) })
         }),
-    ]
+    ];
+    // Whoever mends what a process has left may die of a second fault.
+    for (name, broken, step) in [
+        ("engine.open after half a creation", "workspace.create", "backend.start_task"),
+        ("engine.open after half a deletion", "workspace.delete", "backend.remove_snapshot"),
+        ("engine.open after half a version", "snapshots.create", "backend.commit_snapshot"),
+        ("engine.open after half a rollback", "snapshots.rollback", "backend.move_container"),
+    ] {
+        let Some(first) = all.iter().find(|operation| operation.name == broken) else { continue };
+        let (before, after) = (first.before.clone(), first.after.clone());
+        let place = Place { step: step.to_owned(), nth: 1, side: Side::Before };
+        all.push(Operation {
+            name,
+            network: NetworkMode::None,
+            running: true,
+            before,
+            after,
+            broken: Some((broken, place)),
+            run: None,
+        });
+    }
+    all
 }

@@ -346,7 +346,10 @@ async fn a_version_is_committed_and_the_container_moves_on_in_place() {
     assert_eq!(backend.container("a").await.unwrap().unwrap(), moved);
     assert_eq!(backend.move_container("b", "a-active-2").await.unwrap_err().kind(), ErrorKind::NotFound);
 
-    let found = backend.snapshots("overlayfs", &[SnapshotFilter { labels: labels.clone(), ..Default::default() }]).await.unwrap();
+    let found = backend
+        .snapshots("overlayfs", &[SnapshotFilter { labels: labels.clone(), ..Default::default() }])
+        .await
+        .unwrap();
     assert_eq!(found.iter().map(|s| s.key.as_str()).collect::<Vec<_>>(), ["a-v1"]);
     assert!(backend.snapshots("overlayfs", &[SnapshotFilter::default()]).await.unwrap().len() >= 3);
     // What was written stays, and what is written next goes to the new one.
