@@ -1,10 +1,10 @@
 use super::spec::{Bytes, OperationSpec};
 use crate::types::{
-    CreateOptions, DeleteOptions, DirList, DownloadOptions, ExecOptions, ExecResult, ExitStatus, ImageName,
-    InfoOptions, ListDirOptions, ListOptions, MkdirOptions, OpenReadOptions, PullOptions, ReadOptions,
-    ReadTextOptions, RemoveOptions, RenameOptions, RunOptions, SnapshotCreateOptions, SnapshotListOptions,
-    SnapshotRollbackOptions, StartOptions, StatOptions, StopOptions, UploadOptions, WriteOptions,
-    WriteResult,
+    CreateOptions, DeleteOptions, DirList, DownloadOptions, EventsOptions, ExecOptions, ExecResult,
+    ExitStatus, ImageName, InfoOptions, ListDirOptions, ListOptions, MkdirOptions, OpenReadOptions,
+    PullOptions, ReadOptions, ReadTextOptions, RemoveOptions, RenameOptions, RunOptions,
+    SnapshotCreateOptions, SnapshotListOptions, SnapshotRollbackOptions, StartOptions, StatOptions,
+    StopOptions, UploadOptions, WriteOptions, WriteResult,
 };
 use std::sync::LazyLock;
 
@@ -22,6 +22,12 @@ pub(super) static ROWS: LazyLock<Vec<OperationSpec>> = LazyLock::new(|| {
             &[],
             "Lists the workspaces, ordered by id.",
             |engine, options: ListOptions| async move { engine.list(options).await },
+        ),
+        OperationSpec::engine_items(
+            "engine.events",
+            &[],
+            "Follows what happens to the workspaces, whichever process does it or sees it; on demand from what is kept of it.",
+            |engine, options: EventsOptions| async move { engine.events(options).await },
         ),
         OperationSpec::engine_operation(
             "image.pull",

@@ -3,16 +3,18 @@ use crate::backend::{Backend, containerd::Containerd};
 use crate::bridge::BridgePool;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::lifecycle;
+use crate::feed::Feed;
+use crate::lifecycle::{self, Restarting};
 use crate::network::NetworkManager;
 use crate::operation::{Runner, WorkspaceLocks};
 use crate::registry::Registry;
-use crate::store::SqliteStore;
+use crate::store::{SqliteStore, Store};
 use crate::watch::Watch;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 impl Engine {
     /// Opens an engine: checks the configuration, reaches the backend, opens the records, and finishes or undoes what
@@ -41,7 +43,8 @@ impl Engine {
         for name in ["run", "etc", "locks", "backups", "netns", "network"] {
             private_dir(&config.data_root.join(name))?;
         }
-        let store = SqliteStore::open(&config.data_root.join("dunnage.db")).await?;
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.data_root.join("dunnage.db")).await?);
+        let (tell, ends) = mpsc::unbounded_channel();
         let lock_limit = Duration::from_millis(config.time_limits.lock_ms);
         let inner = EngineInner {
             locks: WorkspaceLocks::new(&config.data_root.join("locks"), lock_limit),
@@ -49,13 +52,16 @@ impl Engine {
             bridges: BridgePool::new(&config),
             registry: Registry::new(&config.registry)?,
             runner: Runner::default(),
-            store: Arc::new(store),
-            watch: Watch::start(backend.clone(), lifecycle::filters(&config)),
+            feed: Feed::new(store.clone()),
+            store,
+            restarting: Restarting::default(),
+            watch: Watch::start(backend.clone(), lifecycle::filters(&config), tell),
             backend,
             config,
         };
         let engine = Self { inner: Arc::new(inner) };
         lifecycle::recover_all(&engine.inner).await?;
+        lifecycle::take_ends(&engine.inner, ends);
         if !engine.inner.store.unfinished_workspaces().await?.is_empty() {
             lifecycle::recover_later(&engine.inner);
         }

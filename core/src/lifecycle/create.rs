@@ -15,8 +15,8 @@ use crate::engine::EngineInner;
 use crate::error::{Error, Result};
 use crate::names::{ImageRef, WorkspaceId};
 use crate::operation::OperationContext;
-use crate::store::{JournalEntry, OperationKind, WorkspaceRecord};
-use crate::types::{CreateOptions, CreateResult, EventType, NetworkMode, Phases};
+use crate::store::{JournalEntry, NewEvent, OperationKind, WorkspaceRecord};
+use crate::types::{CreateOptions, CreateResult, EventType, LifecycleKind, NetworkMode, Phases};
 use jiff::Timestamp;
 use rustix::fs::{Gid, Uid};
 use std::os::unix::fs::DirBuilderExt;
@@ -111,6 +111,11 @@ pub(super) async fn build(
     let pull = inner.backend.pull(&request, &tracker, context.cancel_token());
     let pulled = context.with_pull_progress(&name, &tracker, pull).await?;
     (phases.pull, phases.unpack) = (pulled.pull_ms, pulled.unpack_ms);
+    if !pulled.skipped {
+        let mut event = NewEvent::new(LifecycleKind::Pull).image(&name).operation(context.id());
+        event.workspace = Some(id.to_string());
+        inner.store.tell(&event).await?;
+    }
     context.check_cancelled()?;
 
     context.emit_kind(EventType::Creating);
@@ -127,18 +132,25 @@ pub(super) async fn build(
     match make(inner, id, &intent, &pulled.unpacked, network, context, phases).await {
         Ok((container, task)) => {
             let record = record(inner, id, &container, &options, options.start);
-            inner.store.finish(context.id(), Some(&record)).await?;
+            inner.store.finish(context.id(), Some(&record), &made(id, &record, context.id())).await?;
             Ok((Found { container, record: Some(record), legacy: false }, task))
         }
         Err(error) => {
             // What cannot be undone now stays in the journal for the next who takes the lock.
             match undo(inner, id, &intent).await {
-                Ok(()) => inner.store.finish(context.id(), None).await?,
+                Ok(()) => inner.store.finish(context.id(), None, &[]).await?,
                 Err(undo) => return Err(error.with("not_undone", undo)),
             }
             Err(error)
         }
     }
+}
+
+/// The events of a creation.
+pub(super) fn made(id: &WorkspaceId, record: &WorkspaceRecord, operation: &str) -> Vec<NewEvent> {
+    let of = |kind| NewEvent::of(kind, id, &record.container_id).operation(operation);
+    let start = record.started.then(|| of(LifecycleKind::Start));
+    std::iter::once(of(LifecycleKind::Create).image(&record.image)).chain(start).collect()
 }
 
 /// Makes everything the intent names, in order.

@@ -10,8 +10,8 @@ use crate::engine::EngineInner;
 use crate::error::{ErrorKind, Result};
 use crate::names::WorkspaceId;
 use crate::operation::OperationContext;
-use crate::store::{JournalEntry, OperationKind};
-use crate::types::{DeleteOptions, DeleteResult, EventType, Phases};
+use crate::store::{JournalEntry, NewEvent, OperationKind};
+use crate::types::{DeleteOptions, DeleteResult, EventType, LifecycleKind, Phases};
 use std::time::{Duration, Instant};
 
 /// Removes a workspace with all that is in it.
@@ -28,13 +28,16 @@ pub(crate) async fn delete(
     let mut phases = Phases::default();
     let Some(found) = resolve(inner, id).await? else {
         // A container that others removed leaves its network and record behind.
-        let container = match inner.store.workspace(id).await? {
-            Some(record) => record.container_id,
-            None => inner.config.container_id(id)?,
+        let (container, event) = match inner.store.workspace(id).await? {
+            Some(record) => {
+                let event = gone(id, &record.container_id, context.id());
+                (record.container_id, Some(event))
+            }
+            None => (inner.config.container_id(id)?, None),
         };
         inner.network.detach(&container).await?;
         remove_dirs(&inner.config, id)?;
-        inner.store.delete_workspace(id).await?;
+        inner.store.delete_workspace(id, event.as_ref()).await?;
         phases.total = millis(began);
         return Ok(DeleteResult { deleted: false, phases_ms: phases });
     };
@@ -55,7 +58,8 @@ pub(crate) async fn delete(
     // From here on it completes, now or by whoever takes the lock next.
     inner.store.begin(&JournalEntry::new(context.id(), OperationKind::Delete, id, &intent)?).await?;
     complete(inner, id, &intent).await?;
-    inner.store.finish(context.id(), None).await?;
+    let event = gone(id, &intent.container_id, context.id());
+    inner.store.finish(context.id(), None, &[event]).await?;
     phases.delete = millis(began_delete);
     phases.total = millis(began);
     Ok(DeleteResult { deleted: true, phases_ms: phases })
@@ -81,7 +85,12 @@ pub(super) async fn complete(inner: &EngineInner, id: &WorkspaceId, intent: &Del
         }
     }
     if ours {
-        inner.store.delete_workspace(id).await?;
+        inner.store.delete_workspace(id, None).await?;
     }
     Ok(())
+}
+
+/// The event of a deletion.
+pub(super) fn gone(id: &WorkspaceId, container: &str, operation: &str) -> NewEvent {
+    NewEvent::of(LifecycleKind::Delete, id, container).operation(operation)
 }

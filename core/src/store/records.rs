@@ -39,3 +39,14 @@ pub(crate) struct VersionRecord {
     pub(crate) source: String,
     pub(crate) created_at: Timestamp,
 }
+
+/// How a workspace's first process was kept running.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Restarts {
+    /// How often in a row it was started again by itself, or was tried to.
+    pub(crate) count: u32,
+    /// The end after which that was done last.
+    pub(crate) after: Option<String>,
+    /// When it was last started.
+    pub(crate) started_at: Option<Timestamp>,
+}

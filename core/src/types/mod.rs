@@ -8,6 +8,7 @@ mod event;
 mod exec;
 mod fs;
 mod image;
+mod lifecycle;
 mod network;
 mod snapshots;
 mod workspace;
@@ -23,14 +24,16 @@ pub use fs::{
 pub use image::{
     ImageDeleteResult, ImageInfo, ImageList, ImageName, PullOptions, PullPolicy, PullResult, ResolvedDigest,
 };
+pub use lifecycle::{EventsOptions, LifecycleEvent, LifecycleKind};
 pub use network::{NetworkInfo, NetworkMode, PortMapping, Protocol};
 pub use snapshots::{
     SnapshotCreateOptions, SnapshotCreateResult, SnapshotInfo, SnapshotList, SnapshotListOptions,
     SnapshotRollbackOptions, SnapshotRollbackResult,
 };
 pub use workspace::{
-    CreateOptions, CreateResult, DeleteOptions, DeleteResult, InfoOptions, Limits, Phases, StartOptions,
-    StartOutcome, StartResult, StopOptions, StopOutcome, StopResult, WorkspaceInfo, WorkspaceStatus,
+    CreateOptions, CreateResult, DeleteOptions, DeleteResult, InfoOptions, Limits, Phases, RestartOptions,
+    RestartPolicy, StartOptions, StartOutcome, StartResult, StopOptions, StopOutcome, StopResult,
+    WorkspaceInfo, WorkspaceStatus,
 };
 
 /// Writes chainable setters for fields of options.

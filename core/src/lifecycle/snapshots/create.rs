@@ -9,8 +9,8 @@ use crate::lifecycle::resolve::{Found, resolve};
 use crate::lifecycle::stop::grace;
 use crate::names::WorkspaceId;
 use crate::operation::OperationContext;
-use crate::store::{JournalEntry, OperationKind, VersionRecord};
-use crate::types::{Phases, SnapshotCreateOptions, SnapshotCreateResult};
+use crate::store::{JournalEntry, NewEvent, OperationKind, VersionRecord};
+use crate::types::{LifecycleKind, Phases, SnapshotCreateOptions, SnapshotCreateResult};
 use jiff::Timestamp;
 use std::time::Instant;
 
@@ -30,6 +30,7 @@ pub(crate) async fn create(
     let restart = runs(inner, &found).await?;
     let version = next(inner, id, &found, "snapshot", name, source).await?;
     context.check_cancelled()?;
+    let event = NewEvent::of(LifecycleKind::Snapshot, id, &found.container.id);
     let intent = RelocateIntent {
         container_id: found.container.id.clone(),
         snapshotter: found.container.snapshotter.clone(),
@@ -38,6 +39,7 @@ pub(crate) async fn create(
         parent: version.snapshot.clone(),
         keep: Some(version.clone()),
         restart,
+        event: Some(event.operation(context.id()).version(version.version)),
     };
     inner.store.begin(&JournalEntry::new(context.id(), OperationKind::Relocate, id, &intent)?).await?;
     let mut phases = Phases::default();

@@ -9,7 +9,7 @@ use crate::lifecycle::resolve::{Found, resolve};
 use crate::lifecycle::start::start_existing;
 use crate::names::WorkspaceId;
 use crate::operation::OperationContext;
-use crate::store::{JournalEntry, VersionRecord};
+use crate::store::{JournalEntry, NewEvent, VersionRecord};
 use crate::types::{EventType, Phases};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
@@ -28,6 +28,9 @@ pub(in crate::lifecycle) struct RelocateIntent {
     pub(super) parent: String,
     /// Whether the workspace runs again afterwards.
     pub(super) restart: bool,
+    /// What it is told by once it is done. Entries of older processes have none.
+    #[serde(default)]
+    pub(super) event: Option<NewEvent>,
 }
 
 /// How a relocation went.
@@ -65,7 +68,7 @@ pub(super) async fn relocate(
         if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) {
             return Err(error.with("unfinished", "it is completed by the workspace's next operation"));
         }
-        inner.store.finish_move(context.id(), id, &intent.from, None).await?;
+        inner.store.finish_move(context.id(), id, &intent.from, None, None).await?;
         let mut again = Phases::default();
         return match restart(inner, id, found, intent, &detached(context), &mut again).await {
             Ok(()) => Err(error),
@@ -75,7 +78,7 @@ pub(super) async fn relocate(
     arrive(inner, id, intent).await?;
     let arrived = resolve(inner, id).await?.unwrap_or_else(|| found.clone());
     let restarted = restart(inner, id, &arrived, intent, context, phases).await;
-    inner.store.finish_move(context.id(), id, &intent.to, intent.keep.as_ref()).await?;
+    finish(inner, context.id(), id, intent).await?;
     restarted?;
     Ok(Relocated { downtime_ms: if intent.restart { millis(began) } else { 0 } })
 }
@@ -89,17 +92,28 @@ pub(in crate::lifecycle) async fn recover(
     let intent: RelocateIntent = entry.intent()?;
     let Some(found) = resolve(inner, id).await? else {
         // Its container was removed by somebody else: what it stood on is kept.
-        return inner.store.finish_move(&entry.operation, id, &intent.from, None).await;
+        return inner.store.finish_move(&entry.operation, id, &intent.from, None, None).await;
     };
     // The first request of a process that is gone may still be under way. So the way leads on, never back: a second
     // commit of the same name does nothing, and nothing runs that could write meanwhile.
     halt(inner, id, &intent.container_id, Duration::ZERO).await?;
     leave(inner, id, &intent).await?;
     arrive(inner, id, &intent).await?;
-    inner.store.finish_move(&entry.operation, id, &intent.to, intent.keep.as_ref()).await?;
+    finish(inner, &entry.operation, id, &intent).await?;
     let context = OperationContext::detached(&entry.operation);
     let arrived = resolve(inner, id).await?.unwrap_or(found);
     restart(inner, id, &arrived, &intent, &context, &mut Phases::default()).await
+}
+
+/// Ends the relocation in the records: the version is there with its event, or neither.
+async fn finish(
+    inner: &EngineInner,
+    operation: &str,
+    id: &WorkspaceId,
+    intent: &RelocateIntent,
+) -> Result<()> {
+    let (version, event) = (intent.keep.as_ref(), intent.event.as_ref());
+    inner.store.finish_move(operation, id, &intent.to, version, event).await
 }
 
 /// Makes the version of what is left. Done twice it does nothing.

@@ -10,8 +10,8 @@ use crate::lifecycle::resolve::resolve;
 use crate::lifecycle::stop::grace;
 use crate::names::WorkspaceId;
 use crate::operation::OperationContext;
-use crate::store::{JournalEntry, OperationKind};
-use crate::types::{Phases, SnapshotRollbackOptions, SnapshotRollbackResult};
+use crate::store::{JournalEntry, NewEvent, OperationKind};
+use crate::types::{LifecycleKind, Phases, SnapshotRollbackOptions, SnapshotRollbackResult};
 use std::time::Instant;
 
 /// Lets a workspace go on from one of its versions. What it leaves is kept as a version, unless it is to be discarded.
@@ -50,6 +50,7 @@ pub(crate) async fn rollback(
         Some(next(inner, id, &found, "rollback", name, "rollback".to_owned()).await?)
     };
     context.check_cancelled()?;
+    let event = NewEvent::of(LifecycleKind::Rollback, id, &found.container.id);
     let intent = RelocateIntent {
         container_id: found.container.id.clone(),
         snapshotter: found.container.snapshotter.clone(),
@@ -58,6 +59,7 @@ pub(crate) async fn rollback(
         parent: target.snapshot.clone(),
         keep,
         restart,
+        event: Some(event.operation(context.id()).version(target.version)),
     };
     inner.store.begin(&JournalEntry::new(context.id(), OperationKind::Relocate, id, &intent)?).await?;
     let mut phases = Phases::default();
