@@ -174,6 +174,8 @@ type CreateOptions struct {
 	Ports []PortMapping `json:"ports,omitzero"`
 	// When to ask the registry. Default `if_not_present`.
 	PullPolicy PullPolicy `json:"pull_policy,omitempty"`
+	// Whether its first process is started again when it ends by itself.
+	Restart RestartOptions `json:"restart,omitzero"`
 	// The snapshotter. Default: the configured one.
 	Snapshotter string `json:"snapshotter,omitempty"`
 	// Whether to start it. Default true.
@@ -356,6 +358,17 @@ const (
 	EventTypeError EventType = "error"
 )
 
+// EventsOptions: which lifecycle events to follow.
+type EventsOptions struct {
+	// The sequence number to go on after: 0 tells all that is kept. Default: only what happens from now on;
+	// everything that is kept when `follow` is false.
+	After *uint64 `json:"after,omitempty"`
+	// Whether to go on with what happens once all that is kept is told. Default true.
+	Follow *bool `json:"follow,omitempty"`
+	// The id of the one workspace to tell of. Default: all, and what belongs to none.
+	Workspace string `json:"workspace,omitempty"`
+}
+
 // ExecOptions: a command to run with its streams open.
 type ExecOptions struct {
 	// Columns of the terminal. Default 80.
@@ -499,6 +512,66 @@ const (
 	LayerStateDone LayerState = "done"
 	// It was here before.
 	LayerStateExists LayerState = "exists"
+)
+
+// LifecycleEvent: something that happened to a workspace. Programs must ignore fields and kinds they do not
+// know.
+type LifecycleEvent struct {
+	// When it happened, RFC 3339, UTC. Two events that are told in turn may have happened the other way round.
+	At string `json:"at"`
+	// Which attempt in a row to keep the workspace running this was, from 1.
+	Attempt *uint32 `json:"attempt,omitempty"`
+	// Its container.
+	ContainerID string `json:"container_id,omitempty"`
+	// How the first process ended: its exit code, or 128 and the number of the signal that ended it.
+	ExitCode *uint32 `json:"exit_code,omitempty"`
+	// The image, in the full form.
+	Image string `json:"image,omitempty"`
+	// What it tells.
+	Kind LifecycleKind `json:"kind"`
+	// What there is to say for people.
+	Message string `json:"message,omitempty"`
+	// The operation that did it.
+	OperationID string `json:"operation_id,omitempty"`
+	// Milliseconds that the attempt was put off.
+	PauseMs *uint64 `json:"pause_ms,omitempty"`
+	// Its number: the next event of the same data root has the next number. What was dropped for its age leaves
+	// a gap before the oldest event, never between two.
+	Sequence uint64 `json:"sequence"`
+	// The version's number.
+	Version *uint64 `json:"version,omitempty"`
+	// The workspace's id.
+	WorkspaceID string `json:"workspace_id,omitempty"`
+}
+
+// LifecycleKind: what a lifecycle event tells.
+type LifecycleKind string
+
+// The values of LifecycleKind.
+const (
+	// A workspace was made; `image` names what of.
+	LifecycleKindCreate LifecycleKind = "create"
+	// A workspace's first process was started.
+	LifecycleKindStart LifecycleKind = "start"
+	// A workspace was stopped, and is to stay so; `exit_code` tells how its first process ended, if one ran.
+	LifecycleKindStop LifecycleKind = "stop"
+	// A first process ended, by itself or because it was ended; `exit_code` tells how.
+	LifecycleKindExit LifecycleKind = "exit"
+	// A process inside was killed for want of memory.
+	LifecycleKindOom LifecycleKind = "oom"
+	// A version was made; `version` tells its number.
+	LifecycleKindSnapshot LifecycleKind = "snapshot"
+	// A workspace went back to `version`.
+	LifecycleKindRollback LifecycleKind = "rollback"
+	// A workspace was made from a version of another.
+	LifecycleKindFork LifecycleKind = "fork"
+	// A workspace was removed.
+	LifecycleKindDelete LifecycleKind = "delete"
+	// An image was fetched; without a workspace when nobody made one of it.
+	LifecycleKindPull LifecycleKind = "pull"
+	// A first process that had ended was started again by the workspace's restart policy, or that failed, or was
+	// given up; `attempt`, `pause_ms` and `message` tell.
+	LifecycleKindRestart LifecycleKind = "restart"
 )
 
 // Limits: resource limits of a workspace. Absent means unlimited.
@@ -749,6 +822,35 @@ type ResolvedDigest struct {
 	Size uint64 `json:"size"`
 }
 
+// RestartOptions: whether and how a first process that has ended by itself is started again. An open engine
+// does it, whichever sees the end; one that opens sees those that came before. A workspace that a user stops
+// stays stopped.
+type RestartOptions struct {
+	// Milliseconds before the first attempt, 1 to 86 400 000; each further attempt in a row waits twice as long.
+	// Default 1000.
+	BackoffMs *uint64 `json:"backoff_ms,omitempty"`
+	// The most milliseconds before an attempt, at least `backoff_ms`, at most 86 400 000. Default 60 000.
+	MaxBackoffMs *uint64 `json:"max_backoff_ms,omitempty"`
+	// For `on_failure`: after how many attempts in a row it is given up. Default: never. A run of 10 seconds,
+	// and a start or stop by a user, end the row.
+	MaxRetries *uint32 `json:"max_retries,omitempty"`
+	// When. Default `no`.
+	Policy RestartPolicy `json:"policy,omitempty"`
+}
+
+// RestartPolicy: when a first process that has ended by itself is started again.
+type RestartPolicy string
+
+// The values of RestartPolicy.
+const (
+	// Never.
+	RestartPolicyNo RestartPolicy = "no"
+	// When its exit code is not 0.
+	RestartPolicyOnFailure RestartPolicy = "on_failure"
+	// However it ended.
+	RestartPolicyAlways RestartPolicy = "always"
+)
+
 // RunOptions: a command to run to its end, with its output collected.
 type RunOptions struct {
 	// The command line, given to `/bin/sh -c`.
@@ -996,6 +1098,8 @@ type WorkspaceInfo struct {
 	Network NetworkInfo `json:"network"`
 	// The process id of its first process on the host; 0 when none runs.
 	PID uint32 `json:"pid"`
+	// Whether its first process is started again when it ends by itself.
+	Restart RestartOptions `json:"restart"`
 	// The key of its writable snapshot.
 	SnapshotKey string `json:"snapshot_key"`
 	// Its snapshotter.
@@ -1075,6 +1179,14 @@ func (e *Engine) Health(ctx context.Context, options *InfoOptions, calls ...Call
 // Nil options stand for the defaults.
 func (e *Engine) List(ctx context.Context, options *ListOptions, calls ...CallOption) (*WorkspaceList, error) {
 	return call[WorkspaceList](ctx, e.target(), "engine.list", options, calls)
+}
+
+// Events does engine.events: follows what happens to the workspaces, whichever process does it or sees it; on
+// demand from what is kept of it.
+//
+// Nil options stand for the defaults.
+func (e *Engine) Events(ctx context.Context, options *EventsOptions, calls ...CallOption) (*Items[LifecycleEvent], error) {
+	return items[LifecycleEvent](ctx, e.target(), "engine.events", options, calls)
 }
 
 // Pull does image.pull: fetches and unpacks an image; layers that are here are not fetched again.

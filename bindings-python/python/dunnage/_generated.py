@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Mapping, Sequence
 
-from ._call import AsyncNoun, Noun, OnEvent, Operation, StrPath, nothing
+from ._call import AsyncItems, AsyncNoun, Items, Noun, OnEvent, Operation, StrPath, nothing
 from ._types import (
     CreateResult,
     DeleteResult,
@@ -17,6 +17,7 @@ from ._types import (
     ImageDeleteResult,
     ImageInfo,
     ImageList,
+    LifecycleEvent,
     Limits,
     NetworkMode,
     PortMapping,
@@ -24,6 +25,8 @@ from ._types import (
     PullPolicy,
     PullResult,
     ResolvedDigest,
+    RestartOptions,
+    RestartOptionsDict,
     SnapshotCreateResult,
     SnapshotList,
     SnapshotRollbackResult,
@@ -71,6 +74,26 @@ class EngineOperations(Noun):
         """
         fields: Mapping[str, Any] = {"after": after, "limit": limit}
         return self._plain(WorkspaceList.from_json, "engine.list", fields, time_limit)
+
+    def events(
+        self,
+        *,
+        after: int | None = None,
+        follow: bool = True,
+        workspace: str | None = None,
+        time_limit: float | None = None,
+    ) -> Items[LifecycleEvent]:
+        """Follows what happens to the workspaces, whichever process does it or sees it; on demand from what is kept of it.
+
+        Args:
+            after: The sequence number to go on after: 0 tells all that is kept. Default: only what happens from now
+                on; everything that is kept when `follow` is false.
+            follow: Whether to go on with what happens once all that is kept is told. Default true.
+            workspace: The id of the one workspace to tell of. Default: all, and what belongs to none.
+            time_limit: Seconds that the beginning may take. Default: none.
+        """
+        fields: Mapping[str, Any] = {"after": after, "follow": follow, "workspace": workspace}
+        return self._items(LifecycleEvent.from_json, "engine.events", fields, time_limit)
 
 
 class ImageOperations(Noun):
@@ -153,6 +176,7 @@ class WorkspaceOperations(Noun):
         network: NetworkMode | None = None,
         ports: Sequence[PortMapping | PortMappingDict] | None = None,
         pull_policy: PullPolicy = "if_not_present",
+        restart: RestartOptions | RestartOptionsDict | None = None,
         snapshotter: str | None = None,
         start: bool = True,
         on_event: OnEvent | None = None,
@@ -170,6 +194,7 @@ class WorkspaceOperations(Noun):
             network: The network. Default: the configured mode.
             ports: Ports of the host that lead inside; they need the network mode `cni`.
             pull_policy: When to ask the registry. Default `if_not_present`.
+            restart: Whether its first process is started again when it ends by itself.
             snapshotter: The snapshotter. Default: the configured one.
             start: Whether to start it. Default true.
             on_event: Called with each event. When it raises, that is reported and the operation goes on.
@@ -184,6 +209,7 @@ class WorkspaceOperations(Noun):
             "network": network,
             "ports": ports,
             "pull_policy": pull_policy,
+            "restart": restart,
             "snapshotter": snapshotter,
             "start": start,
         }
@@ -433,6 +459,26 @@ class AsyncEngineOperations(AsyncNoun):
         fields: Mapping[str, Any] = {"after": after, "limit": limit}
         return await self._plain(WorkspaceList.from_json, "engine.list", fields, time_limit)
 
+    def events(
+        self,
+        *,
+        after: int | None = None,
+        follow: bool = True,
+        workspace: str | None = None,
+        time_limit: float | None = None,
+    ) -> AsyncItems[LifecycleEvent]:
+        """Follows what happens to the workspaces, whichever process does it or sees it; on demand from what is kept of it.
+
+        Args:
+            after: The sequence number to go on after: 0 tells all that is kept. Default: only what happens from now
+                on; everything that is kept when `follow` is false.
+            follow: Whether to go on with what happens once all that is kept is told. Default true.
+            workspace: The id of the one workspace to tell of. Default: all, and what belongs to none.
+            time_limit: Seconds that the beginning may take. Default: none.
+        """
+        fields: Mapping[str, Any] = {"after": after, "follow": follow, "workspace": workspace}
+        return self._items(LifecycleEvent.from_json, "engine.events", fields, time_limit)
+
 
 class AsyncImageOperations(AsyncNoun):
     """The calls of `image` that move no bytes."""
@@ -514,6 +560,7 @@ class AsyncWorkspaceOperations(AsyncNoun):
         network: NetworkMode | None = None,
         ports: Sequence[PortMapping | PortMappingDict] | None = None,
         pull_policy: PullPolicy = "if_not_present",
+        restart: RestartOptions | RestartOptionsDict | None = None,
         snapshotter: str | None = None,
         start: bool = True,
         on_event: OnEvent | None = None,
@@ -531,6 +578,7 @@ class AsyncWorkspaceOperations(AsyncNoun):
             network: The network. Default: the configured mode.
             ports: Ports of the host that lead inside; they need the network mode `cni`.
             pull_policy: When to ask the registry. Default `if_not_present`.
+            restart: Whether its first process is started again when it ends by itself.
             snapshotter: The snapshotter. Default: the configured one.
             start: Whether to start it. Default true.
             on_event: Called with each event. When it raises, that is reported and the operation goes on.
@@ -545,6 +593,7 @@ class AsyncWorkspaceOperations(AsyncNoun):
             "network": network,
             "ports": ports,
             "pull_policy": pull_policy,
+            "restart": restart,
             "snapshotter": snapshotter,
             "start": start,
         }

@@ -31,6 +31,8 @@ __all__ = [
     "ImageList",
     "LayerProgress",
     "LayerState",
+    "LifecycleEvent",
+    "LifecycleKind",
     "Limits",
     "NamesConfig",
     "NetworkConfig",
@@ -44,6 +46,9 @@ __all__ = [
     "PullResult",
     "RegistryConfig",
     "ResolvedDigest",
+    "RestartOptions",
+    "RestartOptionsDict",
+    "RestartPolicy",
     "SnapshotCreateResult",
     "SnapshotInfo",
     "SnapshotList",
@@ -135,6 +140,45 @@ LayerState = Literal["waiting", "downloading", "extracting", "done", "exists"]
 - `exists`: It was here before.
 """
 
+LifecycleKind = Literal[
+    "create",
+    "start",
+    "stop",
+    "exit",
+    "oom",
+    "snapshot",
+    "rollback",
+    "fork",
+    "delete",
+    "pull",
+    "restart",
+]
+"""What a lifecycle event tells.
+
+- `create`: A workspace was made; `image` names what of.
+
+- `start`: A workspace's first process was started.
+
+- `stop`: A workspace was stopped, and is to stay so; `exit_code` tells how its first process ended, if one ran.
+
+- `exit`: A first process ended, by itself or because it was ended; `exit_code` tells how.
+
+- `oom`: A process inside was killed for want of memory.
+
+- `snapshot`: A version was made; `version` tells its number.
+
+- `rollback`: A workspace went back to `version`.
+
+- `fork`: A workspace was made from a version of another.
+
+- `delete`: A workspace was removed.
+
+- `pull`: An image was fetched; without a workspace when nobody made one of it.
+
+- `restart`: A first process that had ended was started again by the workspace's restart policy, or that failed, or was
+given up; `attempt`, `pause_ms` and `message` tell.
+"""
+
 NetworkMode = Literal["cni", "host", "none"]
 """How a workspace reaches the network.
 
@@ -163,6 +207,16 @@ PullPolicy = Literal["if_not_present", "always", "never"]
 - `always`: Always; layers that are here are not fetched again.
 
 - `never`: Never: the image must be here.
+"""
+
+RestartPolicy = Literal["no", "on_failure", "always"]
+"""When a first process that has ended by itself is started again.
+
+- `no`: Never.
+
+- `on_failure`: When its exit code is not 0.
+
+- `always`: However it ended.
 """
 
 StartOutcome = Literal["started", "already_running", "rebuilt"]
@@ -676,6 +730,56 @@ class LayerProgress:
         )
 
 
+@dataclass(frozen=True)
+class LifecycleEvent:
+    """Something that happened to a workspace. Programs must ignore fields and kinds they do not know."""
+
+    at: str
+    """When it happened, RFC 3339, UTC. Two events that are told in turn may have happened the other way round."""
+    kind: LifecycleKind
+    """What it tells."""
+    sequence: int
+    """Its number: the next event of the same data root has the next number. What was dropped for its age leaves a gap
+    before the oldest event, never between two.
+    """
+    attempt: int | None = None
+    """Which attempt in a row to keep the workspace running this was, from 1."""
+    container_id: str | None = None
+    """Its container."""
+    exit_code: int | None = None
+    """How the first process ended: its exit code, or 128 and the number of the signal that ended it."""
+    image: str | None = None
+    """The image, in the full form."""
+    message: str | None = None
+    """What there is to say for people."""
+    operation_id: str | None = None
+    """The operation that did it."""
+    pause_ms: int | None = None
+    """Milliseconds that the attempt was put off."""
+    version: int | None = None
+    """The version's number."""
+    workspace_id: str | None = None
+    """The workspace's id."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> LifecycleEvent:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            at=data["at"],
+            kind=data["kind"],
+            sequence=data["sequence"],
+            attempt=data.get("attempt"),
+            container_id=data.get("container_id"),
+            exit_code=data.get("exit_code"),
+            image=data.get("image"),
+            message=data.get("message"),
+            operation_id=data.get("operation_id"),
+            pause_ms=data.get("pause_ms"),
+            version=data.get("version"),
+            workspace_id=data.get("workspace_id"),
+        )
+
+
 class Limits(TypedDict, total=False):
     """Resource limits of a workspace. Absent means unlimited."""
 
@@ -894,6 +998,55 @@ class ResolvedDigest:
             media_type=data["media_type"],
             size=data["size"],
         )
+
+
+@dataclass(frozen=True)
+class RestartOptions:
+    """Whether and how a first process that has ended by itself is started again. An open engine does it, whichever sees
+    the end; one that opens sees those that came before. A workspace that a user stops stays stopped.
+    """
+
+    backoff_ms: int = 1000
+    """Milliseconds before the first attempt, 1 to 86 400 000; each further attempt in a row waits twice as long.
+    Default 1000.
+    """
+    max_backoff_ms: int = 60000
+    """The most milliseconds before an attempt, at least `backoff_ms`, at most 86 400 000. Default 60 000."""
+    max_retries: int | None = None
+    """For `on_failure`: after how many attempts in a row it is given up. Default: never. A run of 10 seconds, and a
+    start or stop by a user, end the row.
+    """
+    policy: RestartPolicy = "no"
+    """When. Default `no`."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> RestartOptions:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            backoff_ms=data["backoff_ms"],
+            max_backoff_ms=data["max_backoff_ms"],
+            max_retries=data.get("max_retries"),
+            policy=data["policy"],
+        )
+
+
+class RestartOptionsDict(TypedDict, total=False):
+    """Whether and how a first process that has ended by itself is started again. An open engine does it, whichever sees
+    the end; one that opens sees those that came before. A workspace that a user stops stays stopped.
+    """
+
+    backoff_ms: int
+    """Milliseconds before the first attempt, 1 to 86 400 000; each further attempt in a row waits twice as long.
+    Default 1000.
+    """
+    max_backoff_ms: int
+    """The most milliseconds before an attempt, at least `backoff_ms`, at most 86 400 000. Default 60 000."""
+    max_retries: int | None
+    """For `on_failure`: after how many attempts in a row it is given up. Default: never. A run of 10 seconds, and a
+    start or stop by a user, end the row.
+    """
+    policy: RestartPolicy
+    """When. Default `no`."""
 
 
 @dataclass(frozen=True)
@@ -1152,6 +1305,8 @@ class WorkspaceInfo:
     """How it is connected."""
     pid: int
     """The process id of its first process on the host; 0 when none runs."""
+    restart: RestartOptions
+    """Whether its first process is started again when it ends by itself."""
     snapshot_key: str
     """The key of its writable snapshot."""
     snapshotter: str
@@ -1181,6 +1336,7 @@ class WorkspaceInfo:
             namespace=data["namespace"],
             network=NetworkInfo.from_json(data["network"]),
             pid=data["pid"],
+            restart=RestartOptions.from_json(data["restart"]),
             snapshot_key=data["snapshot_key"],
             snapshotter=data["snapshotter"],
             status=data["status"],
