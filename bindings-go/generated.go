@@ -1181,8 +1181,8 @@ func (e *Engine) List(ctx context.Context, options *ListOptions, calls ...CallOp
 	return call[WorkspaceList](ctx, e.target(), "engine.list", options, calls)
 }
 
-// Events does engine.events: follows what happens to the workspaces, whichever process does it or sees it; on
-// demand from what is kept of it.
+// Events does engine.events: follows what happens to the workspaces, in whichever process; on demand it first
+// tells what is kept of it.
 //
 // Nil options stand for the defaults.
 func (e *Engine) Events(ctx context.Context, options *EventsOptions, calls ...CallOption) (*Items[LifecycleEvent], error) {

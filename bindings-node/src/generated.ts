@@ -61,9 +61,7 @@ export abstract class EngineOperations extends Noun {
     return plain(this.link, 'engine.list', {}, options);
   }
 
-  /**
-   * Follows what happens to the workspaces, whichever process does it or sees it; on demand from what is kept of it.
-   */
+  /** Follows what happens to the workspaces, in whichever process; on demand it first tells what is kept of it. */
   events(options: EventsOptions & CallOptions = {}): Items<LifecycleEvent> {
     return items(this.link, 'engine.events', {}, options);
   }

@@ -37,7 +37,12 @@ export class Items<T> implements AsyncIterableIterator<T>, AsyncDisposable {
   ) {
     // Held weakly by the native half: otherwise each would keep the other for ever.
     const weak = new WeakRef(this);
-    this.#native = open((told) => weak.deref()?.#arrive(JSON.parse(told) as Told));
+    this.#native = open((told) => {
+      const items = weak.deref();
+      if (items !== undefined) {
+        items.#arrive(JSON.parse(told) as Told);
+      }
+    });
     this.opened = this.#native.then(() => undefined);
     // Who iterates is told by the iteration.
     this.opened.catch(() => undefined);

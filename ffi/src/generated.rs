@@ -104,8 +104,8 @@ pub unsafe extern "C" fn dunnage_engine_list(
     unsafe { door::json("engine.list", engine, None, options_json, call, result, error) }
 }
 
-/// `engine.events`: follows what happens to the workspaces, whichever process does it or sees it; on demand
-/// from what is kept of it.
+/// `engine.events`: follows what happens to the workspaces, in whichever process; on demand it first tells
+/// what is kept of it.
 ///
 /// `options_json` is a `EventsOptions` as JSON, or NULL for its defaults. `sink->on_item` takes each
 /// `LifecycleEvent` as JSON. `*items` becomes the items under way, to be freed by dunnage_items_free, which

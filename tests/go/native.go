@@ -182,6 +182,10 @@ func itemsCome(r *run) error {
 		return err
 	}
 	defer second.Close()
+	// A pull is told too.
+	if _, err := second.Images.Pull(background, r.image("busybox"), nil); err != nil {
+		return err
+	}
 	id := fresh()
 	own := &dunnage.EventsOptions{Workspace: id}
 	events, err := second.Events(background, own)

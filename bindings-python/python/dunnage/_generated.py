@@ -83,7 +83,7 @@ class EngineOperations(Noun):
         workspace: str | None = None,
         time_limit: float | None = None,
     ) -> Items[LifecycleEvent]:
-        """Follows what happens to the workspaces, whichever process does it or sees it; on demand from what is kept of it.
+        """Follows what happens to the workspaces, in whichever process; on demand it first tells what is kept of it.
 
         Args:
             after: The sequence number to go on after: 0 tells all that is kept. Default: only what happens from now
@@ -467,7 +467,7 @@ class AsyncEngineOperations(AsyncNoun):
         workspace: str | None = None,
         time_limit: float | None = None,
     ) -> AsyncItems[LifecycleEvent]:
-        """Follows what happens to the workspaces, whichever process does it or sees it; on demand from what is kept of it.
+        """Follows what happens to the workspaces, in whichever process; on demand it first tells what is kept of it.
 
         Args:
             after: The sequence number to go on after: 0 tells all that is kept. Default: only what happens from now

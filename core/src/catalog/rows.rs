@@ -26,7 +26,7 @@ pub(super) static ROWS: LazyLock<Vec<OperationSpec>> = LazyLock::new(|| {
         OperationSpec::engine_items(
             "engine.events",
             &[],
-            "Follows what happens to the workspaces, whichever process does it or sees it; on demand from what is kept of it.",
+            "Follows what happens to the workspaces, in whichever process; on demand it first tells what is kept of it.",
             |engine, options: EventsOptions| async move { engine.events(options).await },
         ),
         OperationSpec::engine_operation(

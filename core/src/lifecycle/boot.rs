@@ -197,12 +197,16 @@ pub(super) async fn halt(
     }
     inner.bridges.evict(id.as_str());
     // One that was made and never let go has not run.
-    if let Some(exit) = ended.flatten()
-        && task.status != TaskStatus::Created
-    {
-        tell_exit(inner, id, container, task.pid, exit).await;
-    }
-    let exit = inner.backend.delete_task(container).await?.or(ended.flatten());
+    let told = async {
+        if let Some(exit) = ended.flatten()
+            && task.status != TaskStatus::Created
+        {
+            tell_exit(inner, id, container, task.pid, exit).await;
+        }
+    };
+    // The disk and the backend work side by side.
+    let ((), deleted) = tokio::join!(told, inner.backend.delete_task(container));
+    let exit = deleted?.or(ended.flatten());
     Ok((outcome, exit.map(|exit| exit.code)))
 }
 

@@ -129,6 +129,14 @@ dunnage_status read_items(const run *run, const char *options, const dunnage_cal
     return status;
 }
 
+/* Pulls the image: that is told too, and is not what these cases are about. */
+static int pulled(state *s) {
+    char options[512];
+    const json *image = json_at(s->run->environment, "images.busybox");
+    snprintf(options, sizeof(options), "{\"image\":\"%s\"}", image->text);
+    return dunnage_image_pull(s->run->engine, options, NULL, NULL, NULL) == DUNNAGE_OK || fail(s, "cannot pull");
+}
+
 /* Makes a workspace that does not run, and removes it. */
 static int brief(state *s, const char *id) {
     char options[512];
@@ -160,9 +168,10 @@ int items_come(state *s) {
     freed.slow_ms = 100;
     dunnage_item_sink to_freed = sink_of(&freed), to_closed = sink_of(&closed);
     dunnage_items *first = NULL, *other = NULL;
-    int good = (dunnage_engine_events(second, options, NULL, &to_freed, &first, NULL) == DUNNAGE_OK &&
+    int good = pulled(s);
+    good = good && ((dunnage_engine_events(second, options, NULL, &to_freed, &first, NULL) == DUNNAGE_OK &&
                 dunnage_items_open(second, "engine.events", NULL, options, NULL, &to_closed, &other, NULL) == DUNNAGE_OK) ||
-               fail(s, "cannot follow the events");
+               fail(s, "cannot follow the events"));
     good = good && brief(s, id) && (reached(&freed, 2, 0) || fail(s, "two events did not come"));
     for (size_t i = 0; good && i < 2; i++) {
         const json *event = json_parse(&s->arena, freed.items[i]);
@@ -196,7 +205,7 @@ int items_cancelled(state *s) {
     dunnage_call call = DUNNAGE_CALL_INIT;
     dunnage_cancel *cancel = dunnage_cancel_new();
     call.cancel = cancel;
-    int good = 1;
+    int good = pulled(s);
     for (int i = 0; good && i < 3; i++) {
         good = dunnage_engine_events(s->run->engine, options, i == 0 ? &call : NULL, &sinks[i], &items[i], NULL) == DUNNAGE_OK ||
                fail(s, "cannot follow the events");

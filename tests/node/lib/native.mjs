@@ -194,6 +194,8 @@ export const native = {
 
   'native.items': async (context) => {
     const second = await Engine.open(context.config);
+    // A pull is told too.
+    await second.image.pull(context.env.images.busybox);
     const workspace = handle(context);
     const events = second.events({ workspace: workspace.id });
     await events.opened;
@@ -249,16 +251,18 @@ export const native = {
     assert.equal((await events.next()).done, true);
     await assert.rejects(engine.events({ signal: abort.signal }).next(), code('CANCELLED'));
     await assert.rejects(engine.events({ onEvent: () => undefined }).next(), code('INVALID_ARGUMENT'));
+    await engine.image.pull(context.env.images.busybox);
     const workspace = handle(context);
     const after = engine.events({ workspace: workspace.id });
     await after.opened;
-    const failing = (async () => {
+    const consume = async () => {
       for await (const event of after) {
         throw new Error(event.kind);
       }
-    })();
+    };
+    const failed = assert.rejects(consume(), { message: 'create' });
     await workspace.create({ image: context.env.images.busybox, start: false });
-    await assert.rejects(failing, { message: 'create' });
+    await failed;
     assert.equal((await after.next()).done, true);
   },
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -143,6 +145,8 @@ def brief(case: Any, engine: dunnage.Engine, id: str) -> None:
 def items(case: Any, engine: dunnage.Engine) -> None:
     """They come as they happen, and end without an error."""
     second = dunnage.Engine.open(case.config)
+    # A pull is told too.
+    second.image.pull(case.env["images"]["busybox"])
     id = case.fresh()
     with second.events(workspace=id) as events:
         brief(case, engine, id)
@@ -169,11 +173,18 @@ def items(case: Any, engine: dunnage.Engine) -> None:
     threading.Timer(0.1, second.close).start()
     assert list(waiting) == []
     refused(dunnage.FailedPreconditionError, second.events)
+    # A program that is through ends, whatever it still follows.
+    program = (
+        "import dunnage, json, sys; engine = dunnage.Engine.open(json.loads(sys.argv[1]));"
+        "engine.events().deliver(print); waiting = engine.events()"
+    )
+    subprocess.run([sys.executable, "-c", program, json.dumps(case.config)], check=True, timeout=60)
 
 
 @case("native.items_cancelled")
 def items_cancelled(case: Any, engine: dunnage.Engine) -> None:
     """Ctrl-C ends the wait and loses no item; a callback that raises ends its own items."""
+    engine.image.pull(case.env["images"]["busybox"])
     id = case.fresh()
     events = engine.events(workspace=id)
     threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()

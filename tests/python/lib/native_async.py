@@ -144,6 +144,8 @@ async def brief(case: Any, engine: dunnage.AsyncEngine, id: str) -> None:
 async def items(case: Any, engine: dunnage.AsyncEngine) -> None:
     """They come as they happen, and end without an error."""
     second = await dunnage.AsyncEngine.open(case.config)
+    # A pull is told too.
+    await second.image.pull(case.env["images"]["busybox"])
     id = case.fresh()
     async with second.events(workspace=id) as events:
         await brief(case, engine, id)
@@ -169,6 +171,7 @@ async def items(case: Any, engine: dunnage.AsyncEngine) -> None:
 @case("native.items_cancelled")
 async def items_cancelled(case: Any, engine: dunnage.AsyncEngine) -> None:
     """Cancelling a task that waits loses no item."""
+    await engine.image.pull(case.env["images"]["busybox"])
     id = case.fresh()
     events = await engine.events(workspace=id)
     for _ in range(3):

@@ -3,8 +3,8 @@
 use crate::Failure;
 use crate::vars::Vars;
 use dunnage::types::{
-    CreateOptions, DeleteOptions, Event, EventsOptions, ExecOptions, LifecycleKind, ReadOptions, RunOptions,
-    StopOptions, WriteOptions,
+    CreateOptions, DeleteOptions, Event, EventsOptions, ExecOptions, LifecycleKind, PullOptions, ReadOptions,
+    RunOptions, StopOptions, WriteOptions,
 };
 use dunnage::{CallOptions, Engine, Error, ErrorKind, StreamKind, Workspace};
 use futures::future::join_all;
@@ -158,6 +158,9 @@ async fn brief(engine: &Engine, vars: &Vars) -> Result<(), Failure> {
 
 async fn items(engine: &Engine, vars: &Vars) -> Result<(), Failure> {
     let second = Engine::open(engine.config().clone()).await.map_err(text)?;
+    // A pull is told too.
+    let image = PullOptions::default().image(vars.text("images.busybox")?);
+    second.image().pull(image).await.map_err(text)?;
     let own = EventsOptions::default().workspace(vars.text("ws")?);
     let mut events = second.events(own.clone()).await.map_err(text)?;
     brief(engine, vars).await?;

@@ -200,7 +200,6 @@ async fn a_workspace_that_dies_is_started_again_once_until_it_is_stopped() {
     assert!(workspace.info().await.unwrap().task_running);
     let told = history(&engine, "phoenix").await;
     let count = |kind| told.iter().filter(|event| event.kind == kind).count();
-    use LifecycleKind::{Exit, Restart, Start};
     let counts = (count(LifecycleKind::Restart), count(LifecycleKind::Exit), count(LifecycleKind::Start));
     assert_eq!(counts, (4, 5, 6), "{told:#?}");
     remove(&workspace).await;
