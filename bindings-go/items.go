@@ -41,6 +41,8 @@ type Items[T any] struct {
 
 // itemsCore is what items of any type have.
 type itemsCore struct {
+	// Held, since an engine that is lost is closed, and ends its items.
+	engine  *Engine
 	ref     ref
 	stop    chan struct{}
 	stopped sync.Once
@@ -137,7 +139,7 @@ func items[T any, O any](
 	}
 
 	channel, opened := make(chan T), make(chan struct{})
-	core := &itemsCore{stop: make(chan struct{})}
+	core := &itemsCore{engine: on.engine, stop: make(chan struct{})}
 	sink := &itemSink{
 		take: func(text []byte) bool {
 			var item T

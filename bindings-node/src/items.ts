@@ -1,6 +1,6 @@
 import { type CallOptions, type Link, cancelled, encode, run } from './call.js';
 import { fromNative, invalidArgument } from './error.js';
-import type { NativeItems } from './native.js';
+import type { NativeEngine, NativeItems } from './native.js';
 
 type Taker<T> = { resolve: (result: IteratorResult<T>) => void; reject: (error: unknown) => void };
 
@@ -21,6 +21,8 @@ export class Items<T> implements AsyncIterableIterator<T>, AsyncDisposable {
   /** Resolves when the operation has begun; rejects, as the first `next()` does, when it could not. */
   readonly opened: Promise<void>;
   readonly #native: Promise<NativeItems>;
+  /** Held, since an engine that is lost ends its items. */
+  readonly #engine: NativeEngine;
   readonly #forget: () => void;
   readonly #takers: Taker<T>[] = [];
   #requested = false;
@@ -31,10 +33,12 @@ export class Items<T> implements AsyncIterableIterator<T>, AsyncDisposable {
 
   /** @internal */
   constructor(
+    engine: NativeEngine,
     operation: string,
     signal: AbortSignal | undefined,
     open: (onItem: (told: string) => void) => Promise<NativeItems>,
   ) {
+    this.#engine = engine;
     // Held weakly by the native half: otherwise each would keep the other for ever.
     const weak = new WeakRef(this);
     this.#native = open((told) => {
@@ -105,7 +109,7 @@ export class Items<T> implements AsyncIterableIterator<T>, AsyncDisposable {
     }
     this.#requested = true;
     // Whoever waits is held by this object alone: the timer holds it, and the loop, until the item has come.
-    this.#alive = setInterval(() => void this.#requested, LONG_MS);
+    this.#alive = setInterval(() => void this.#engine, LONG_MS);
     if (!this.#refed) {
       this.#alive.unref();
     }
@@ -168,7 +172,7 @@ export class Items<T> implements AsyncIterableIterator<T>, AsyncDisposable {
 export function items<T>(link: Link, operation: string, positional: object, options: CallOptions): Items<T> {
   // Options that are no object are refused by the iteration, as everything else that is wrong with them.
   const signal = (options as CallOptions | null)?.signal;
-  return new Items<T>(operation, signal, async (onItem) => {
+  return new Items<T>(link.engine, operation, signal, async (onItem) => {
     const text = encode(operation, options, positional);
     if ('onEvent' in options && options.onEvent !== undefined) {
       throw invalidArgument('this call has no events: leave onEvent out', operation, { field: 'onEvent' });

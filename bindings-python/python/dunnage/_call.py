@@ -84,7 +84,7 @@ class Noun:
     def _items(
         self, decode: Callable[[Any], T], operation: str, fields: Mapping[str, Any], time_limit: Optional[float]
     ) -> Items[T]:
-        return Items(finish(self._link.items(operation, fields, time_limit)), decode)
+        return Items(finish(self._link.items(operation, fields, time_limit)), decode, self._link.engine)
 
 
 class AsyncNoun:
@@ -114,7 +114,7 @@ class AsyncNoun:
     def _items(
         self, decode: Callable[[Any], T], operation: str, fields: Mapping[str, Any], time_limit: Optional[float]
     ) -> AsyncItems[T]:
-        return AsyncItems(self._link.items(operation, fields, time_limit), decode)
+        return AsyncItems(self._link.items(operation, fields, time_limit), decode, self._link.engine)
 
 
 class Opening(Generic[C]):

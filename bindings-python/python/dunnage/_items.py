@@ -26,10 +26,12 @@ class Items(Generic[T]):
     the wait for an item and loses none.
     """
 
-    def __init__(self, native: _native.NativeItems, decode: Callable[[Any], T]) -> None:
+    def __init__(self, native: _native.NativeItems, decode: Callable[[Any], T], engine: _native.NativeEngine) -> None:
         """Made by the methods of `Engine` and others."""
         self._native: Optional[_native.NativeItems] = native
         self._decode = decode
+        # An engine that is lost ends its items.
+        self._engine = engine
         self._waiting: Optional[_native.Pending] = None
         self._kept: Optional[str] = None
 
@@ -122,11 +124,13 @@ class AsyncItems(Generic[T]):
     block entered. Cancelling a task that waits for an item loses none.
     """
 
-    def __init__(self, opening: _native.Pending, decode: Callable[[Any], T]) -> None:
+    def __init__(self, opening: _native.Pending, decode: Callable[[Any], T], engine: _native.NativeEngine) -> None:
         """Made by the methods of `AsyncEngine` and others."""
         self._opening: Optional[_native.Pending] = opening
         self._native: Optional[_native.NativeItems] = None
         self._decode = decode
+        # An engine that is lost ends its items.
+        self._engine = engine
         self._waiting: Optional[_native.Pending] = None
         self._kept: Optional[str] = None
 

@@ -316,6 +316,8 @@ export const native = {
     const other = handle({ ...context, engine });
     const create = other.create({ image: context.env.images.busybox });
     create.catch(() => undefined);
+    // Both are begun on threads of the library: without an event, the end may come before the beginning.
+    await create[Symbol.asyncIterator]().next();
     await engine.close();
     await create.then(
       (result) => assert.equal(result.started, true),
