@@ -8,3 +8,11 @@ int32_t dunnage_go_event(const char *event, void *user_data) {
 void dunnage_go_done(dunnage_status status, char *result, dunnage_error *error, void *user_data) {
     dunnageGoDone(status, result, error, (uintptr_t)user_data);
 }
+
+int32_t dunnage_go_item(const char *item, void *user_data) {
+    return dunnageGoItem((char *)item, (uintptr_t)user_data);
+}
+
+void dunnage_go_items_end(dunnage_status status, dunnage_error *error, void *user_data) {
+    dunnageGoItemsEnd(status, error, (uintptr_t)user_data);
+}

@@ -106,6 +106,7 @@ func (e *Engine) Workspace(id string) *Workspace {
 	ws := &Workspace{id: id, engine: e}
 	ws.FS = &FS{ws}
 	ws.Exec = &Exec{ws}
+	ws.Snapshots = &Snapshots{ws}
 	return ws
 }
 
@@ -127,6 +128,8 @@ type Workspace struct {
 	FS *FS
 	// Exec are the commands inside.
 	Exec *Exec
+	// Snapshots are its versions.
+	Snapshots *Snapshots
 
 	id     string
 	engine *Engine
@@ -138,9 +141,14 @@ type FS struct{ ws *Workspace }
 // Exec are the commands of a workspace.
 type Exec struct{ ws *Workspace }
 
+// Snapshots are the versions of a workspace.
+type Snapshots struct{ ws *Workspace }
+
 // ID is the workspace's id.
 func (w *Workspace) ID() string { return w.id }
 
 func (w *Workspace) target() target { return target{engine: w.engine, workspace: &w.id} }
 
 func (f *FS) target() target { return f.ws.target() }
+
+func (s *Snapshots) target() target { return s.ws.target() }

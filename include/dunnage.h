@@ -35,6 +35,8 @@
 #define DUNNAGE_ABI_VERSION 0
 /** The start of every dunnage_call: `dunnage_call call = DUNNAGE_CALL_INIT;` */
 #define DUNNAGE_CALL_INIT { sizeof(dunnage_call), NULL, NULL, NULL, NULL, 0 }
+/** The start of every dunnage_item_sink: `dunnage_item_sink sink = DUNNAGE_ITEM_SINK_INIT;` */
+#define DUNNAGE_ITEM_SINK_INIT { sizeof(dunnage_item_sink), NULL, NULL, NULL, NULL }
 
 
 /**
@@ -160,6 +162,11 @@ typedef struct dunnage_engine dunnage_engine;
 typedef struct dunnage_error dunnage_error;
 
 /**
+ * Items under way.
+ */
+typedef struct dunnage_items dunnage_items;
+
+/**
  * A command under way. Different threads may read, write and signal at the same time.
  */
 typedef struct dunnage_process dunnage_process;
@@ -236,6 +243,48 @@ typedef struct dunnage_call {
      */
     uint64_t time_limit_ms;
 } dunnage_call;
+
+/**
+ * Takes one item as JSON; the text lives until it returns. A return other than 0 ends the items.
+ *
+ * Called on a thread of the library, one item at a time and in order; the next item is made when it has returned. It may
+ * block, which holds up nothing but these items, and call the library. It must not throw or longjmp.
+ */
+typedef int32_t (*dunnage_item_fn)(const char *item, void *user_data);
+
+/**
+ * Takes the end of items, exactly once, after the last item: DUNNAGE_OK when there are no more, DUNNAGE_CANCELLED when
+ * the host ended them, else what went wrong. The error is NULL on DUNNAGE_OK, else the callback's, which frees it by
+ * dunnage_error_free. Threads as for dunnage_item_fn.
+ */
+typedef void (*dunnage_end_fn)(dunnage_status status, struct dunnage_error *error, void *user_data);
+
+/**
+ * Where items go. Begin with DUNNAGE_ITEM_SINK_INIT; later versions of the library may add fields at its end.
+ */
+typedef struct dunnage_item_sink {
+    /**
+     * `sizeof(dunnage_item_sink)`.
+     */
+    size_t struct_size;
+    /**
+     * Takes items; not NULL.
+     */
+    dunnage_item_fn on_item;
+    /**
+     * Takes the end; NULL for nobody.
+     */
+    dunnage_end_fn on_end;
+    /**
+     * Passed to all callbacks.
+     */
+    void *user_data;
+    /**
+     * Lets go of `user_data`, exactly once, after `on_end`, or when the items do not begin; NULL when there is nothing to
+     * do. Only when `struct_size` is wrong it is not called.
+     */
+    dunnage_finalizer_fn finalizer;
+} dunnage_item_sink;
 
 /**
  * Takes the end of a submitted call: its status and its result as JSON, or its error. Both belong to the callback,
@@ -514,6 +563,34 @@ dunnage_status dunnage_fs_open_write(const struct dunnage_engine *engine,
                                      struct dunnage_error **error);
 
 /**
+ * Begins an operation that yields items, by its name, such as `engine.events`: for hosts that pass calls on. All else is
+ * as in the function of the operation's own name.
+ *
+ * The caller promises:
+ * `engine` is alive; the texts are NUL-terminated, or NULL where they may be; `sink` and `items` are not NULL; `call` and
+ * `error` may be NULL.
+ */
+dunnage_status dunnage_items_open(const struct dunnage_engine *engine,
+                                  const char *operation,
+                                  const char *workspace_id,
+                                  const char *options_json,
+                                  const struct dunnage_call *call,
+                                  const struct dunnage_item_sink *sink,
+                                  struct dunnage_items **items,
+                                  struct dunnage_error **error);
+
+/**
+ * Ends items and frees their handle: what has been told is all that is told. Returns when no callback runs any more:
+ * `on_end` (with DUNNAGE_CANCELLED, unless they had ended before) and the finalizer have run. Called from one of these
+ * items' own callbacks it returns at once, and they run after that callback has returned. Never free under a lock that a
+ * callback waits for. NULL is fine. In a child after fork() it only forgets them.
+ *
+ * The caller promises:
+ * `items` is NULL or came from this library, and is not used any more.
+ */
+void dunnage_items_free(struct dunnage_items *items);
+
+/**
  * Waits for the next piece of output, of either stream, in the order it was written. `*stream` tells which; on
  * DUNNAGE_STREAM_END there is none left. `*chunk` becomes the bytes, to be freed by dunnage_buffer_free.
  *
@@ -742,36 +819,24 @@ dunnage_status dunnage_engine_list(const struct dunnage_engine *engine,
                                    struct dunnage_error **error);
 
 /**
- * `engine.reconcile`: puts all workspaces in order, as after a restart of the host.
+ * `engine.events`: follows what happens to the workspaces, in whichever process; on demand it first tells
+ * what is kept of it.
  *
- * `options_json` is a `ReconcileOptions` as JSON, or NULL for its defaults. `*result` becomes a
- * `ReconcileResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event`
- * takes `Event`s; cancelling it undoes what was begun.
- *
- * The caller promises:
- * `engine` is alive; `options_json` is NUL-terminated or NULL; the others may be NULL.
- */
-dunnage_status dunnage_engine_reconcile(const struct dunnage_engine *engine,
-                                        const char *options_json,
-                                        const struct dunnage_call *call,
-                                        char **result,
-                                        struct dunnage_error **error);
-
-/**
- * `engine.gc`: removes leftovers of this library that are of no use to any workspace.
- *
- * `options_json` is a `GcOptions` as JSON, or NULL for its defaults. `*result` becomes a `GcResult` as JSON,
- * to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event` takes `Event`s; cancelling it
- * undoes what was begun.
+ * `options_json` is a `EventsOptions` as JSON, or NULL for its defaults. `sink->on_item` takes each
+ * `LifecycleEvent` as JSON. `*items` becomes the items under way, to be freed by dunnage_items_free, which
+ * ends them. The cancel of `call` goes on to end them; its time limit is for the beginning alone. When this
+ * fails, `on_item` and `on_end` are not called.
  *
  * The caller promises:
- * `engine` is alive; `options_json` is NUL-terminated or NULL; the others may be NULL.
+ * `engine` is alive; `options_json` is NUL-terminated or NULL; `sink` and `items` are not NULL; the others
+ * may be NULL.
  */
-dunnage_status dunnage_engine_gc(const struct dunnage_engine *engine,
-                                 const char *options_json,
-                                 const struct dunnage_call *call,
-                                 char **result,
-                                 struct dunnage_error **error);
+dunnage_status dunnage_engine_events(const struct dunnage_engine *engine,
+                                     const char *options_json,
+                                     const struct dunnage_call *call,
+                                     const struct dunnage_item_sink *sink,
+                                     struct dunnage_items **items,
+                                     struct dunnage_error **error);
 
 /**
  * `image.pull`: fetches and unpacks an image; layers that are here are not fetched again.
@@ -1004,106 +1069,6 @@ dunnage_status dunnage_snapshots_rollback(const struct dunnage_engine *engine,
                                           const struct dunnage_call *call,
                                           char **result,
                                           struct dunnage_error **error);
-
-/**
- * `snapshots.versions`: tells the workspace's versions, ordered by number.
- *
- * `options_json` is a `VersionsOptions` as JSON, or NULL for its defaults. `*result` becomes a `VersionList`
- * as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
- *
- * The caller promises:
- * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
- */
-dunnage_status dunnage_snapshots_versions(const struct dunnage_engine *engine,
-                                          const char *workspace_id,
-                                          const char *options_json,
-                                          const struct dunnage_call *call,
-                                          char **result,
-                                          struct dunnage_error **error);
-
-/**
- * `snapshots.tree`: tells the whole history: which version follows which, and where the workspace is.
- *
- * `options_json` is a `TreeOptions` as JSON, or NULL for its defaults. `*result` becomes a `VersionTree` as
- * JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
- *
- * The caller promises:
- * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
- */
-dunnage_status dunnage_snapshots_tree(const struct dunnage_engine *engine,
-                                      const char *workspace_id,
-                                      const char *options_json,
-                                      const struct dunnage_call *call,
-                                      char **result,
-                                      struct dunnage_error **error);
-
-/**
- * `snapshots.fork`: makes a new workspace of a version; the two share every byte.
- *
- * `options_json` is a `SnapshotForkOptions` as JSON, or NULL for its defaults. `*result` becomes a
- * `SnapshotForkResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event`
- * takes `Event`s; cancelling it undoes what was begun.
- *
- * The caller promises:
- * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
- */
-dunnage_status dunnage_snapshots_fork(const struct dunnage_engine *engine,
-                                      const char *workspace_id,
-                                      const char *options_json,
-                                      const struct dunnage_call *call,
-                                      char **result,
-                                      struct dunnage_error **error);
-
-/**
- * `snapshots.diff`: tells which paths are not the same in two versions, or in a version and the workspace as
- * it is.
- *
- * `options_json` is a `SnapshotDiffOptions` as JSON, or NULL for its defaults. `*result` becomes a
- * `SnapshotDiff` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
- *
- * The caller promises:
- * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
- */
-dunnage_status dunnage_snapshots_diff(const struct dunnage_engine *engine,
-                                      const char *workspace_id,
-                                      const char *options_json,
-                                      const struct dunnage_call *call,
-                                      char **result,
-                                      struct dunnage_error **error);
-
-/**
- * `snapshots.delete`: removes a version; one that others stand on is refused or made one with them.
- *
- * `options_json` is a `SnapshotDeleteOptions` as JSON, or NULL for its defaults. `*result` becomes a
- * `SnapshotPruneResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL.
- * `call->on_event` takes `Event`s; cancelling it undoes what was begun.
- *
- * The caller promises:
- * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
- */
-dunnage_status dunnage_snapshots_delete(const struct dunnage_engine *engine,
-                                        const char *workspace_id,
-                                        const char *options_json,
-                                        const struct dunnage_call *call,
-                                        char **result,
-                                        struct dunnage_error **error);
-
-/**
- * `snapshots.prune`: removes all versions but those that are to be kept.
- *
- * `options_json` is a `SnapshotPruneOptions` as JSON, or NULL for its defaults. `*result` becomes a
- * `SnapshotPruneResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL.
- * `call->on_event` takes `Event`s; cancelling it undoes what was begun.
- *
- * The caller promises:
- * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
- */
-dunnage_status dunnage_snapshots_prune(const struct dunnage_engine *engine,
-                                       const char *workspace_id,
-                                       const char *options_json,
-                                       const struct dunnage_call *call,
-                                       char **result,
-                                       struct dunnage_error **error);
 
 /**
  * `fs.stat`: tells what a path names; a symbolic link is followed.

@@ -1,6 +1,7 @@
 use crate::call::NativeCall;
 use crate::failure::to_js;
 use crate::files::{NativeFileReader, NativeFileWriter};
+use crate::items::{NativeItems, OnItem};
 use crate::process::{NativeOutput, NativeProcess};
 use crate::promise::promise;
 use bytes::Bytes;
@@ -58,6 +59,24 @@ impl NativeEngine {
     ) -> napi::Result<Object<'env>> {
         let (engine, call) = (self.engine.clone(), NativeCall::options(call));
         promise(env, async move { engine.call(&operation, workspace.as_deref(), &options, call).await })
+    }
+
+    /// Calls an operation that yields items, with options as JSON text; settles with a `NativeItems`.
+    #[napi(catch_unwind)]
+    pub fn items<'env>(
+        &self,
+        env: &'env Env,
+        operation: String,
+        workspace: Option<String>,
+        options: String,
+        call: Option<&NativeCall>,
+        on_item: OnItem,
+    ) -> napi::Result<Object<'env>> {
+        let (engine, call) = (self.engine.clone(), NativeCall::options(call));
+        promise(env, async move {
+            let items = engine.call_items(&operation, workspace.as_deref(), &options, call).await?;
+            Ok(NativeItems::new(items, on_item))
+        })
     }
 
     /// Closes the engine; settles when nothing runs any more.

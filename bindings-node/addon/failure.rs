@@ -3,6 +3,11 @@ use std::error::Error as _;
 
 /// The library's error as one that napi can throw: its message is JSON that the TypeScript face reads back.
 pub(crate) fn to_js(error: &Error) -> napi::Error {
+    napi::Error::new(napi::Status::GenericFailure, to_text(error))
+}
+
+/// The error as the JSON text that the TypeScript face reads back.
+pub(crate) fn to_text(error: &Error) -> String {
     let mut json = error.to_json();
     let mut causes = Vec::new();
     let mut cause = error.source();
@@ -14,5 +19,5 @@ pub(crate) fn to_js(error: &Error) -> napi::Error {
         object.insert("message".to_owned(), error.message_with_cause().into());
         object.insert("causes".to_owned(), causes.into());
     }
-    napi::Error::new(napi::Status::GenericFailure, json.to_string())
+    json.to_string()
 }

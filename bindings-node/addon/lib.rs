@@ -13,5 +13,6 @@ mod call;
 mod engine;
 mod failure;
 mod files;
+mod items;
 mod process;
 mod promise;

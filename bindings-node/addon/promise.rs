@@ -25,6 +25,12 @@ fn runtime() -> Result<&'static Runtime> {
         })
 }
 
+/// Runs `work` beside the event loop, which it does not keep alive.
+pub(crate) fn spawn(work: impl Future<Output = ()> + Send + 'static) -> napi::Result<()> {
+    runtime().map_err(|e| to_js(&e))?.spawn(work);
+    Ok(())
+}
+
 /// Runs `work` and settles a promise with its result. The promise keeps the event loop alive until then.
 ///
 /// When the environment is gone before `work` ends, nothing is settled and the result is dropped.

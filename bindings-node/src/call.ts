@@ -130,7 +130,12 @@ export async function run<T>(
   }
 }
 
-function cancelled(operation: string, signal: AbortSignal, context: Readonly<Record<string, string>> = {}): DunnageError {
+/**
+ * The error of a call that its signal has ended.
+ *
+ * @internal
+ */
+export function cancelled(operation: string, signal: AbortSignal, context: Readonly<Record<string, string>> = {}): DunnageError {
   return new DunnageError('CANCELLED', 'the caller cancelled the call', {
     operation,
     context,

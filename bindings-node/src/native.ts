@@ -38,6 +38,12 @@ export interface NativeFileWriter {
   abort(): Promise<void>;
 }
 
+/** Items of an operation. */
+export interface NativeItems {
+  request(): void;
+  close(): void;
+}
+
 /** A command that has run. */
 export interface NativeOutput {
   result: string;
@@ -54,6 +60,13 @@ export interface NativeEngine {
     options: string,
     call: NativeCall | undefined,
   ): Promise<string>;
+  items(
+    operation: string,
+    workspace: string | undefined,
+    options: string,
+    call: NativeCall | undefined,
+    onItem: (told: string) => void,
+  ): Promise<NativeItems>;
   close(): Promise<void>;
   execRun(workspace: string, options: string, input: Uint8Array, call?: NativeCall): Promise<NativeOutput>;
   execSpawn(workspace: string, options: string, call?: NativeCall): Promise<NativeProcess>;

@@ -176,6 +176,8 @@ export interface CreateOptions {
   ports?: PortMapping[] | undefined;
   /** When to ask the registry. Default `if_not_present`. */
   pull_policy?: PullPolicy | undefined;
+  /** Whether its first process is started again when it ends by itself. */
+  restart?: RestartOptions | undefined;
   /** The snapshotter. Default: the configured one. */
   snapshotter?: string | null | undefined;
   /** Whether to start it. Default true. */
@@ -372,6 +374,19 @@ export type EventType =
   | 'complete'
   | 'error';
 
+/** Which lifecycle events to follow. */
+export interface EventsOptions {
+  /**
+   * The sequence number to go on after: 0 tells all that is kept. Default: only what happens from now on; everything
+   * that is kept when `follow` is false.
+   */
+  after?: number | null | undefined;
+  /** Whether to go on with what happens once all that is kept is told. Default true. */
+  follow?: boolean | undefined;
+  /** The id of the one workspace to tell of. Default: all, and what belongs to none. */
+  workspace?: string | null | undefined;
+}
+
 /** A command to run with its streams open. */
 export interface ExecOptions {
   /** Columns of the terminal. Default 80. */
@@ -536,6 +551,76 @@ export interface LayerProgress {
  * - `exists`: It was here before.
  */
 export type LayerState = 'waiting' | 'downloading' | 'extracting' | 'done' | 'exists';
+
+/** Something that happened to a workspace. Programs must ignore fields and kinds they do not know. */
+export interface LifecycleEvent {
+  /** When it happened, RFC 3339, UTC. Two events that are told in turn may have happened the other way round. */
+  at: string;
+  /** Which attempt in a row to keep the workspace running this was, from 1. */
+  attempt?: number;
+  /** Its container. */
+  container_id?: string;
+  /** How the first process ended: its exit code, or 128 and the number of the signal that ended it. */
+  exit_code?: number;
+  /** The image, in the full form. */
+  image?: string;
+  /** What it tells. */
+  kind: LifecycleKind;
+  /** What there is to say for people. */
+  message?: string;
+  /** The operation that did it. */
+  operation_id?: string;
+  /** Milliseconds that the attempt was put off. */
+  pause_ms?: number;
+  /**
+   * Its number: the next event of the same data root has the next number. What was dropped for its age leaves a gap
+   * before the oldest event, never between two.
+   */
+  sequence: number;
+  /** The version's number. */
+  version?: number;
+  /** The workspace's id. */
+  workspace_id?: string;
+}
+
+/**
+ * What a lifecycle event tells.
+ *
+ * - `create`: A workspace was made; `image` names what of.
+ *
+ * - `start`: A workspace's first process was started.
+ *
+ * - `stop`: A workspace was stopped, and is to stay so; `exit_code` tells how its first process ended, if one ran.
+ *
+ * - `exit`: A first process ended, by itself or because it was ended; `exit_code` tells how.
+ *
+ * - `oom`: A process inside was killed for want of memory.
+ *
+ * - `snapshot`: A version was made; `version` tells its number.
+ *
+ * - `rollback`: A workspace went back to `version`.
+ *
+ * - `fork`: A workspace was made from a version of another.
+ *
+ * - `delete`: A workspace was removed.
+ *
+ * - `pull`: An image was fetched; without a workspace when nobody made one of it.
+ *
+ * - `restart`: A first process that had ended was started again by the workspace's restart policy, or that failed, or
+ * was given up; `attempt`, `pause_ms` and `message` tell.
+ */
+export type LifecycleKind =
+  | 'create'
+  | 'start'
+  | 'stop'
+  | 'exit'
+  | 'oom'
+  | 'snapshot'
+  | 'rollback'
+  | 'fork'
+  | 'delete'
+  | 'pull'
+  | 'restart';
 
 /** Resource limits of a workspace. Absent means unlimited. */
 export interface Limits {
@@ -834,6 +919,38 @@ export interface ResolvedDigest {
   /** Its length in bytes. */
   size: number;
 }
+
+/**
+ * Whether and how a first process that has ended by itself is started again. An open engine does it, whichever sees the
+ * end; one that opens sees those that came before. A workspace that a user stops stays stopped.
+ */
+export interface RestartOptions {
+  /**
+   * Milliseconds before the first attempt, 1 to 86 400 000; each further attempt in a row waits twice as long. Default
+   * 1000.
+   */
+  backoff_ms?: number | undefined;
+  /** The most milliseconds before an attempt, at least `backoff_ms`, at most 86 400 000. Default 60 000. */
+  max_backoff_ms?: number | undefined;
+  /**
+   * For `on_failure`: after how many attempts in a row it is given up. Default: never. A run of 10 seconds, and a start
+   * or stop by a user, end the row.
+   */
+  max_retries?: number | null | undefined;
+  /** When. Default `no`. */
+  policy?: RestartPolicy | undefined;
+}
+
+/**
+ * When a first process that has ended by itself is started again.
+ *
+ * - `no`: Never.
+ *
+ * - `on_failure`: When its exit code is not 0.
+ *
+ * - `always`: However it ended.
+ */
+export type RestartPolicy = 'no' | 'on_failure' | 'always';
 
 /** A command to run to its end, with its output collected. */
 export interface RunOptions {
@@ -1276,6 +1393,8 @@ export interface WorkspaceInfo {
   network: NetworkInfo;
   /** The process id of its first process on the host; 0 when none runs. */
   pid: number;
+  /** Whether its first process is started again when it ends by itself. */
+  restart: RestartOptions;
   /** The key of its writable snapshot. */
   snapshot_key: string;
   /** Its snapshotter. */

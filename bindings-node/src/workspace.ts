@@ -1,7 +1,10 @@
 import type { Link } from './call.js';
 import { Exec } from './exec.js';
 import { Fs } from './fs.js';
-import { WorkspaceOperations } from './generated.js';
+import { SnapshotsOperations, WorkspaceOperations } from './generated.js';
+
+/** The versions of a workspace. */
+export class Snapshots extends SnapshotsOperations {}
 
 /** The handle of one workspace: an id and the engine. Holds nothing open; the workspace need not exist. */
 export class Workspace extends WorkspaceOperations {
@@ -11,6 +14,8 @@ export class Workspace extends WorkspaceOperations {
   readonly exec: Exec;
   /** Files inside. */
   readonly fs: Fs;
+  /** Versions. */
+  readonly snapshots: Snapshots;
 
   /** @internal */
   constructor(link: Link & { workspace: string }) {
@@ -18,5 +23,6 @@ export class Workspace extends WorkspaceOperations {
     this.id = link.workspace;
     this.exec = new Exec(link);
     this.fs = new Fs(link);
+    this.snapshots = new Snapshots(link);
   }
 }

@@ -1,6 +1,7 @@
 use crate::failure::to_python;
 use crate::files::{NativeReader, NativeWriter};
 use crate::host::Host;
+use crate::items::NativeItems;
 use crate::keep::Keep;
 use crate::pending::{Call, Pending};
 use crate::process::NativeProcess;
@@ -70,6 +71,27 @@ impl NativeEngine {
         let call = if events { call.watched() } else { call };
         let work = |call| async move { engine.call(&operation, workspace.as_deref(), &options, call).await };
         Ok(call.start(work, |py, text| text.into_py_any(py)))
+    }
+
+    /// Calls an operation that yields items, with options as JSON text; ends with a `NativeItems`.
+    #[pyo3(signature = (operation, workspace, options, time_limit))]
+    fn items(
+        &self,
+        py: Python<'_>,
+        operation: String,
+        workspace: Option<String>,
+        options: String,
+        time_limit: Option<f64>,
+    ) -> PyResult<Pending> {
+        let (host, engine) = self.engine.get().map_err(|e| to_python(py, &e))?;
+        let engine = engine.clone();
+        // What cancels the beginning must not go on to end the items: they end when they are dropped.
+        let open = async move {
+            let call = dunnage::CallOptions::default();
+            let items = engine.call_items(&operation, workspace.as_deref(), &options, call).await?;
+            Ok(NativeItems::new(host, items))
+        };
+        Ok(Call::new(host, time_limit).guard(open, |py, items| items.into_py_any(py)))
     }
 
     /// Closes the engine; ends when nothing runs any more.

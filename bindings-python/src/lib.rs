@@ -14,6 +14,7 @@ mod engine;
 mod failure;
 mod files;
 mod host;
+mod items;
 mod keep;
 mod pending;
 mod process;
@@ -29,6 +30,8 @@ mod _native {
     use crate::files::{NativeReader, NativeWriter};
     #[pymodule_export]
     use crate::host::{report, shut_down};
+    #[pymodule_export]
+    use crate::items::NativeItems;
     #[pymodule_export]
     use crate::pending::Pending;
     #[pymodule_export]

@@ -13,6 +13,7 @@ pub mod error;
 mod failpoints;
 #[cfg(feature = "failpoints")]
 pub mod failpoints;
+mod feed;
 mod lifecycle;
 mod names;
 mod network;
@@ -27,5 +28,6 @@ pub use bridge::{FileReader, FileWriter, Output, Process, StreamKind};
 pub use config::Config;
 pub use engine::{CallOptions, Engine, Exec, Fs, Images, Workspace};
 pub use error::{Error, ErrorKind, Result};
+pub use feed::LifecycleEvents;
 pub use names::{ImageRef, WorkspaceId};
 pub use operation::{EventStream, Operation, OperationStatus};

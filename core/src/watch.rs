@@ -1,15 +1,16 @@
 //! What all containers and tasks are, kept up to date by what the backend tells: asking for a hundred takes it as many looks.
 
 use crate::backend::{
-    Backend, BackendEvent, Container, ContainerFilter, Task, TaskChange, TaskEvent, TaskStatus,
+    Backend, BackendEvent, Container, ContainerFilter, Task, TaskChange, TaskEvent, TaskExit, TaskStatus,
 };
 use crate::error::{Error, Result};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream, TryStreamExt};
+use jiff::Timestamp;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -49,6 +50,18 @@ pub(crate) struct Known {
     pub(crate) tasks: HashMap<String, Task>,
 }
 
+/// What became of a container's processes, for those who tell of it. The same may be told again, above all after a break.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TaskEnd {
+    /// The first process has ended.
+    Exited { container: String, pid: u32, exit: TaskExit },
+    /// Some process was killed for want of memory.
+    OutOfMemory { container: String, at: Timestamp },
+}
+
+/// Where ends are told.
+pub(crate) type Ends = mpsc::UnboundedSender<TaskEnd>;
+
 /// What the follower writes down; none while it does not follow.
 type Followed = Arc<Mutex<Option<State>>>;
 
@@ -65,15 +78,16 @@ struct State {
 }
 
 impl Watch {
-    /// Begins to follow the tasks and those containers that any of the filters lets through. Must be called in a tokio runtime.
-    pub(crate) fn start(backend: Arc<dyn Backend>, filters: Vec<ContainerFilter>) -> Self {
+    /// Begins to follow the tasks and those containers that any of the filters lets through, and to tell of the ends of
+    /// these containers' processes. Must be called in a tokio runtime.
+    pub(crate) fn start(backend: Arc<dyn Backend>, filters: Vec<ContainerFilter>, ends: Ends) -> Self {
         let followed = Followed::default();
         let filters: Arc<[ContainerFilter]> = filters.into();
         let stop = CancellationToken::new();
         let follower = tokio::spawn({
             let (followed, filters, stop) = (followed.clone(), filters.clone(), stop.clone());
             async move {
-                stop.run_until_cancelled(follow(backend.as_ref(), &filters, &followed)).await;
+                stop.run_until_cancelled(follow(backend.as_ref(), &filters, &followed, &ends)).await;
                 *lock(&followed) = None;
             }
         });
@@ -158,15 +172,22 @@ impl Watch {
 }
 
 /// Follows, again after every break.
-async fn follow(backend: &dyn Backend, filters: &[ContainerFilter], followed: &Followed) {
+async fn follow(backend: &dyn Backend, filters: &[ContainerFilter], followed: &Followed, ends: &Ends) {
     let mut pause = FIRST_PAUSE;
     for watch in 0.. {
         match begin(backend, filters, watch).await {
             Ok((mut events, state)) => {
                 pause = FIRST_PAUSE;
+                for end in state.ends() {
+                    // Who listened may have gone.
+                    let _ = ends.send(end);
+                }
                 *lock(followed) = Some(state);
                 while let Some(event) = events.next().await {
                     if let Some(state) = lock(followed).as_mut() {
+                        if let Some(end) = state.end(&event) {
+                            let _ = ends.send(end);
+                        }
                         state.apply(event);
                         if state.changed.len() > MOST_CHANGED {
                             break;
@@ -199,6 +220,39 @@ async fn begin(
 }
 
 impl State {
+    /// The ends that were there before the watch.
+    fn ends(&self) -> Vec<TaskEnd> {
+        let of_ours = self.known.tasks.values().filter(|task| self.is_ours(&task.container));
+        let end = |task: &Task| {
+            let exit = task.exit?;
+            Some(TaskEnd::Exited { container: task.container.clone(), pid: task.pid, exit })
+        };
+        of_ours.filter_map(end).collect()
+    }
+
+    /// The end that an event tells, if it is one of a process that ran in one of our containers.
+    fn end(&self, event: &BackendEvent) -> Option<TaskEnd> {
+        let BackendEvent::Task(TaskEvent { container, pid, change }) = event else { return None };
+        if !self.is_ours(container) {
+            return None;
+        }
+        match *change {
+            TaskChange::Exited(exit) => {
+                let task = self.known.tasks.get(container).filter(|task| task.pid == *pid);
+                // One that was made and never let go has not run.
+                let ran = task.is_none_or(|task| task.status != TaskStatus::Created);
+                ran.then(|| TaskEnd::Exited { container: container.clone(), pid: *pid, exit })
+            }
+            TaskChange::OutOfMemory(at) => Some(TaskEnd::OutOfMemory { container: container.clone(), at }),
+            _ => None,
+        }
+    }
+
+    /// Whether a container may be one of those that are followed: a record that has changed is not read yet.
+    fn is_ours(&self, container: &str) -> bool {
+        self.known.containers.contains_key(container) || self.changed.contains_key(container)
+    }
+
     fn apply(&mut self, event: BackendEvent) {
         match event {
             BackendEvent::Task(event) => apply(&mut self.known.tasks, event),
@@ -256,9 +310,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::NetworkNamespace;
     use crate::backend::fake::FakeBackend;
-    use crate::backend::{NetworkNamespace, TaskExit};
-    use jiff::Timestamp;
 
     fn container(id: String) -> Container {
         Container {
@@ -277,7 +330,7 @@ mod tests {
     /// A watch that stands, on a backend in memory.
     async fn watched() -> (Arc<FakeBackend>, Watch) {
         let fake = Arc::new(FakeBackend::new());
-        let watch = Watch::start(fake.clone(), vec![ContainerFilter::default()]);
+        let watch = Watch::start(fake.clone(), vec![ContainerFilter::default()], mpsc::unbounded_channel().0);
         seen(&watch, &fake).await;
         (fake, watch)
     }
@@ -349,7 +402,7 @@ mod tests {
         let life = [
             (7, Created, Some((7, TaskStatus::Created))),
             (7, Started, Some((7, TaskStatus::Running))),
-            (0, OutOfMemory, Some((7, TaskStatus::Running))),
+            (0, OutOfMemory(Timestamp::UNIX_EPOCH), Some((7, TaskStatus::Running))),
             (0, Paused, Some((7, TaskStatus::Paused))),
             (0, Resumed, Some((7, TaskStatus::Running))),
             (7, exited(), Some((7, TaskStatus::Stopped))),

@@ -14,6 +14,7 @@ mod exec;
 mod files;
 #[rustfmt::skip]
 mod generated;
+mod items;
 mod process;
 mod runtime;
 mod sigpipe;
@@ -37,6 +38,9 @@ pub use error::{
 pub use exec::{dunnage_exec_run, dunnage_exec_spawn};
 pub use files::{dunnage_fs_open_read, dunnage_fs_open_write, dunnage_fs_read, dunnage_fs_write};
 pub use generated::*;
+pub use items::{
+    dunnage_end_fn, dunnage_item_fn, dunnage_item_sink, dunnage_items, dunnage_items_free, dunnage_items_open,
+};
 pub use process::{
     dunnage_process, dunnage_process_close_stdin, dunnage_process_free, dunnage_process_kill,
     dunnage_process_pid, dunnage_process_read, dunnage_process_resize, dunnage_process_signal,

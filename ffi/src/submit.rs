@@ -80,7 +80,8 @@ pub unsafe extern "C" fn dunnage_submit(
             let call = checked.insert(Call::read(call)?);
             let host = handle(engine, "engine")?.host.clone();
             let name = text(operation, "operation")?;
-            let spec = catalog::find(name).filter(|spec| spec.bytes == Bytes::None).ok_or_else(|| {
+            let spec = catalog::find(name).filter(|spec| spec.bytes == Bytes::None && spec.item.is_none());
+            let spec = spec.ok_or_else(|| {
                 Error::invalid_argument(
                     "no operation that is called with JSON has this name: see the catalogue",
                 )

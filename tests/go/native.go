@@ -23,6 +23,8 @@ var natives = map[string]func(*run) error{
 	"native.callback_sleeps":          callbackSleeps,
 	"native.callback_calls_back":      callbackCallsBack,
 	"native.cancel":                   cancelCall,
+	"native.items":                    itemsCome,
+	"native.items_cancelled":          itemsCancelled,
 	"native.many_calls_one_engine":    manyCallsOneEngine,
 	"native.many_calls_one_workspace": manyCallsOneWorkspace,
 	"native.twenty_workspaces":        twentyWorkspaces,
@@ -150,6 +152,103 @@ func cancelCall(r *run) error {
 	return want(err, dunnage.CodeCancelled, "a context that ended before")
 }
 
+// brief makes a workspace that does not run, and removes it.
+func (r *run) brief(id string) error {
+	ws := r.engine.Workspace(id)
+	options := &dunnage.CreateOptions{Image: r.image("busybox"), Start: dunnage.Ptr(false)}
+	if _, err := ws.Create(background, options); err != nil {
+		return err
+	}
+	_, err := ws.Delete(background, nil)
+	return err
+}
+
+// another opens an engine like that of the run.
+func (r *run) another() (*dunnage.Engine, error) {
+	config, err := (&vars{environment: r.environment}).fill(r.suite.Config)
+	if err != nil {
+		return nil, err
+	}
+	var typed dunnage.Config
+	if err := convert(config, &typed); err != nil {
+		return nil, err
+	}
+	return dunnage.Open(background, &typed)
+}
+
+func itemsCome(r *run) error {
+	second, err := r.another()
+	if err != nil {
+		return err
+	}
+	defer second.Close()
+	// A pull is told too.
+	if _, err := second.Images.Pull(background, r.image("busybox"), nil); err != nil {
+		return err
+	}
+	id := fresh()
+	own := &dunnage.EventsOptions{Workspace: id}
+	events, err := second.Events(background, own)
+	if err != nil {
+		return err
+	}
+	if err := r.brief(id); err != nil {
+		return err
+	}
+	last := uint64(0)
+	for _, kind := range []dunnage.LifecycleKind{dunnage.LifecycleKindCreate, dunnage.LifecycleKindDelete} {
+		time.Sleep(100 * time.Millisecond)
+		event, ok := <-events.C
+		if !ok || event.Kind != kind || event.Sequence <= last {
+			return fmt.Errorf("expected %s, got %+v %v", kind, event, events.Err())
+		}
+		last = event.Sequence
+	}
+	if err := errors.Join(events.Close(), events.Close()); err != nil {
+		return err
+	}
+	if _, ok := <-events.C; ok || events.Err() != nil {
+		return fmt.Errorf("after Close: %v", events.Err())
+	}
+	if events, err = second.Events(background, own); err != nil {
+		return err
+	}
+	if err := second.Close(); err != nil {
+		return err
+	}
+	if _, ok := <-events.C; ok || events.Err() != nil {
+		return fmt.Errorf("after the engine's end: %v", events.Err())
+	}
+	_, err = second.Events(background, own)
+	return want(err, dunnage.CodeFailedPrecondition, "on a closed engine")
+}
+
+func itemsCancelled(r *run) error {
+	ctx, cancel := context.WithCancel(background)
+	events, err := r.engine.Events(ctx, nil)
+	if err != nil {
+		return err
+	}
+	time.AfterFunc(50*time.Millisecond, cancel)
+	if event, ok := <-events.C; ok {
+		return fmt.Errorf("an event came: %+v", event)
+	}
+	if err := events.Err(); !errors.Is(err, context.Canceled) || !errors.Is(err, dunnage.ErrCancelled) {
+		return fmt.Errorf("it matches neither the context's error nor the kind: %v", err)
+	}
+	// Nobody receives what has come: the end is not held up by it.
+	ctx, cancel = context.WithCancel(background)
+	defer cancel()
+	left, err := r.engine.Events(ctx, &dunnage.EventsOptions{After: dunnage.Ptr(uint64(0))})
+	if err != nil {
+		return err
+	}
+	if err := r.brief(fresh()); err != nil {
+		return err
+	}
+	return left.Close()
+}
+
 // all runs n functions at once and joins their failures.
 func all(n int, f func(int) error) error {
 	failures := make([]error, n)
@@ -209,15 +308,7 @@ func twentyWorkspaces(r *run) error {
 }
 
 func closeWhileRunning(r *run) error {
-	config, err := (&vars{environment: r.environment}).fill(r.suite.Config)
-	if err != nil {
-		return err
-	}
-	var typed dunnage.Config
-	if err := convert(config, &typed); err != nil {
-		return err
-	}
-	engine, err := dunnage.Open(background, &typed)
+	engine, err := r.another()
 	if err != nil {
 		return err
 	}

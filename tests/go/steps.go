@@ -146,6 +146,13 @@ func (r *run) do(
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.InfoOptions) (any, error) { return e.Health(ctx, &o, calls...) })
 	case "engine.list":
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.ListOptions) (any, error) { return e.List(ctx, &o, calls...) })
+	case "engine.events":
+		var o dunnage.EventsOptions
+		if err := convert(options, &o); err != nil {
+			return came{}, fmt.Errorf("%w: %w", errInexpressible, err)
+		}
+		items, err := e.Events(ctx, &o, calls...)
+		return gather(items, err)
 	case "image.pull":
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.PullOptions) (any, error) { return e.Images.Pull(ctx, o.Image, &o, calls...) })
 	case "image.resolve_digest":
@@ -202,6 +209,22 @@ func (r *run) do(
 		})
 	}
 	return bytesStep(ctx, ws, op, options, input, calls)
+}
+
+// gather reads items to their end.
+func gather[T any](items *dunnage.Items[T], err error) (came, error) {
+	if err != nil {
+		return came{}, err
+	}
+	defer items.Close()
+	all := []T{}
+	for item := range items.C {
+		all = append(all, item)
+	}
+	if err := items.Err(); err != nil {
+		return came{}, err
+	}
+	return plain(map[string]any{"items": all})
 }
 
 func typed[O any](

@@ -16,11 +16,21 @@ import atexit as _atexit
 
 from . import _native, progress
 from ._call import BytesLike, OnEvent, Opening, Operation, StrPath
-from ._engine import AsyncEngine, AsyncImages, AsyncWorkspace, Engine, Images, Workspace
+from ._engine import (
+    AsyncEngine,
+    AsyncImages,
+    AsyncSnapshots,
+    AsyncWorkspace,
+    Engine,
+    Images,
+    Snapshots,
+    Workspace,
+)
 from ._errors import Error
 from ._exec import AsyncExec, Exec, RunResult
 from ._files import AsyncFileReader, AsyncFileWriter, FileReader, FileWriter
 from ._fs import AsyncFs, Fs
+from ._items import AsyncItems, Items
 from ._kinds import *
 from ._kinds import __all__ as _kind_names
 from ._operation import OperationStatus
@@ -38,7 +48,9 @@ __all__ = [
     "AsyncFileWriter",
     "AsyncFs",
     "AsyncImages",
+    "AsyncItems",
     "AsyncProcess",
+    "AsyncSnapshots",
     "AsyncWorkspace",
     "BytesLike",
     "Engine",
@@ -48,6 +60,7 @@ __all__ = [
     "FileWriter",
     "Fs",
     "Images",
+    "Items",
     "OnEvent",
     "Opening",
     "Operation",
@@ -55,6 +68,7 @@ __all__ = [
     "Output",
     "Process",
     "RunResult",
+    "Snapshots",
     "StrPath",
     "Workspace",
     "__version__",

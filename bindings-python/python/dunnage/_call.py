@@ -17,10 +17,23 @@ from typing import (
 
 from . import _native
 from ._encode import BytesLike, StrPath, decoded, encode, nothing, time_limit_of
+from ._items import AsyncItems, Items
 from ._operation import Operation
 from ._wait import OnEvent, Watcher, finish, finish_async
 
-__all__ = ["AsyncNoun", "BytesLike", "Link", "Noun", "OnEvent", "Opening", "Operation", "StrPath", "nothing"]
+__all__ = [
+    "AsyncItems",
+    "AsyncNoun",
+    "BytesLike",
+    "Items",
+    "Link",
+    "Noun",
+    "OnEvent",
+    "Opening",
+    "Operation",
+    "StrPath",
+    "nothing",
+]
 
 T = TypeVar("T")
 C = TypeVar("C", bound=AsyncContextManager[Any])
@@ -38,6 +51,11 @@ class Link(NamedTuple):
         """Begins a call that moves no bytes."""
         text = encode(operation, fields)
         return self.engine.call(operation, self.workspace, text, events, time_limit_of(operation, time_limit))
+
+    def items(self, operation: str, fields: Mapping[str, Any], time_limit: Optional[float]) -> _native.Pending:
+        """Begins a call that yields items."""
+        text = encode(operation, fields)
+        return self.engine.items(operation, self.workspace, text, time_limit_of(operation, time_limit))
 
 
 class Noun:
@@ -63,6 +81,11 @@ class Noun:
         take = Watcher(operation, on_event).take
         return decode(decoded(finish(self._link.call(operation, fields, on_event is not None, time_limit), take)))
 
+    def _items(
+        self, decode: Callable[[Any], T], operation: str, fields: Mapping[str, Any], time_limit: Optional[float]
+    ) -> Items[T]:
+        return Items(finish(self._link.items(operation, fields, time_limit)), decode, self._link.engine)
+
 
 class AsyncNoun:
     """A group of methods that are awaited."""
@@ -87,6 +110,11 @@ class AsyncNoun:
         Watcher(operation, on_event)  # refuses what cannot be called before anything begins
         pending = self._link.call(operation, fields, True, time_limit)
         return Operation(pending, decode, operation, on_event)
+
+    def _items(
+        self, decode: Callable[[Any], T], operation: str, fields: Mapping[str, Any], time_limit: Optional[float]
+    ) -> AsyncItems[T]:
+        return AsyncItems(self._link.items(operation, fields, time_limit), decode, self._link.engine)
 
 
 class Opening(Generic[C]):

@@ -14,16 +14,27 @@ from ._fs import AsyncFs, Fs
 from ._generated import (
     AsyncEngineOperations,
     AsyncImageOperations,
+    AsyncSnapshotsOperations,
     AsyncWorkspaceOperations,
     EngineOperations,
     ImageOperations,
+    SnapshotsOperations,
     WorkspaceOperations,
 )
 from ._kinds import InvalidArgumentError
 from ._types import Config
 from ._wait import finish, finish_async
 
-__all__ = ["AsyncEngine", "AsyncImages", "AsyncWorkspace", "Engine", "Images", "Workspace"]
+__all__ = [
+    "AsyncEngine",
+    "AsyncImages",
+    "AsyncSnapshots",
+    "AsyncWorkspace",
+    "Engine",
+    "Images",
+    "Snapshots",
+    "Workspace",
+]
 
 ConfigLike = Union[Config, Mapping[str, Any], StrPath, None]
 """A configuration, the path of a file with one, or None for the environment."""
@@ -67,6 +78,14 @@ class AsyncImages(AsyncImageOperations):
     """The images of an engine's backend."""
 
 
+class Snapshots(SnapshotsOperations):
+    """The versions of a workspace."""
+
+
+class AsyncSnapshots(AsyncSnapshotsOperations):
+    """The versions of a workspace."""
+
+
 class Workspace(WorkspaceOperations):
     """The handle of one workspace: an id and the engine. Holds nothing open; the workspace need not exist."""
 
@@ -76,6 +95,8 @@ class Workspace(WorkspaceOperations):
     """Commands inside."""
     fs: Fs
     """Files inside."""
+    snapshots: Snapshots
+    """Versions."""
 
     def __init__(self, engine: _native.NativeEngine, id: str) -> None:
         """Made by `Engine.workspace`."""
@@ -83,6 +104,7 @@ class Workspace(WorkspaceOperations):
         super().__init__(link)
         self.exec = Exec(link)
         self.fs = Fs(link)
+        self.snapshots = Snapshots(link)
 
     def __repr__(self) -> str:
         return f"<dunnage.Workspace {self.id}>"
@@ -97,6 +119,8 @@ class AsyncWorkspace(AsyncWorkspaceOperations):
     """Commands inside."""
     fs: AsyncFs
     """Files inside."""
+    snapshots: AsyncSnapshots
+    """Versions."""
 
     def __init__(self, engine: _native.NativeEngine, id: str) -> None:
         """Made by `AsyncEngine.workspace`."""
@@ -104,6 +128,7 @@ class AsyncWorkspace(AsyncWorkspaceOperations):
         super().__init__(link)
         self.exec = AsyncExec(link)
         self.fs = AsyncFs(link)
+        self.snapshots = AsyncSnapshots(link)
 
     def __repr__(self) -> str:
         return f"<dunnage.AsyncWorkspace {self.id}>"

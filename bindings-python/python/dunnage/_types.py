@@ -10,8 +10,6 @@ from typing import Any, Literal, Mapping, Sequence, TypedDict
 __all__ = [
     "BackendHealth",
     "BackendKind",
-    "ChangeAspect",
-    "ChangeKind",
     "Config",
     "ContainerdConfig",
     "CreateResult",
@@ -26,7 +24,6 @@ __all__ = [
     "EventType",
     "ExecResult",
     "ExitStatus",
-    "GcResult",
     "GuestConfig",
     "Health",
     "ImageDeleteResult",
@@ -34,6 +31,8 @@ __all__ = [
     "ImageList",
     "LayerProgress",
     "LayerState",
+    "LifecycleEvent",
+    "LifecycleKind",
     "Limits",
     "NamesConfig",
     "NetworkConfig",
@@ -45,18 +44,14 @@ __all__ = [
     "Protocol",
     "PullPolicy",
     "PullResult",
-    "ReconcileOutcome",
-    "ReconcileResult",
-    "ReconciledWorkspace",
     "RegistryConfig",
     "ResolvedDigest",
-    "SnapshotChange",
+    "RestartOptions",
+    "RestartOptionsDict",
+    "RestartPolicy",
     "SnapshotCreateResult",
-    "SnapshotDiff",
-    "SnapshotForkResult",
     "SnapshotInfo",
     "SnapshotList",
-    "SnapshotPruneResult",
     "SnapshotRollbackResult",
     "StartOutcome",
     "StartResult",
@@ -64,10 +59,6 @@ __all__ = [
     "StopResult",
     "TextFile",
     "TimeLimits",
-    "TreeFormat",
-    "Version",
-    "VersionList",
-    "VersionTree",
     "WorkspaceInfo",
     "WorkspaceList",
     "WorkspaceStatus",
@@ -81,32 +72,6 @@ BackendKind = Literal["auto", "containerd"]
 - `auto`: The configured address, then `$CONTAINERD_ADDRESS`, then containerd's system socket; the first that answers.
 
 - `containerd`: containerd at the configured address.
-"""
-
-ChangeAspect = Literal["type", "content", "mode", "owner", "mod_time", "xattrs"]
-"""In what a path is different.
-
-- `type`: It is of another type, such as a link where a file was.
-
-- `content`: Its bytes, a link's target, or a device's number.
-
-- `mode`: Its permission bits.
-
-- `owner`: Its user or group.
-
-- `mod_time`: When it was last written; not told of directories.
-
-- `xattrs`: Its extended attributes.
-"""
-
-ChangeKind = Literal["added", "changed", "removed"]
-"""What became of a path.
-
-- `added`: It is new.
-
-- `changed`: It is different.
-
-- `removed`: It is gone.
 """
 
 EntryKind = Literal["file", "dir", "symlink", "fifo", "socket", "char_device", "block_device", "unknown"]
@@ -137,7 +102,6 @@ EventType = Literal[
     "starting",
     "stopping",
     "deleting",
-    "reconciled",
     "complete",
     "error",
 ]
@@ -157,8 +121,6 @@ EventType = Literal[
 
 - `deleting`: The container and what belongs to it are being removed.
 
-- `reconciled`: A workspace was put in order, or could not be; `reconciled`, `done` and `total` tell.
-
 - `complete`: The operation has succeeded. The last event.
 
 - `error`: The operation has failed or was cancelled; `message` and `code` tell. The last event.
@@ -176,6 +138,45 @@ LayerState = Literal["waiting", "downloading", "extracting", "done", "exists"]
 - `done`: Fetched and unpacked.
 
 - `exists`: It was here before.
+"""
+
+LifecycleKind = Literal[
+    "create",
+    "start",
+    "stop",
+    "exit",
+    "oom",
+    "snapshot",
+    "rollback",
+    "fork",
+    "delete",
+    "pull",
+    "restart",
+]
+"""What a lifecycle event tells.
+
+- `create`: A workspace was made; `image` names what of.
+
+- `start`: A workspace's first process was started.
+
+- `stop`: A workspace was stopped, and is to stay so; `exit_code` tells how its first process ended, if one ran.
+
+- `exit`: A first process ended, by itself or because it was ended; `exit_code` tells how.
+
+- `oom`: A process inside was killed for want of memory.
+
+- `snapshot`: A version was made; `version` tells its number.
+
+- `rollback`: A workspace went back to `version`.
+
+- `fork`: A workspace was made from a version of another.
+
+- `delete`: A workspace was removed.
+
+- `pull`: An image was fetched; without a workspace when nobody made one of it.
+
+- `restart`: A first process that had ended was started again by the workspace's restart policy, or that failed, or was
+given up; `attempt`, `pause_ms` and `message` tell.
 """
 
 NetworkMode = Literal["cni", "host", "none"]
@@ -208,18 +209,14 @@ PullPolicy = Literal["if_not_present", "always", "never"]
 - `never`: Never: the image must be here.
 """
 
-ReconcileOutcome = Literal["running", "started", "rebuilt", "stopped", "failed"]
-"""How a workspace was found, or what was done.
+RestartPolicy = Literal["no", "on_failure", "always"]
+"""When a first process that has ended by itself is started again.
 
-- `running`: It ran; its network was looked after.
+- `no`: Never.
 
-- `started`: It was to run and did not: it was started.
+- `on_failure`: When its exit code is not 0.
 
-- `rebuilt`: Its container was missing and was made anew.
-
-- `stopped`: It is not to run: it is left as it is.
-
-- `failed`: It could not be put in order.
+- `always`: However it ended.
 """
 
 StartOutcome = Literal["started", "already_running", "rebuilt"]
@@ -240,14 +237,6 @@ StopOutcome = Literal["stopped", "killed", "not_running"]
 - `killed`: It had to be killed.
 
 - `not_running`: It did not run.
-"""
-
-TreeFormat = Literal["mermaid", "dot"]
-"""A language of graphs.
-
-- `mermaid`: A Mermaid flowchart, <https://mermaid.js.org/syntax/flowchart.html>.
-
-- `dot`: A graph in Graphviz's DOT, <https://graphviz.org/doc/info/lang.html>.
 """
 
 WorkspaceStatus = Literal["created", "running", "stopped", "paused", "unknown"]
@@ -311,10 +300,6 @@ class Config(TypedDict, total=False):
     """Names and labels."""
     network: NetworkConfig
     """Networks."""
-    reconcile_on_open: bool
-    """Whether [`Engine::open`](crate::Engine::open) puts all workspaces in order before it returns, as
-    `engine.reconcile` does. Default false.
-    """
     registry: RegistryConfig
     """Registries."""
     runtime_dir: str
@@ -521,8 +506,6 @@ class Event:
     """The error's stable name, on `error`."""
     container: WorkspaceInfo | None = None
     """The workspace, on `complete`."""
-    done: int | None = None
-    """How many workspaces were worked on, on `reconciled`."""
     image: str | None = None
     """The image, in the full form."""
     image_info: ImageInfo | None = None
@@ -531,10 +514,6 @@ class Event:
     """The layers of this pull, in the image's order; one that is done stays, at `offset` equal to `total`."""
     message: str | None = None
     """What went wrong, on `error`."""
-    reconciled: ReconciledWorkspace | None = None
-    """What became of a workspace, on `reconciled`."""
-    total: int | None = None
-    """Of how many."""
     total_bytes: int | None = None
     """Bytes to fetch in all."""
     unpacked_bytes: int | None = None
@@ -550,7 +529,6 @@ class Event:
             bytes=data.get("bytes"),
             code=data.get("code"),
             container=WorkspaceInfo.from_json(data["container"]) if data.get("container") is not None else None,
-            done=data.get("done"),
             image=data.get("image"),
             image_info=ImageInfo.from_json(data["image_info"]) if data.get("image_info") is not None else None,
             layers=(
@@ -559,12 +537,6 @@ class Event:
                 else None
             ),
             message=data.get("message"),
-            reconciled=(
-                ReconciledWorkspace.from_json(data["reconciled"])
-                if data.get("reconciled") is not None
-                else None
-            ),
-            total=data.get("total"),
             total_bytes=data.get("total_bytes"),
             unpacked_bytes=data.get("unpacked_bytes"),
         )
@@ -618,33 +590,6 @@ class ExitStatus:
             exit_code=data["exit_code"],
             timed_out=data["timed_out"],
             signal=data.get("signal"),
-        )
-
-
-@dataclass(frozen=True)
-class GcResult:
-    """What was removed."""
-
-    directories: list[str]
-    """Directories of workspaces that are gone."""
-    freed_bytes: int
-    """Bytes of the snapshots, as the snapshotter measures."""
-    networks: list[str]
-    """Networks of containers that are gone, by the containers' names."""
-    problems: list[str]
-    """What could not be looked at or removed, a sentence each; the rest was done all the same."""
-    snapshots: list[str]
-    """Snapshots, by their names in the snapshotter."""
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> GcResult:
-        """Reads the JSON object; fields of newer versions are passed over."""
-        return cls(
-            directories=list(data["directories"]),
-            freed_bytes=data["freed_bytes"],
-            networks=list(data["networks"]),
-            problems=list(data["problems"]),
-            snapshots=list(data["snapshots"]),
         )
 
 
@@ -782,6 +727,56 @@ class LayerProgress:
             state=data["state"],
             total=data["total"],
             unpacked=data["unpacked"],
+        )
+
+
+@dataclass(frozen=True)
+class LifecycleEvent:
+    """Something that happened to a workspace. Programs must ignore fields and kinds they do not know."""
+
+    at: str
+    """When it happened, RFC 3339, UTC. Two events that are told in turn may have happened the other way round."""
+    kind: LifecycleKind
+    """What it tells."""
+    sequence: int
+    """Its number: the next event of the same data root has the next number. What was dropped for its age leaves a gap
+    before the oldest event, never between two.
+    """
+    attempt: int | None = None
+    """Which attempt in a row to keep the workspace running this was, from 1."""
+    container_id: str | None = None
+    """Its container."""
+    exit_code: int | None = None
+    """How the first process ended: its exit code, or 128 and the number of the signal that ended it."""
+    image: str | None = None
+    """The image, in the full form."""
+    message: str | None = None
+    """What there is to say for people."""
+    operation_id: str | None = None
+    """The operation that did it."""
+    pause_ms: int | None = None
+    """Milliseconds that the attempt was put off."""
+    version: int | None = None
+    """The version's number."""
+    workspace_id: str | None = None
+    """The workspace's id."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> LifecycleEvent:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            at=data["at"],
+            kind=data["kind"],
+            sequence=data["sequence"],
+            attempt=data.get("attempt"),
+            container_id=data.get("container_id"),
+            exit_code=data.get("exit_code"),
+            image=data.get("image"),
+            message=data.get("message"),
+            operation_id=data.get("operation_id"),
+            pause_ms=data.get("pause_ms"),
+            version=data.get("version"),
+            workspace_id=data.get("workspace_id"),
         )
 
 
@@ -960,53 +955,6 @@ class PullResult:
         )
 
 
-@dataclass(frozen=True)
-class ReconcileResult:
-    """What became of all workspaces, ordered by id."""
-
-    failed: int
-    """How many could not be put in order."""
-    workspaces: list[ReconciledWorkspace]
-    """Each workspace."""
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> ReconcileResult:
-        """Reads the JSON object; fields of newer versions are passed over."""
-        return cls(
-            failed=data["failed"],
-            workspaces=[ReconciledWorkspace.from_json(item) for item in data["workspaces"]],
-        )
-
-
-@dataclass(frozen=True)
-class ReconciledWorkspace:
-    """What became of one workspace."""
-
-    outcome: ReconcileOutcome
-    """How it was found, or what was done."""
-    recovered_snapshots: list[str]
-    """The names of snapshots that no container stood on and whose content is kept: the writable one of a container that
-    was gone, or versions that were made of others.
-    """
-    workspace_id: str
-    """The workspace."""
-    code: str | None = None
-    """The error's stable name, where it failed."""
-    message: str | None = None
-    """What went wrong, where it failed."""
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> ReconciledWorkspace:
-        """Reads the JSON object; fields of newer versions are passed over."""
-        return cls(
-            outcome=data["outcome"],
-            recovered_snapshots=list(data["recovered_snapshots"]),
-            workspace_id=data["workspace_id"],
-            code=data.get("code"),
-            message=data.get("message"),
-        )
-
-
 class RegistryConfig(TypedDict, total=False):
     """How images are fetched."""
 
@@ -1053,36 +1001,52 @@ class ResolvedDigest:
 
 
 @dataclass(frozen=True)
-class SnapshotChange:
-    """A path that is not the same in two versions."""
+class RestartOptions:
+    """Whether and how a first process that has ended by itself is started again. An open engine does it, whichever sees
+    the end; one that opens sees those that came before. A workspace that a user stops stays stopped.
+    """
 
-    aspects: list[ChangeAspect]
-    """What of it is different, for what was changed; else empty."""
-    change: ChangeKind
-    """What became of it."""
-    kind: EntryKind
-    """What it is; for what was removed, what it was."""
-    path: str
-    """The path, absolute inside. Bytes that are no UTF-8 are shown as U+FFFD."""
-    size: int
-    """Its length in bytes; for what was removed, the length it had. 0 for directories."""
-    previous_kind: EntryKind | None = None
-    """What it was before, where it was there and is something else now."""
-    previous_size: int | None = None
-    """The length it had, where it was there before and is still."""
+    backoff_ms: int = 1000
+    """Milliseconds before the first attempt, 1 to 86 400 000; each further attempt in a row waits twice as long.
+    Default 1000.
+    """
+    max_backoff_ms: int = 60000
+    """The most milliseconds before an attempt, at least `backoff_ms`, at most 86 400 000. Default 60 000."""
+    max_retries: int | None = None
+    """For `on_failure`: after how many attempts in a row it is given up. Default: never. A run of 10 seconds, and a
+    start or stop by a user, end the row.
+    """
+    policy: RestartPolicy = "no"
+    """When. Default `no`."""
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> SnapshotChange:
+    def from_json(cls, data: Mapping[str, Any]) -> RestartOptions:
         """Reads the JSON object; fields of newer versions are passed over."""
         return cls(
-            aspects=list(data["aspects"]),
-            change=data["change"],
-            kind=data["kind"],
-            path=data["path"],
-            size=data["size"],
-            previous_kind=data.get("previous_kind"),
-            previous_size=data.get("previous_size"),
+            backoff_ms=data["backoff_ms"],
+            max_backoff_ms=data["max_backoff_ms"],
+            max_retries=data.get("max_retries"),
+            policy=data["policy"],
         )
+
+
+class RestartOptionsDict(TypedDict, total=False):
+    """Whether and how a first process that has ended by itself is started again. An open engine does it, whichever sees
+    the end; one that opens sees those that came before. A workspace that a user stops stays stopped.
+    """
+
+    backoff_ms: int
+    """Milliseconds before the first attempt, 1 to 86 400 000; each further attempt in a row waits twice as long.
+    Default 1000.
+    """
+    max_backoff_ms: int
+    """The most milliseconds before an attempt, at least `backoff_ms`, at most 86 400 000. Default 60 000."""
+    max_retries: int | None
+    """For `on_failure`: after how many attempts in a row it is given up. Default: never. A run of 10 seconds, and a
+    start or stop by a user, end the row.
+    """
+    policy: RestartPolicy
+    """When. Default `no`."""
 
 
 @dataclass(frozen=True)
@@ -1125,66 +1089,6 @@ class SnapshotCreateResult:
             snapshotter=data["snapshotter"],
             source=data["source"],
             version=data["version"],
-        )
-
-
-@dataclass(frozen=True)
-class SnapshotDiff:
-    """A page of the changes between two versions, found while the page is made."""
-
-    changes: list[SnapshotChange]
-    """The changes, each directory before what is in it, and names in the order of their bytes."""
-    from_: int
-    """The version before; 0 for the image."""
-    next: str | None = None
-    """Pass it as `after` for the next page; absent on the last."""
-    to: int | None = None
-    """The version after; none for the workspace as it is."""
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> SnapshotDiff:
-        """Reads the JSON object; fields of newer versions are passed over."""
-        return cls(
-            changes=[SnapshotChange.from_json(item) for item in data["changes"]],
-            from_=data["from"],
-            next=data.get("next"),
-            to=data.get("to"),
-        )
-
-
-@dataclass(frozen=True)
-class SnapshotForkResult:
-    """A workspace that was made of another's version."""
-
-    container_id: str
-    """Its container."""
-    from_version: int
-    """The version it goes on from."""
-    from_workspace_id: str
-    """The workspace and the version it goes on from."""
-    image: str
-    """Its image, in the full form."""
-    phases_ms: Phases
-    """What took how long."""
-    snapshotter: str
-    """The snapshotter."""
-    started: bool
-    """Whether it runs."""
-    workspace_id: str
-    """The new workspace."""
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> SnapshotForkResult:
-        """Reads the JSON object; fields of newer versions are passed over."""
-        return cls(
-            container_id=data["container_id"],
-            from_version=data["from_version"],
-            from_workspace_id=data["from_workspace_id"],
-            image=data["image"],
-            phases_ms=Phases.from_json(data["phases_ms"]),
-            snapshotter=data["snapshotter"],
-            started=data["started"],
-            workspace_id=data["workspace_id"],
         )
 
 
@@ -1254,42 +1158,6 @@ class SnapshotList:
         return cls(
             snapshots=[SnapshotInfo.from_json(item) for item in data["snapshots"]],
             snapshotter=data["snapshotter"],
-        )
-
-
-@dataclass(frozen=True)
-class SnapshotPruneResult:
-    """What a removal of versions did."""
-
-    container_id: str
-    """The workspace's container."""
-    downtime_ms: int
-    """Milliseconds from the stop of the workspace until its agent answered again; 0 when it was not stopped."""
-    freed_bytes: int
-    """Bytes that were freed, as the snapshotter measures: files that kept versions need still are not counted."""
-    kept: list[int]
-    """The versions that are kept, ordered by number."""
-    left_to_others: list[str]
-    """Snapshots of removed versions on which another workspace stands: they go with that workspace."""
-    phases_ms: Phases
-    """What took how long."""
-    removed: list[int]
-    """The versions that were removed, ordered by number."""
-    removed_snapshots: list[str]
-    """The snapshots that are gone from the snapshotter, by their names there."""
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> SnapshotPruneResult:
-        """Reads the JSON object; fields of newer versions are passed over."""
-        return cls(
-            container_id=data["container_id"],
-            downtime_ms=data["downtime_ms"],
-            freed_bytes=data["freed_bytes"],
-            kept=list(data["kept"]),
-            left_to_others=list(data["left_to_others"]),
-            phases_ms=Phases.from_json(data["phases_ms"]),
-            removed=list(data["removed"]),
-            removed_snapshots=list(data["removed_snapshots"]),
         )
 
 
@@ -1414,90 +1282,6 @@ class TimeLimits(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Version:
-    """A version of a workspace."""
-
-    created_at: str
-    """When, RFC 3339."""
-    current: bool
-    """Whether it is the one the workspace goes on from."""
-    display_name: str
-    """The name that was given; empty without one."""
-    followed_by: list[int]
-    """The versions that go on from it, ordered by number."""
-    name: str
-    """What it is called: its display name, else `Version <number>`."""
-    runtime_snapshot_name: str
-    """The committed snapshot's name in the snapshotter."""
-    source: str
-    """Why it was made."""
-    version: int
-    """Its number, from 1; never given twice."""
-    follows: int | None = None
-    """The version it goes on from; none where that is the image, or another workspace."""
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Version:
-        """Reads the JSON object; fields of newer versions are passed over."""
-        return cls(
-            created_at=data["created_at"],
-            current=data["current"],
-            display_name=data["display_name"],
-            followed_by=list(data["followed_by"]),
-            name=data["name"],
-            runtime_snapshot_name=data["runtime_snapshot_name"],
-            source=data["source"],
-            version=data["version"],
-            follows=data.get("follows"),
-        )
-
-
-@dataclass(frozen=True)
-class VersionList:
-    """A page of versions, ordered by number."""
-
-    versions: list[Version]
-    """The versions."""
-    current: int | None = None
-    """The version that the workspace goes on from; none while it goes on from its image."""
-    next: int | None = None
-    """Pass it as `after` for the next page; absent on the last."""
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> VersionList:
-        """Reads the JSON object; fields of newer versions are passed over."""
-        return cls(
-            versions=[Version.from_json(item) for item in data["versions"]],
-            current=data.get("current"),
-            next=data.get("next"),
-        )
-
-
-@dataclass(frozen=True)
-class VersionTree:
-    """The whole history of a workspace."""
-
-    roots: list[int]
-    """The versions that follow none, ordered by number."""
-    versions: list[Version]
-    """All versions, ordered by number; what follows what tells the tree."""
-    current: int | None = None
-    """The version that the workspace goes on from; none while it goes on from its image."""
-    text: str | None = None
-    """The drawing, where one was asked for."""
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> VersionTree:
-        """Reads the JSON object; fields of newer versions are passed over."""
-        return cls(
-            roots=list(data["roots"]),
-            versions=[Version.from_json(item) for item in data["versions"]],
-            current=data.get("current"),
-            text=data.get("text"),
-        )
-
-
-@dataclass(frozen=True)
 class WorkspaceInfo:
     """A workspace as it is now."""
 
@@ -1521,6 +1305,8 @@ class WorkspaceInfo:
     """How it is connected."""
     pid: int
     """The process id of its first process on the host; 0 when none runs."""
+    restart: RestartOptions
+    """Whether its first process is started again when it ends by itself."""
     snapshot_key: str
     """The key of its writable snapshot."""
     snapshotter: str
@@ -1550,6 +1336,7 @@ class WorkspaceInfo:
             namespace=data["namespace"],
             network=NetworkInfo.from_json(data["network"]),
             pid=data["pid"],
+            restart=RestartOptions.from_json(data["restart"]),
             snapshot_key=data["snapshot_key"],
             snapshotter=data["snapshotter"],
             status=data["status"],

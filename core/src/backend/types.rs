@@ -324,6 +324,6 @@ pub(crate) enum TaskChange {
     Resumed,
     Exited(TaskExit),
     Deleted,
-    /// Some process of the container met its memory limit.
-    OutOfMemory,
+    /// Some process of the container was killed for want of memory, at this time.
+    OutOfMemory(Timestamp),
 }

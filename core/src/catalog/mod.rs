@@ -1,9 +1,11 @@
 //! The catalogue of operations: one row each, from which the other languages' faces are generated, and the one door
 //! through which they call.
 
+mod items;
 mod rows;
 mod spec;
 
+pub use items::JsonItems;
 pub use spec::{Bytes, OperationSpec, Target, parse};
 
 use crate::engine::{CallOptions, Engine};
@@ -22,7 +24,8 @@ pub fn find(name: &str) -> Option<&'static OperationSpec> {
 impl Engine {
     /// Calls an operation by name, with options and result as JSON text: how bindings call. Empty text stands for `{}`.
     ///
-    /// Operations that move bytes are not called this way; they have methods of their own.
+    /// Operations that move bytes are not called this way, they have methods of their own; nor those that yield items, for
+    /// which there is [`Engine::call_items`].
     ///
     /// # Errors
     /// INVALID_ARGUMENT for an unknown operation, a missing workspace id, malformed JSON, or an unknown or ill-typed

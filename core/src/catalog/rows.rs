@@ -1,6 +1,6 @@
 use super::spec::{Bytes, OperationSpec};
 use crate::types::{
-    CreateOptions, DeleteOptions, DirList, DownloadOptions, ExecOptions, ExecResult, ExitStatus, GcOptions,
+    CreateOptions, DeleteOptions, DirList, DownloadOptions, EventsOptions, ExecOptions, ExecResult, ExitStatus, GcOptions,
     ImageName, InfoOptions, ListDirOptions, ListOptions, MkdirOptions, OpenReadOptions, PullOptions,
     ReadOptions, ReadTextOptions, ReconcileOptions, RemoveOptions, RenameOptions, RunOptions,
     SnapshotCreateOptions, SnapshotDeleteOptions, SnapshotDiffOptions, SnapshotForkOptions,
@@ -23,6 +23,12 @@ pub(super) static ROWS: LazyLock<Vec<OperationSpec>> = LazyLock::new(|| {
             &[],
             "Lists the workspaces, ordered by id.",
             |engine, options: ListOptions| async move { engine.list(options).await },
+        ),
+        OperationSpec::engine_items(
+            "engine.events",
+            &[],
+            "Follows what happens to the workspaces, in whichever process; on demand it first tells what is kept of it.",
+            |engine, options: EventsOptions| async move { engine.events(options).await },
         ),
         OperationSpec::engine_operation(
             "engine.reconcile",

@@ -2,6 +2,7 @@ use crate::engine::{CallOptions, Engine, Workspace};
 use crate::error::{Error, Result};
 use crate::operation::Operation;
 use futures::future::BoxFuture;
+use futures::stream::{BoxStream, Stream, StreamExt};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -36,6 +37,16 @@ type Handler = Box<
         + Send
         + Sync,
 >;
+type ItemsHandler = Box<
+    dyn for<'a> Fn(
+            &'a Engine,
+            Option<Workspace>,
+            &'a str,
+            CallOptions,
+        ) -> BoxFuture<'a, Result<BoxStream<'static, Result<String>>>>
+        + Send
+        + Sync,
+>;
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
 /// One operation: its name, its shapes and its handler.
@@ -56,7 +67,10 @@ pub struct OperationSpec {
     pub options: SchemaOf,
     /// The JSON Schema of its result; `null` when it has none.
     pub result: SchemaOf,
+    /// The JSON Schema of each item, for an operation that yields any number of them instead of one result.
+    pub item: Option<SchemaOf>,
     handler: Option<Handler>,
+    items: Option<ItemsHandler>,
 }
 
 impl std::fmt::Debug for OperationSpec {
@@ -82,8 +96,36 @@ impl OperationSpec {
             bytes,
             options: SchemaGenerator::subschema_for::<O>,
             result: SchemaGenerator::subschema_for::<R>,
+            item: None,
             handler: None,
+            items: None,
         }
+    }
+
+    /// A row for a call on the engine that yields items.
+    pub(super) fn engine_items<O, S, T, F>(
+        name: &'static str,
+        arguments: &'static [&'static str],
+        summary: &'static str,
+        run: impl Fn(Engine, O) -> F + Send + Sync + Copy + 'static,
+    ) -> Self
+    where
+        O: DeserializeOwned + JsonSchema + Send + 'static,
+        S: Stream<Item = Result<T>> + Send + 'static,
+        T: Serialize + JsonSchema + 'static,
+        F: Future<Output = Result<S>> + Send + 'static,
+    {
+        let mut row = Self::bytes::<O, ()>(name, Bytes::None, arguments, summary);
+        row.target = Target::Engine;
+        row.item = Some(SchemaGenerator::subschema_for::<T>);
+        row.items = Some(Box::new(move |engine, _, options, call| {
+            Box::pin(async move {
+                let options = parse::<O>(options)?;
+                let items = call.guard(run(engine.clone(), options)).await?;
+                Ok(items.map(|item| encode(&item?)).boxed())
+            })
+        }));
+        row
     }
 
     /// A row for a plain call on the engine.
@@ -186,7 +228,24 @@ impl OperationSpec {
         call: CallOptions,
     ) -> Result<String> {
         let handler = self.handler.as_ref().ok_or_else(|| {
-            Error::invalid_argument("this operation moves bytes: call its own function")
+            Error::invalid_argument("this operation moves bytes or yields items: call its own function")
+                .with("operation", self.name)
+        })?;
+        let workspace = workspace.map(|id| engine.workspace(id)).transpose()?;
+        handler(engine, workspace, options, call).await
+    }
+}
+
+impl OperationSpec {
+    pub(super) async fn call_items(
+        &self,
+        engine: &Engine,
+        workspace: Option<&str>,
+        options: &str,
+        call: CallOptions,
+    ) -> Result<BoxStream<'static, Result<String>>> {
+        let handler = self.items.as_ref().ok_or_else(|| {
+            Error::invalid_argument("this operation yields no items: call its own function")
                 .with("operation", self.name)
         })?;
         let workspace = workspace.map(|id| engine.workspace(id)).transpose()?;

@@ -52,6 +52,11 @@ impl CallOptions {
         self
     }
 
+    /// What cancels the call.
+    pub(crate) fn token(&self) -> &CancellationToken {
+        &self.cancel
+    }
+
     /// Waits for a plain future under these options; it is dropped when cancelled or out of time.
     pub async fn guard<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {

@@ -3,7 +3,8 @@ use crate::backend::Backend;
 use crate::bridge::BridgePool;
 use crate::config::Config;
 use crate::error::Result;
-use crate::lifecycle;
+use crate::feed::Feed;
+use crate::lifecycle::{self, Restarting};
 use crate::names::WorkspaceId;
 use crate::network::NetworkManager;
 use crate::operation::{Operation, Runner, WorkspaceLocks};
@@ -35,6 +36,8 @@ pub(crate) struct EngineInner {
     pub(crate) bridges: BridgePool,
     pub(crate) registry: Registry,
     pub(crate) watch: Watch,
+    pub(crate) feed: Feed,
+    pub(crate) restarting: Restarting,
 }
 
 impl Engine {
@@ -135,7 +138,8 @@ impl Engine {
     }
 
     /// Closes the engine: running operations are cancelled and undone, or, past their point of no return, completed;
-    /// then connections and files are let go. Workspaces go on running. May be called again.
+    /// then connections and files are let go, and streams of its events end. Workspaces go on running. May be called
+    /// again.
     ///
     /// # Cancel safety
     /// When dropped, the operations still end; call it again to wait for them.
@@ -143,6 +147,7 @@ impl Engine {
         self.inner.runner.close().await;
         self.inner.watch.stop().await;
         self.inner.bridges.close();
+        self.inner.feed.close();
         self.inner.store.close().await;
     }
 }

@@ -3,8 +3,10 @@ use crate::backend::{PullRequest, PullTracker};
 use crate::error::{Error, Result};
 use crate::names::ImageRef;
 use crate::operation::Operation;
+use crate::store::NewEvent;
 use crate::types::{
-    ImageDeleteResult, ImageInfo, ImageList, ImageName, PullOptions, PullPolicy, PullResult, ResolvedDigest,
+    ImageDeleteResult, ImageInfo, ImageList, ImageName, LifecycleKind, PullOptions, PullPolicy, PullResult,
+    ResolvedDigest,
 };
 
 /// The images of an engine's backend.
@@ -43,6 +45,10 @@ impl Images {
             let tracker = PullTracker::default();
             let pull = engine.inner.backend.pull(&request, &tracker, context.cancel_token());
             let pulled = context.with_pull_progress(&name, &tracker, pull).await?;
+            if !pulled.skipped {
+                let event = NewEvent::new(LifecycleKind::Pull).image(&name).operation(context.id());
+                engine.inner.store.tell(&event).await?;
+            }
             context.complete_with(|event| event.image_info = Some(Box::new(pulled.image.clone())));
             Ok(PullResult {
                 image: pulled.image,

@@ -1,6 +1,7 @@
 //! The engine and its handles: the whole public face of the library.
 
 mod call;
+mod events;
 mod exec;
 mod fs;
 mod handle;

@@ -5,7 +5,8 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 #[cfg(feature = "failpoints")]
 use crate::failpoints::{ToldBackend, ToldStore};
-use crate::lifecycle;
+use crate::feed::Feed;
+use crate::lifecycle::{self, Restarting};
 use crate::network::NetworkManager;
 use crate::operation::{Runner, WorkspaceLocks};
 use crate::registry::Registry;
@@ -16,6 +17,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 impl Engine {
     /// Opens an engine: checks the configuration, reaches the backend, opens the records, and finishes or undoes what
@@ -53,6 +55,7 @@ impl Engine {
         #[cfg(feature = "failpoints")]
         let (backend, store): (Arc<dyn Backend>, Arc<dyn Store>) =
             (Arc::new(ToldBackend(backend)), Arc::new(ToldStore(store)));
+        let (tell, ends) = mpsc::unbounded_channel();
         let lock_limit = Duration::from_millis(config.time_limits.lock_ms);
         let inner = EngineInner {
             locks: WorkspaceLocks::new(&config.data_root.join("locks"), lock_limit),
@@ -60,14 +63,17 @@ impl Engine {
             bridges: BridgePool::new(&config),
             registry: Registry::new(&config.registry)?,
             runner: Runner::default(),
+            feed: Feed::new(store.clone()),
             store,
-            watch: Watch::start(backend.clone(), lifecycle::filters(&config)),
+            restarting: Restarting::default(),
+            watch: Watch::start(backend.clone(), lifecycle::filters(&config), tell),
             backend,
             config,
         };
         let engine = Self { inner: Arc::new(inner) };
         lifecycle::recover_all(&engine.inner).await?;
         lifecycle::complete_records(&engine.inner).await?;
+        lifecycle::take_ends(&engine.inner, ends);
         if !engine.inner.store.unfinished_workspaces().await?.is_empty() {
             lifecycle::recover_later(&engine.inner);
         }

@@ -1,9 +1,10 @@
 //! From a container without a task to an agent that answers, and back.
 
 use super::bridge::{socket, target};
+use super::ends::tell_exit;
 use super::layout::{FD_SOCKET, SOCKET};
 use super::millis;
-use crate::backend::{Container, NetworkNamespace, Task, TaskStatus};
+use crate::backend::{Container, NetworkNamespace, Task, TaskExit, TaskStatus};
 use crate::engine::EngineInner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoints::step;
@@ -165,6 +166,9 @@ pub(super) async fn halt(
         return Ok((StopOutcome::NotRunning, None));
     };
     if task.status == TaskStatus::Stopped {
+        if let Some(exit) = task.exit {
+            tell_exit(inner, id, container, task.pid, exit).await;
+        }
         let exit = inner.backend.delete_task(container).await?;
         return Ok((StopOutcome::NotRunning, exit.map(|exit| exit.code)));
     }
@@ -193,14 +197,24 @@ pub(super) async fn halt(
         ended = Some(gone(exit)?);
     }
     inner.bridges.evict(id.as_str());
-    let exit = inner.backend.delete_task(container).await?.map(|exit| exit.code);
-    Ok((outcome, exit.or(ended.flatten())))
+    // One that was made and never let go has not run.
+    let told = async {
+        if let Some(exit) = ended.flatten()
+            && task.status != TaskStatus::Created
+        {
+            tell_exit(inner, id, container, task.pid, exit).await;
+        }
+    };
+    // The disk and the backend work side by side.
+    let ((), deleted) = tokio::join!(told, inner.backend.delete_task(container));
+    let exit = deleted?.or(ended.flatten());
+    Ok((outcome, exit.map(|exit| exit.code)))
 }
 
 /// The exit of a waited-for task; one that another has removed meanwhile has ended too.
-fn gone(exit: Result<crate::backend::TaskExit>) -> Result<Option<u32>> {
+fn gone(exit: Result<TaskExit>) -> Result<Option<TaskExit>> {
     match exit {
-        Ok(exit) => Ok(Some(exit.code)),
+        Ok(exit) => Ok(Some(exit)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -17,8 +17,8 @@ use crate::error::{Error, Result};
 use crate::failpoints::step;
 use crate::names::{ImageRef, WorkspaceId};
 use crate::operation::OperationContext;
-use crate::store::{JournalEntry, OperationKind, WorkspaceRecord};
-use crate::types::{CreateOptions, CreateResult, EventType, NetworkMode, Phases};
+use crate::store::{JournalEntry, NewEvent, OperationKind, WorkspaceRecord};
+use crate::types::{CreateOptions, CreateResult, EventType, LifecycleKind, NetworkMode, Phases};
 use jiff::Timestamp;
 use rustix::fs::{Gid, Uid};
 use std::os::unix::fs::DirBuilderExt;
@@ -97,6 +97,14 @@ pub(super) struct Origin {
     pub(super) position: Position,
 }
 
+impl Origin {
+    /// The workspace and version that it is forked from.
+    fn forked_from(&self) -> Option<(String, u64)> {
+        let (id, version) = self.position.forked_from.as_ref()?.rsplit_once('/')?;
+        Some((id.to_owned(), version.parse().ok()?))
+    }
+}
+
 /// Makes a workspace that is not there. Returns its task too, if it was started. The caller holds its lock.
 ///
 /// A writable snapshot that a lost container has left is what it goes on with, and any others are kept as versions. Only
@@ -126,11 +134,17 @@ pub(super) async fn build(
     let pull = inner.backend.pull(&request, &tracker, context.cancel_token());
     let pulled = context.with_pull_progress(&name, &tracker, pull).await?;
     (phases.pull, phases.unpack) = (pulled.pull_ms, pulled.unpack_ms);
+    if !pulled.skipped {
+        let mut event = NewEvent::new(LifecycleKind::Pull).image(&name).operation(context.id());
+        event.workspace = Some(id.to_string());
+        inner.store.tell(&event).await?;
+    }
     context.check_cancelled()?;
 
     context.emit_kind(EventType::Creating);
     let container_id = inner.config.container_id(id)?;
     let anew = origin.is_some();
+    let forked_from = origin.as_ref().and_then(Origin::forked_from);
     let adopted = snapshots::adopt(inner, id, &snapshotter, orphans, &container_id, &name, anew).await?;
     let mut pulled = pulled;
     let mut position = Position { image: Some(name.clone()), ..adopted.position };
@@ -154,18 +168,30 @@ pub(super) async fn build(
     match make(inner, id, &intent, &pulled.unpacked, &position, network, context, phases).await {
         Ok((container, task)) => {
             let record = record(inner, id, &container, &options, options.start);
-            inner.store.finish(context.id(), Some(&record)).await?;
+            let mut told = made(id, &record, context.id());
+            if let Some((from, version)) = forked_from {
+                let fork = NewEvent::of(LifecycleKind::Fork, id, &record.container_id);
+                told.push(fork.operation(context.id()).version(version).message(from));
+            }
+            inner.store.finish(context.id(), Some(&record), &told).await?;
             Ok((Found { container, record: Some(record), legacy: false }, task))
         }
         Err(error) => {
             // What cannot be undone now stays in the journal for the next who takes the lock.
             match undo(inner, id, &intent).await {
-                Ok(()) => inner.store.finish(context.id(), None).await?,
+                Ok(()) => inner.store.finish(context.id(), None, &[]).await?,
                 Err(undo) => return Err(error.with("not_undone", undo)),
             }
             Err(error)
         }
     }
+}
+
+/// The events of a creation.
+pub(super) fn made(id: &WorkspaceId, record: &WorkspaceRecord, operation: &str) -> Vec<NewEvent> {
+    let of = |kind| NewEvent::of(kind, id, &record.container_id).operation(operation);
+    let start = record.started.then(|| of(LifecycleKind::Start));
+    std::iter::once(of(LifecycleKind::Create).image(&record.image)).chain(start).collect()
 }
 
 /// Makes everything the intent names, in order.

@@ -10,8 +10,8 @@ use crate::engine::EngineInner;
 use crate::error::Result;
 use crate::names::WorkspaceId;
 use crate::operation::OperationContext;
-use crate::store::{JournalEntry, OperationKind};
-use crate::types::{DeleteOptions, DeleteResult, EventType, Phases};
+use crate::store::{JournalEntry, NewEvent, OperationKind};
+use crate::types::{DeleteOptions, DeleteResult, EventType, LifecycleKind, Phases};
 use std::time::{Duration, Instant};
 
 /// The label of a container that is being deleted.
@@ -51,7 +51,8 @@ pub(crate) async fn delete(
     // From here on it completes, now or by whoever takes the lock next.
     inner.store.begin(&JournalEntry::new(context.id(), OperationKind::Delete, id, &intent)?).await?;
     complete(inner, id, &intent).await?;
-    inner.store.finish(context.id(), None).await?;
+    let event = gone(id, &intent.container_id, context.id());
+    inner.store.finish(context.id(), None, &[event]).await?;
     phases.delete = millis(began_delete);
     phases.total = millis(began);
     Ok(DeleteResult { deleted: true, phases_ms: phases })
@@ -72,7 +73,8 @@ async fn delete_left(inner: &EngineInner, id: &WorkspaceId, context: &OperationC
     if others.is_empty() {
         inner.network.detach(&container).await?;
         remove_dirs(&inner.config, id)?;
-        inner.store.delete_workspace(id).await?;
+        let told = record.as_ref().map(|record| gone(id, &record.container_id, context.id()));
+        inner.store.delete_workspace(id, told.as_ref()).await?;
         return Ok(false);
     }
     context.emit_kind(EventType::Deleting);
@@ -80,7 +82,8 @@ async fn delete_left(inner: &EngineInner, id: &WorkspaceId, context: &OperationC
         DeleteIntent { container_id: container, snapshotter, snapshot_key: others[0].clone(), others };
     inner.store.begin(&JournalEntry::new(context.id(), OperationKind::Delete, id, &intent)?).await?;
     complete(inner, id, &intent).await?;
-    inner.store.finish(context.id(), None).await?;
+    let event = gone(id, &intent.container_id, context.id());
+    inner.store.finish(context.id(), None, &[event]).await?;
     Ok(true)
 }
 
@@ -101,7 +104,12 @@ pub(super) async fn complete(inner: &EngineInner, id: &WorkspaceId, intent: &Del
     snapshots::remove(inner, &intent.snapshotter, &intent.others).await?;
     if ours {
         inner.backend.delete_container(&intent.container_id).await?;
-        inner.store.delete_workspace(id).await?;
+        inner.store.delete_workspace(id, None).await?;
     }
     Ok(())
+}
+
+/// The event of a deletion.
+pub(super) fn gone(id: &WorkspaceId, container: &str, operation: &str) -> NewEvent {
+    NewEvent::of(LifecycleKind::Delete, id, container).operation(operation)
 }

@@ -63,6 +63,7 @@ pub(super) fn describe(
         snapshotter: container.snapshotter.clone(),
         snapshot_key: container.snapshot_key.clone(),
         network: network.unwrap_or(NetworkInfo { mode, ..NetworkInfo::default() }),
+        restart: found.record.as_ref().map(|record| record.options.restart.clone()).unwrap_or_default(),
         labels: container.labels.clone(),
         created_at: container.created_at.to_string(),
         updated_at: container.updated_at.to_string(),

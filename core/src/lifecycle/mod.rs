@@ -7,6 +7,9 @@ mod boot;
 mod bridge;
 mod create;
 mod delete;
+mod ends;
+#[cfg(test)]
+mod events_tests;
 mod gc;
 mod info;
 mod journal;
@@ -17,6 +20,9 @@ mod options;
 mod reconcile;
 mod recover;
 mod resolve;
+mod restart;
+#[cfg(test)]
+mod restart_tests;
 pub(crate) mod snapshots;
 mod start;
 mod stop;
@@ -26,12 +32,14 @@ mod tests;
 pub(crate) use bridge::bridge;
 pub(crate) use create::create;
 pub(crate) use delete::delete;
+pub(crate) use ends::take_ends;
 pub(crate) use gc::gc;
 pub(crate) use info::info;
 pub(crate) use list::{filters, list};
 pub(crate) use lost::complete_records;
 pub(crate) use reconcile::reconcile;
 pub(crate) use recover::{recover_all, recover_later};
+pub(crate) use restart::Restarting;
 pub(crate) use start::{ensure_running, start};
 pub(crate) use stop::stop;
 

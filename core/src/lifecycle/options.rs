@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::names::{ImageRef, WorkspaceId, check_identifier};
-use crate::types::{CreateOptions, Limits, NetworkMode};
+use crate::types::{CreateOptions, Limits, NetworkMode, RestartOptions, RestartPolicy};
 
 /// The least memory a container can start with: below it runc's own start is killed.
 const MIN_MEMORY: i64 = 6 << 20;
@@ -11,6 +11,8 @@ const MIN_MEMORY: i64 = 6 << 20;
 const MIN_PIDS: i64 = 4;
 /// The longest host name: `HOST_NAME_MAX` of include/uapi/linux/limits.h is 64, a DNS label has at most 63 bytes.
 const MAX_HOSTNAME: usize = 63;
+/// The longest pause before a restart: a day.
+const MAX_BACKOFF_MS: u64 = 24 * 60 * 60 * 1000;
 /// The longest environment entry the kernel takes: `MAX_ARG_STRLEN`, 32 pages.
 const MAX_ENV: usize = 128 << 10;
 
@@ -61,7 +63,22 @@ pub(super) fn check(options: &CreateOptions, config: &Config) -> Result<()> {
     if !options.ports.is_empty() && options.network.unwrap_or(config.network.mode) != NetworkMode::Cni {
         return Err(bad("ports", "ports can be published only with the network mode cni"));
     }
+    check_restart(&options.restart)?;
     check_limits(&options.limits)
+}
+
+fn check_restart(options: &RestartOptions) -> Result<()> {
+    if options.max_retries.is_some() && options.policy != RestartPolicy::OnFailure {
+        return Err(bad("restart.max_retries", "it needs the policy on_failure"));
+    }
+    if !(1..=MAX_BACKOFF_MS).contains(&options.backoff_ms) {
+        return Err(bad("restart.backoff_ms", "it may be 1 to 86400000").with("value", options.backoff_ms));
+    }
+    if !(options.backoff_ms..=MAX_BACKOFF_MS).contains(&options.max_backoff_ms) {
+        return Err(bad("restart.max_backoff_ms", "it may be backoff_ms to 86400000")
+            .with("value", options.max_backoff_ms));
+    }
+    Ok(())
 }
 
 fn check_limits(limits: &Limits) -> Result<()> {
@@ -106,6 +123,9 @@ mod tests {
             (r#"{"env":{"A=B":"x"}}"#, "env"),
             (r#"{"env":{"":"x"}}"#, "env"),
             (r#"{"labels":{"memoh.bot_id":"other"}}"#, "labels"),
+            (r#"{"restart":{"max_retries":3}}"#, "restart.max_retries"),
+            (r#"{"restart":{"backoff_ms":0}}"#, "restart.backoff_ms"),
+            (r#"{"restart":{"max_backoff_ms":999}}"#, "restart.max_backoff_ms"),
             (r#"{"hostname":"-x"}"#, "hostname"),
             (r#"{"image":"A B"}"#, "image"),
         ] {

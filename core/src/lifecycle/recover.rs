@@ -1,4 +1,4 @@
-use super::create::{record, undo};
+use super::create::{made, record, undo};
 use super::delete;
 use super::journal::{CreateIntent, DeleteIntent};
 use super::snapshots;
@@ -41,8 +41,10 @@ pub(super) async fn recover(inner: &EngineInner, id: &WorkspaceId) -> Result<()>
             OperationKind::Relocate => snapshots::recover(inner, id, &entry).await?,
             OperationKind::Prune => snapshots::recover_prune(inner, id, &entry).await?,
             OperationKind::Delete => {
-                delete::complete(inner, id, &entry.intent::<DeleteIntent>()?).await?;
-                inner.store.finish(&entry.operation, None).await?;
+                let intent: DeleteIntent = entry.intent()?;
+                delete::complete(inner, id, &intent).await?;
+                let gone = delete::gone(id, &intent.container_id, &entry.operation);
+                inner.store.finish(&entry.operation, None, &[gone]).await?;
             }
         }
     }
@@ -92,7 +94,7 @@ async fn recover_create(inner: &EngineInner, id: &WorkspaceId, entry: &JournalEn
     match whole {
         Some(container) => {
             let record = record(inner, id, &container, &intent.options, intent.options.start);
-            inner.store.finish(&entry.operation, Some(&record)).await
+            inner.store.finish(&entry.operation, Some(&record), &made(id, &record, &entry.operation)).await
         }
         None => {
             // The process is gone, but its last request may still be at work in the backend. A task has to be seen
@@ -104,7 +106,7 @@ async fn recover_create(inner: &EngineInner, id: &WorkspaceId, entry: &JournalEn
                 await_task(inner, &intent.container_id).await?;
             }
             undo(inner, id, &intent).await?;
-            if settled { inner.store.finish(&entry.operation, None).await } else { Ok(()) }
+            if settled { inner.store.finish(&entry.operation, None, &[]).await } else { Ok(()) }
         }
     }
 }

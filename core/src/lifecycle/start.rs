@@ -10,7 +10,10 @@ use crate::engine::EngineInner;
 use crate::error::{Error, Result};
 use crate::names::WorkspaceId;
 use crate::operation::OperationContext;
-use crate::types::{CreateOptions, EventType, NetworkMode, Phases, StartOptions, StartOutcome, StartResult};
+use crate::store::NewEvent;
+use crate::types::{
+    CreateOptions, EventType, LifecycleKind, NetworkMode, Phases, StartOptions, StartOutcome, StartResult,
+};
 use std::time::{Duration, Instant};
 
 /// Starts a workspace that is there.
@@ -117,7 +120,7 @@ pub(super) async fn start_existing(
     let container = &found.container;
     match inner.backend.task(&container.id).await?.map(|task| task.status) {
         Some(TaskStatus::Running) => {
-            remember(inner, id, found).await?;
+            remember(inner, id, found, None).await?;
             return Ok(false);
         }
         Some(TaskStatus::Paused) => {
@@ -144,17 +147,25 @@ pub(super) async fn start_existing(
             Err(undo) => Err(error.with("not_undone", undo)),
         };
     }
-    remember(inner, id, found).await?;
+    let event = NewEvent::of(LifecycleKind::Start, id, &container.id).operation(context.id());
+    remember(inner, id, found, Some(&event)).await?;
     Ok(true)
 }
 
-/// Notes that the workspace is to run; an adopted one gets its record.
-async fn remember(inner: &EngineInner, id: &WorkspaceId, found: &Found) -> Result<()> {
+/// Notes that the workspace is to run, and tells of its start, if it was started; an adopted one gets its record.
+async fn remember(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    found: &Found,
+    event: Option<&NewEvent>,
+) -> Result<()> {
     match &found.record {
-        Some(record) if record.container_id == found.container.id => inner.store.set_running(id, true).await,
+        Some(record) if record.container_id == found.container.id => {
+            inner.store.set_running(id, true, event).await
+        }
         _ => {
             let options = CreateOptions::default().image(found.container.image.clone());
-            inner.store.put_workspace(&record(inner, id, &found.container, &options, true)).await
+            inner.store.put_workspace(&record(inner, id, &found.container, &options, true), event).await
         }
     }
 }

@@ -8,7 +8,8 @@ use crate::engine::EngineInner;
 use crate::error::{Error, Result};
 use crate::names::WorkspaceId;
 use crate::operation::OperationContext;
-use crate::types::{EventType, Phases, StopOptions, StopResult};
+use crate::store::NewEvent;
+use crate::types::{EventType, LifecycleKind, Phases, StopOptions, StopOutcome, StopResult};
 use std::time::{Duration, Instant};
 
 /// The longest grace that is taken for meant: an hour.
@@ -32,7 +33,12 @@ pub(crate) async fn stop(
     if let Some(run_dir) = socket(inner, &found.container).as_deref().and_then(|socket| socket.parent()) {
         remove_sockets(run_dir);
     }
-    inner.store.set_running(id, false).await?;
+    // One that does not run, and is not to run, is left as it is.
+    let was_to_run = found.record.as_ref().is_some_and(|record| record.auto_start);
+    let event = NewEvent::of(LifecycleKind::Stop, id, &found.container.id).operation(context.id());
+    let event = event.exit_code(exit_code);
+    let told = (outcome != StopOutcome::NotRunning || was_to_run).then_some(&event);
+    inner.store.set_running(id, false, told).await?;
     let mut info = describe(inner, id, &found, None);
     info.exit_code = exit_code;
     context.complete_with(|event| event.container = Some(Box::new(info)));

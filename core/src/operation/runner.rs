@@ -102,6 +102,11 @@ impl Runner {
         if self.tasks.is_closed() { Err(closed_error()) } else { Ok(()) }
     }
 
+    /// A token that the closing of the engine cancels.
+    pub(crate) fn closing_token(&self) -> CancellationToken {
+        self.closing.child_token()
+    }
+
     /// Waits until the engine closes.
     pub(crate) async fn closing(&self) {
         self.closing.cancelled().await;

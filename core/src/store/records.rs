@@ -54,3 +54,14 @@ pub(crate) struct VersionRecords {
     /// Ordered by number.
     pub(crate) versions: Vec<VersionRecord>,
 }
+
+/// How a workspace's first process was kept running.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Restarts {
+    /// How often in a row it was started again by itself, or was tried to.
+    pub(crate) count: u32,
+    /// The end after which that was done last.
+    pub(crate) after: Option<String>,
+    /// When it was last started.
+    pub(crate) started_at: Option<Timestamp>,
+}

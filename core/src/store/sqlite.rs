@@ -1,4 +1,7 @@
-use super::{JournalEntry, OperationKind, Store, VersionRecord, VersionRecords, WorkspaceRecord};
+use super::{
+    EventPage, JournalEntry, NewEvent, OperationKind, Restarts, Store, VersionRecord, VersionRecords,
+    WorkspaceRecord, events,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::WorkspaceId;
 use async_trait::async_trait;
@@ -11,6 +14,7 @@ use sqlx::{Connection, Row, query};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
@@ -29,6 +33,8 @@ const BUSY_LIMIT: Duration = Duration::from_secs(20);
 pub(crate) struct SqliteStore {
     pool: SqlitePool,
     path: PathBuf,
+    /// The newest event that is known of.
+    newest: watch::Sender<u64>,
 }
 
 impl SqliteStore {
@@ -69,11 +75,46 @@ impl SqliteStore {
                 .with("path", path.display())
                 .caused_by(other),
         })?;
-        Ok(Self { pool, path: path.to_owned() })
+        Ok(Self { pool, path: path.to_owned(), newest: watch::Sender::new(0) })
     }
 
     fn fail(&self, error: sqlx::Error) -> Error {
         convert(error, &self.path)
+    }
+
+    /// Lets those who wait for events know of the newest one.
+    fn ring(&self, newest: u64) {
+        self.newest.send_if_modified(|known| {
+            let newer = newest > *known;
+            *known = newest.max(*known);
+            newer
+        });
+    }
+
+    /// Does all of `work` or nothing; what it returns is the number of the last event it told.
+    pub(super) async fn write(
+        &self,
+        doing: &'static str,
+        work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<Option<u64>, sqlx::Error>,
+    ) -> Result<Option<u64>> {
+        let mut connection = self.pool.acquire().await.map_err(|e| self.fail(e))?;
+        let done = traced(doing, async {
+            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+            let told = work(&mut transaction).await?;
+            transaction.commit().await?;
+            Ok(told)
+        })
+        .await;
+        if done.is_err() {
+            // On a full disk SQLite rolls back by itself, of which the pool's count of transactions knows nothing: such
+            // a connection could begin none any more.
+            connection.close_on_drop();
+        }
+        let told = done.map_err(|e| self.fail(e))?;
+        if let Some(newest) = told {
+            self.ring(newest);
+        }
+        Ok(told)
     }
 }
 
@@ -127,10 +168,18 @@ const PUT_WORKSPACE: &str = "INSERT INTO workspaces (workspace_id, container_id,
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, CASE WHEN ?12 THEN ?11 END)
     ON CONFLICT (workspace_id) DO UPDATE SET container_id = ?2, image = ?3, namespace = ?4, snapshotter = ?5,
         snapshot_key = ?6, container_path = ?7, auto_start = ?8, options = ?9, created_at = ?10, updated_at = ?11,
-        last_started_at = CASE WHEN ?12 THEN COALESCE(last_started_at, ?11) END";
+        restarts = 0, restarted_after = NULL, last_started_at = CASE WHEN ?12 THEN ?11 END";
 
 const PREFER_IMAGE: &str = "INSERT INTO image_preferences (workspace_id, image) VALUES (?1, ?2)
     ON CONFLICT (workspace_id) DO UPDATE SET image = ?2";
+
+/// Times, and how often it was started again by itself, are noted only where something was started or stopped.
+const SET_RUNNING: &str = "UPDATE workspaces SET auto_start = ?2, updated_at = ?3,
+        last_started_at = CASE WHEN ?2 AND ?4 THEN ?3 ELSE last_started_at END,
+        last_stopped_at = CASE WHEN ?2 OR NOT ?4 THEN last_stopped_at ELSE ?3 END,
+        restarts = CASE WHEN ?4 THEN 0 ELSE restarts END,
+        restarted_after = CASE WHEN ?4 THEN NULL ELSE restarted_after END
+    WHERE workspace_id = ?1";
 
 async fn put(connection: &mut SqliteConnection, record: &WorkspaceRecord) -> Result<(), sqlx::Error> {
     let options = serde_json::to_string(&record.options).map_err(|e| sqlx::Error::Encode(Box::new(e)))?;
@@ -152,22 +201,9 @@ async fn put(connection: &mut SqliteConnection, record: &WorkspaceRecord) -> Res
         .map(drop)
 }
 
-/// Ends an operation and keeps what came of it, both or neither.
-async fn finish(
-    connection: &mut SqliteConnection,
-    operation: &str,
-    record: Option<&WorkspaceRecord>,
-) -> Result<(), sqlx::Error> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    if let Some(record) = record {
-        put(&mut transaction, record).await?;
-        if record.options.image.is_some() {
-            let remember = query(PREFER_IMAGE).bind(record.id.as_str()).bind(&record.image);
-            remember.execute(&mut *transaction).await?;
-        }
-    }
-    query("DELETE FROM operations WHERE id = ?1").bind(operation).execute(&mut *transaction).await?;
-    transaction.commit().await
+/// Takes an operation out of the journal.
+async fn end(connection: &mut SqliteConnection, operation: &str) -> Result<(), sqlx::Error> {
+    query("DELETE FROM operations WHERE id = ?1").bind(operation).execute(connection).await.map(drop)
 }
 
 const ADD_VERSION: &str = "INSERT INTO versions
@@ -199,47 +235,9 @@ async fn add_version(
 const STAMP: &str = "INSERT INTO histories (workspace_id, stamp) VALUES (?1, ?2)
     ON CONFLICT (workspace_id) DO UPDATE SET stamp = ?2";
 
-async fn put_versions(
-    connection: &mut SqliteConnection,
-    id: &WorkspaceId,
-    records: &VersionRecords,
-) -> Result<(), sqlx::Error> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    query("DELETE FROM versions WHERE workspace_id = ?1")
-        .bind(id.as_str())
-        .execute(&mut *transaction)
-        .await?;
-    for version in &records.versions {
-        add_version(&mut transaction, id, version).await?;
-    }
-    query(STAMP).bind(id.as_str()).bind(&records.stamp).execute(&mut *transaction).await?;
-    transaction.commit().await
-}
-
-/// Ends an operation that has moved a workspace, and keeps where to.
-async fn finish_move(
-    connection: &mut SqliteConnection,
-    operation: &str,
-    id: &WorkspaceId,
-    snapshot_key: &str,
-    version: Option<&VersionRecord>,
-    stamp: Option<&str>,
-) -> Result<(), sqlx::Error> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    if let Some(version) = version {
-        add_version(&mut transaction, id, version).await?;
-    }
-    if let Some(stamp) = stamp {
-        query(STAMP).bind(id.as_str()).bind(stamp).execute(&mut *transaction).await?;
-    }
-    query("UPDATE workspaces SET snapshot_key = ?2, updated_at = ?3 WHERE workspace_id = ?1")
-        .bind(id.as_str())
-        .bind(snapshot_key)
-        .bind(Timestamp::now().to_string())
-        .execute(&mut *transaction)
-        .await?;
-    query("DELETE FROM operations WHERE id = ?1").bind(operation).execute(&mut *transaction).await?;
-    transaction.commit().await
+/// Notes which history a workspace has.
+async fn stamp(connection: &mut SqliteConnection, id: &WorkspaceId, stamp: &str) -> Result<(), sqlx::Error> {
+    query(STAMP).bind(id.as_str()).bind(stamp).execute(connection).await.map(drop)
 }
 
 impl SqliteStore {
@@ -304,6 +302,17 @@ impl Store for SqliteStore {
         row.map(|row| self.record(&row)).transpose()
     }
 
+    async fn workspace_of(&self, container: &str) -> Result<Option<WorkspaceId>> {
+        let row = query("SELECT workspace_id FROM workspaces WHERE container_id = ?1")
+            .bind(container)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(|e| self.fail(e))?;
+        let id =
+            row.map(|row| row.try_get::<String, _>("workspace_id").map_err(|e| self.fail(e))).transpose()?;
+        id.map(WorkspaceId::new).transpose()
+    }
+
     async fn started(&self) -> Result<HashMap<String, bool>> {
         let rows = query("SELECT workspace_id, auto_start FROM workspaces WHERE last_started_at IS NOT NULL")
             .fetch_all(&self.pool)
@@ -323,36 +332,41 @@ impl Store for SqliteStore {
             .collect()
     }
 
-    async fn put_workspace(&self, record: &WorkspaceRecord) -> Result<()> {
-        let mut connection = self.pool.acquire().await.map_err(|e| self.fail(e))?;
-        put(&mut connection, record).await.map_err(|e| self.fail(e))
+    async fn put_workspace(&self, record: &WorkspaceRecord, event: Option<&NewEvent>) -> Result<()> {
+        let write = async |connection: &mut SqliteConnection| {
+            put(connection, record).await?;
+            events::insert_all(connection, event).await
+        };
+        self.write("record: workspace", write).await.map(drop)
     }
 
-    async fn set_running(&self, id: &WorkspaceId, running: bool) -> Result<()> {
-        let update = query(
-            "UPDATE workspaces SET auto_start = ?2, updated_at = ?3,
-                last_started_at = CASE WHEN ?2 THEN ?3 ELSE last_started_at END,
-                last_stopped_at = CASE WHEN ?2 THEN last_stopped_at ELSE ?3 END
-             WHERE workspace_id = ?1",
-        )
-        .bind(id.as_str())
-        .bind(running)
-        .bind(Timestamp::now().to_string())
-        .execute(&self.pool);
-        traced("record: running or not", update).await.map(drop).map_err(|e| self.fail(e))
+    async fn set_running(&self, id: &WorkspaceId, running: bool, event: Option<&NewEvent>) -> Result<()> {
+        let write = async |connection: &mut SqliteConnection| {
+            query(SET_RUNNING)
+                .bind(id.as_str())
+                .bind(running)
+                .bind(Timestamp::now().to_string())
+                .bind(event.is_some())
+                .execute(&mut *connection)
+                .await?;
+            events::insert_all(connection, event).await
+        };
+        self.write("record: running or not", write).await.map(drop)
     }
 
-    async fn delete_workspace(&self, id: &WorkspaceId) -> Result<()> {
-        // Each is a transaction of its own. The trigger takes the versions along; where the record was lost, only they
-        // are there.
-        for delete in [
-            "DELETE FROM workspaces WHERE workspace_id = ?1",
-            "DELETE FROM versions WHERE workspace_id = ?1",
-            "DELETE FROM histories WHERE workspace_id = ?1",
-        ] {
-            query(delete).bind(id.as_str()).execute(&self.pool).await.map_err(|e| self.fail(e))?;
-        }
-        Ok(())
+    async fn delete_workspace(&self, id: &WorkspaceId, event: Option<&NewEvent>) -> Result<()> {
+        let write = async |connection: &mut SqliteConnection| {
+            // The trigger takes the versions along; where the record was lost, only they are there.
+            for delete in [
+                "DELETE FROM workspaces WHERE workspace_id = ?1",
+                "DELETE FROM versions WHERE workspace_id = ?1",
+                "DELETE FROM histories WHERE workspace_id = ?1",
+            ] {
+                query(delete).bind(id.as_str()).execute(&mut *connection).await?;
+            }
+            events::insert_all(connection, event).await
+        };
+        self.write("record: gone", write).await.map(drop)
     }
 
     async fn image_preference(&self, id: &WorkspaceId) -> Result<Option<String>> {
@@ -377,15 +391,24 @@ impl Store for SqliteStore {
         traced("journal: begin", insert).await.map(drop).map_err(|e| self.fail(e))
     }
 
-    async fn finish(&self, operation: &str, record: Option<&WorkspaceRecord>) -> Result<()> {
-        let mut connection = self.pool.acquire().await.map_err(|e| self.fail(e))?;
-        let done = traced("journal: finish", finish(&mut connection, operation, record)).await;
-        if done.is_err() {
-            // On a full disk SQLite rolls back by itself, of which the pool's count of transactions knows nothing: such
-            // a connection could begin none any more.
-            connection.close_on_drop();
-        }
-        done.map_err(|e| self.fail(e))
+    async fn finish(
+        &self,
+        operation: &str,
+        record: Option<&WorkspaceRecord>,
+        events: &[NewEvent],
+    ) -> Result<()> {
+        let write = async |connection: &mut SqliteConnection| {
+            if let Some(record) = record {
+                put(connection, record).await?;
+                if record.options.image.is_some() {
+                    let remember = query(PREFER_IMAGE).bind(record.id.as_str()).bind(&record.image);
+                    remember.execute(&mut *connection).await?;
+                }
+            }
+            end(connection, operation).await?;
+            events::insert_all(connection, events).await
+        };
+        self.write("journal: finish", write).await.map(drop)
     }
 
     async fn finish_move(
@@ -394,16 +417,26 @@ impl Store for SqliteStore {
         id: &WorkspaceId,
         snapshot_key: &str,
         version: Option<&VersionRecord>,
-        stamp: Option<&str>,
+        of: Option<&str>,
+        event: Option<&NewEvent>,
     ) -> Result<()> {
-        let mut connection = self.pool.acquire().await.map_err(|e| self.fail(e))?;
-        let work = finish_move(&mut connection, operation, id, snapshot_key, version, stamp);
-        let done = traced("journal: finish", work).await;
-        if done.is_err() {
-            // As after any transaction that failed.
-            connection.close_on_drop();
-        }
-        done.map_err(|e| self.fail(e))
+        let write = async |connection: &mut SqliteConnection| {
+            if let Some(version) = version {
+                add_version(connection, id, version).await?;
+            }
+            if let Some(of) = of {
+                stamp(connection, id, of).await?;
+            }
+            query("UPDATE workspaces SET snapshot_key = ?2, updated_at = ?3 WHERE workspace_id = ?1")
+                .bind(id.as_str())
+                .bind(snapshot_key)
+                .bind(Timestamp::now().to_string())
+                .execute(&mut *connection)
+                .await?;
+            end(connection, operation).await?;
+            events::insert_all(connection, event).await
+        };
+        self.write("journal: finish", write).await.map(drop)
     }
 
     async fn versions(&self, id: &WorkspaceId) -> Result<VersionRecords> {
@@ -424,13 +457,18 @@ impl Store for SqliteStore {
     }
 
     async fn put_versions(&self, id: &WorkspaceId, records: &VersionRecords) -> Result<()> {
-        let mut connection = self.pool.acquire().await.map_err(|e| self.fail(e))?;
-        let done = traced("versions", put_versions(&mut connection, id, records)).await;
-        if done.is_err() {
-            // As after any transaction that failed.
-            connection.close_on_drop();
-        }
-        done.map_err(|e| self.fail(e))
+        let write = async |connection: &mut SqliteConnection| {
+            query("DELETE FROM versions WHERE workspace_id = ?1")
+                .bind(id.as_str())
+                .execute(&mut *connection)
+                .await?;
+            for version in &records.versions {
+                add_version(connection, id, version).await?;
+            }
+            stamp(connection, id, &records.stamp).await?;
+            Ok(None)
+        };
+        self.write("versions", write).await.map(drop)
     }
 
     async fn unfinished(&self, id: &WorkspaceId) -> Result<Vec<JournalEntry>> {
@@ -459,6 +497,59 @@ impl Store for SqliteStore {
 
     async fn set_completed(&self) -> Result<()> {
         query("PRAGMA user_version = 1").execute(&self.pool).await.map(drop).map_err(|e| self.fail(e))
+    }
+
+    async fn tell(&self, event: &NewEvent) -> Result<bool> {
+        let write = async |connection: &mut SqliteConnection| events::insert(connection, event).await;
+        Ok(self.write("event", write).await?.is_some())
+    }
+
+    async fn events(&self, after: u64, workspace: Option<&WorkspaceId>, most: u32) -> Result<EventPage> {
+        let mut connection = self.pool.acquire().await.map_err(|e| self.fail(e))?;
+        let rows = events::read(&mut connection, after, workspace, most).await.map_err(|e| self.fail(e))?;
+        EventPage::of(&rows).map_err(|e| self.fail(e))
+    }
+
+    async fn newest_event(&self) -> Result<u64> {
+        let mut connection = self.pool.acquire().await.map_err(|e| self.fail(e))?;
+        let newest = events::newest(&mut connection).await.map_err(|e| self.fail(e))?;
+        self.ring(newest);
+        Ok(newest)
+    }
+
+    fn hear_events(&self) -> watch::Receiver<u64> {
+        self.newest.subscribe()
+    }
+
+    async fn restarts(&self, id: &WorkspaceId) -> Result<Option<Restarts>> {
+        let row = query(
+            "SELECT restarts, restarted_after, last_started_at FROM workspaces WHERE workspace_id = ?1",
+        )
+        .bind(id.as_str())
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(|e| self.fail(e))?;
+        row.map(|row| {
+            let started: Option<String> = row.try_get("last_started_at").map_err(|e| self.fail(e))?;
+            let started_at = started.as_deref().map(time).transpose()?;
+            let count = row.try_get("restarts").map_err(|e| self.fail(e))?;
+            let after = row.try_get("restarted_after").map_err(|e| self.fail(e))?;
+            Ok(Restarts { count, after, started_at })
+        })
+        .transpose()
+    }
+
+    async fn set_restarts(&self, id: &WorkspaceId, count: u32, after: &str, event: &NewEvent) -> Result<()> {
+        let write = async |connection: &mut SqliteConnection| {
+            query("UPDATE workspaces SET restarts = ?2, restarted_after = ?3 WHERE workspace_id = ?1")
+                .bind(id.as_str())
+                .bind(count)
+                .bind(after)
+                .execute(&mut *connection)
+                .await?;
+            events::insert(connection, event).await
+        };
+        self.write("record: restarts", write).await.map(drop)
     }
 
     async fn check(&self) -> Result<()> {
@@ -512,17 +603,17 @@ mod tests {
             for image in ["y", "z"] {
                 let mut chosen = record("a");
                 chosen.image = image.to_owned();
-                store.finish("none", Some(&chosen)).await.unwrap();
+                store.finish("none", Some(&chosen), &[]).await.unwrap();
             }
-            store.put_workspace(&written).await.unwrap();
+            store.put_workspace(&written, None).await.unwrap();
             store.close().await;
         }
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let store = SqliteStore::open(&path).await.unwrap();
         assert_eq!(store.workspace(&written.id).await.unwrap().unwrap(), written);
-        store.set_running(&written.id, false).await.unwrap();
+        store.set_running(&written.id, false, None).await.unwrap();
         assert!(!store.workspace(&written.id).await.unwrap().unwrap().auto_start);
-        store.delete_workspace(&written.id).await.unwrap();
+        store.delete_workspace(&written.id, None).await.unwrap();
         assert!(store.workspace(&written.id).await.unwrap().is_none());
         assert_eq!(store.image_preference(&written.id).await.unwrap().as_deref(), Some("z"));
         store.check().await.unwrap();
@@ -539,7 +630,7 @@ mod tests {
         assert_eq!((held.len(), held[0].kind), (1, OperationKind::Create));
         assert_eq!(held[0].intent::<String>().unwrap(), "names");
         assert_eq!(store.unfinished_workspaces().await.unwrap(), std::slice::from_ref(&id));
-        store.finish("op-1", Some(&record("a"))).await.unwrap();
+        store.finish("op-1", Some(&record("a")), &[]).await.unwrap();
         assert!(store.unfinished(&id).await.unwrap().is_empty());
         assert!(store.workspace(&id).await.unwrap().is_some());
     }

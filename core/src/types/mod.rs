@@ -10,6 +10,7 @@ mod exec;
 mod fork;
 mod fs;
 mod image;
+mod lifecycle;
 mod lineage;
 mod network;
 mod prune;
@@ -30,6 +31,7 @@ pub use fs::{
 pub use image::{
     ImageDeleteResult, ImageInfo, ImageList, ImageName, PullOptions, PullPolicy, PullResult, ResolvedDigest,
 };
+pub use lifecycle::{EventsOptions, LifecycleEvent, LifecycleKind};
 pub use lineage::{TreeFormat, TreeOptions, Version, VersionList, VersionTree, VersionsOptions};
 pub use network::{NetworkInfo, NetworkMode, PortMapping, Protocol};
 pub use prune::{SnapshotDeleteOptions, SnapshotPruneOptions, SnapshotPruneResult};
@@ -41,8 +43,9 @@ pub use snapshots::{
     SnapshotRollbackOptions, SnapshotRollbackResult,
 };
 pub use workspace::{
-    CreateOptions, CreateResult, DeleteOptions, DeleteResult, InfoOptions, Limits, Phases, StartOptions,
-    StartOutcome, StartResult, StopOptions, StopOutcome, StopResult, WorkspaceInfo, WorkspaceStatus,
+    CreateOptions, CreateResult, DeleteOptions, DeleteResult, InfoOptions, Limits, Phases, RestartOptions,
+    RestartPolicy, StartOptions, StartOutcome, StartResult, StopOptions, StopOutcome, StopResult,
+    WorkspaceInfo, WorkspaceStatus,
 };
 
 /// Writes chainable setters for fields of options.

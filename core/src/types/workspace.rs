@@ -29,6 +29,8 @@ pub struct CreateOptions {
     pub hostname: Option<String>,
     /// Resource limits.
     pub limits: Limits,
+    /// Whether its first process is started again when it ends by itself.
+    pub restart: RestartOptions,
 }
 
 impl Default for CreateOptions {
@@ -44,6 +46,7 @@ impl Default for CreateOptions {
             ports: Vec::new(),
             hostname: None,
             limits: Limits::default(),
+            restart: RestartOptions::default(),
         }
     }
 }
@@ -59,6 +62,7 @@ setters!(CreateOptions {
     ports: Vec<PortMapping>;
     hostname: String => Some;
     limits: Limits;
+    restart: RestartOptions;
 });
 
 /// Resource limits of a workspace. Absent means unlimited.
@@ -75,6 +79,51 @@ pub struct Limits {
 }
 
 setters!(Limits { cpus: f64 => Some; memory_bytes: i64 => Some; pids: i64 => Some; });
+
+/// When a first process that has ended by itself is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RestartPolicy {
+    /// Never.
+    #[default]
+    No,
+    /// When its exit code is not 0.
+    OnFailure,
+    /// However it ended.
+    Always,
+}
+
+/// Whether and how a first process that has ended by itself is started again. An open engine does it, whichever sees the
+/// end; one that opens sees those that came before. A workspace that a user stops stays stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct RestartOptions {
+    /// When. Default `no`.
+    pub policy: RestartPolicy,
+    /// For `on_failure`: after how many attempts in a row it is given up. Default: never. A run of 10 seconds, and a
+    /// start or stop by a user, end the row.
+    pub max_retries: Option<u32>,
+    /// Milliseconds before the first attempt, 1 to 86 400 000; each further attempt in a row waits twice as long. Default
+    /// 1000.
+    pub backoff_ms: u64,
+    /// The most milliseconds before an attempt, at least `backoff_ms`, at most 86 400 000. Default 60 000.
+    pub max_backoff_ms: u64,
+}
+
+impl Default for RestartOptions {
+    fn default() -> Self {
+        Self { policy: RestartPolicy::No, max_retries: None, backoff_ms: 1000, max_backoff_ms: 60_000 }
+    }
+}
+
+setters!(RestartOptions {
+    policy: RestartPolicy;
+    max_retries: u32 => Some;
+    backoff_ms: u64;
+    max_backoff_ms: u64;
+});
 
 /// Milliseconds that each phase of an operation took; 0 for one that was not needed. Phases may overlap.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -181,6 +230,9 @@ pub struct WorkspaceInfo {
     pub snapshot_key: String,
     /// How it is connected.
     pub network: NetworkInfo,
+    /// Whether its first process is started again when it ends by itself.
+    #[serde(default)]
+    pub restart: RestartOptions,
     /// The labels of its container.
     pub labels: BTreeMap<String, String>,
     /// When its container was made, RFC 3339, UTC.

@@ -44,6 +44,11 @@ int expect_events(state *s, const json *expected, const json *events);
 int run_step(state *s, const json *step);
 void delete_workspace(run *run, const char *id);
 
+/* items.c; the result is freed by free. */
+dunnage_status read_items(const run *run, const char *options, const dunnage_call *call, char **result, dunnage_error **error);
+int items_come(state *s);
+int items_cancelled(state *s);
+
 /* native.c: 1 and its outcome in *ok when there is such a case. */
 int run_native(state *s, const char *id, int *ok);
 

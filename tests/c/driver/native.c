@@ -441,6 +441,8 @@ static const struct {
     {"native.callback_sleeps", callback_sleeps},
     {"native.callback_calls_back", callback_calls_back},
     {"native.cancel", cancel_call},
+    {"native.items", items_come},
+    {"native.items_cancelled", items_cancelled},
     {"native.many_calls_one_engine", many_calls_one_engine},
     {"native.many_calls_one_workspace", many_calls_one_workspace},
     {"native.twenty_workspaces", twenty_workspaces},

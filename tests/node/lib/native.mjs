@@ -192,6 +192,80 @@ export const native = {
     await assert.rejects(other.info(), code('NOT_FOUND'));
   },
 
+  'native.items': async (context) => {
+    const second = await Engine.open(context.config);
+    // A pull is told too.
+    await second.image.pull(context.env.images.busybox);
+    const workspace = handle(context);
+    const events = second.events({ workspace: workspace.id });
+    await events.opened;
+    await workspace.create({ image: context.env.images.busybox, start: false });
+    await workspace.delete();
+    let last = 0;
+    for (const kind of ['create', 'delete']) {
+      await sleep(100);
+      const { value } = await events.next();
+      assert.equal(value.kind, kind);
+      assert.ok(value.sequence > last);
+      last = value.sequence;
+    }
+    // Left, it has ended; a request that waits is told.
+    const waiting = events.next();
+    await events.return();
+    assert.deepEqual(await waiting, { done: true, value: undefined });
+    assert.equal((await events.next()).done, true);
+    for await (const event of second.events({ workspace: workspace.id, after: 0 })) {
+      assert.equal(event.kind, 'create');
+      break;
+    }
+    const open = second.events();
+    const next = open.next();
+    await open.opened;
+    await second.close();
+    assert.equal((await next).done, true);
+    await assert.rejects(second.events().next(), code('FAILED_PRECONDITION'));
+    // A program whose only open thing is a stream that was unreferenced, or let go, ends.
+    const program = `
+      const { Engine } = require(${JSON.stringify(face)});
+      Engine.open(${JSON.stringify(context.config)}).then(async (engine) => {
+        const events = engine.events().unref();
+        await events.opened;
+        events.next();
+        const left = engine.events();
+        await left.opened;
+        left.next();
+        await left.return();
+      });`;
+    await promisify(execFile)(process.execPath, ['-e', program], { timeout: 60_000 });
+  },
+
+  'native.items_cancelled': async (context) => {
+    const { engine } = context;
+    const abort = new AbortController();
+    const events = engine.events({ signal: abort.signal });
+    const next = events.next();
+    await events.opened;
+    const reason = new Error('enough');
+    abort.abort(reason);
+    await assert.rejects(next, (error) => code('CANCELLED')(error) && error.cause === reason);
+    assert.equal((await events.next()).done, true);
+    await assert.rejects(engine.events({ signal: abort.signal }).next(), code('CANCELLED'));
+    await assert.rejects(engine.events({ onEvent: () => undefined }).next(), code('INVALID_ARGUMENT'));
+    await engine.image.pull(context.env.images.busybox);
+    const workspace = handle(context);
+    const after = engine.events({ workspace: workspace.id });
+    await after.opened;
+    const consume = async () => {
+      for await (const event of after) {
+        throw new Error(event.kind);
+      }
+    };
+    const failed = assert.rejects(consume(), { message: 'create' });
+    await workspace.create({ image: context.env.images.busybox, start: false });
+    await failed;
+    assert.equal((await after.next()).done, true);
+  },
+
   'native.many_calls_one_engine': async ({ engine, config }) => {
     await Promise.all(Array.from({ length: 200 }, (_, n) => (n % 2 === 0 ? engine.health() : engine.list())));
     // Worker threads have engines of their own on the same data root.
@@ -242,6 +316,8 @@ export const native = {
     const other = handle({ ...context, engine });
     const create = other.create({ image: context.env.images.busybox });
     create.catch(() => undefined);
+    // Both are begun on threads of the library: without an event, the end may come before the beginning.
+    await create[Symbol.asyncIterator]().next();
     await engine.close();
     await create.then(
       (result) => assert.equal(result.started, true),

@@ -29,6 +29,13 @@ const withEvents = new Set([
 const calls = {
   'engine.health': (engine, ws, options) => engine().health(options),
   'engine.list': (engine, ws, options) => engine().list(options),
+  'engine.events': async (engine, ws, options) => {
+    const items = [];
+    for await (const item of engine().events(options)) {
+      items.push(item);
+    }
+    return { items };
+  },
   'image.pull': (engine, ws, options) => engine().image.pull(...take(options, 'image')),
   'image.resolve_digest': (engine, ws, options) => engine().image.resolveDigest(...take(options, 'image')),
   'image.list': (engine, ws, options) => engine().image.list(options),

@@ -18,6 +18,8 @@ def at(scope: Any, path: str) -> Any:
     for name in path.split("."):
         if isinstance(scope, dict) and name in scope:
             scope = scope[name]
+        elif isinstance(scope, list) and name.isdigit() and int(name) < len(scope):
+            scope = scope[int(name)]
         else:
             return ABSENT
     return scope

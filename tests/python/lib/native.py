@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -130,6 +132,79 @@ def cancel(case: Any, engine: dunnage.Engine) -> None:
         assert time.monotonic() - began < 2
     time.sleep(0.5)
     assert workspace.exec.run("ps | grep -c '[s]leep 61'").stdout == b"0\n"
+
+
+def brief(case: Any, engine: dunnage.Engine, id: str) -> None:
+    """Makes a workspace that does not run, and removes it."""
+    workspace = engine.workspace(id)
+    workspace.create(image=case.env["images"]["busybox"], start=False)
+    workspace.delete()
+
+
+@case("native.items")
+def items(case: Any, engine: dunnage.Engine) -> None:
+    """They come as they happen, and end without an error."""
+    second = dunnage.Engine.open(case.config)
+    # A pull is told too.
+    second.image.pull(case.env["images"]["busybox"])
+    id = case.fresh()
+    with second.events(workspace=id) as events:
+        brief(case, engine, id)
+        last = 0
+        for kind in ("create", "delete"):
+            time.sleep(0.1)
+            event = next(events)
+            assert event.kind == kind and event.sequence > last, event
+            last = event.sequence
+        threading.Timer(0.1, events.close).start()
+        assert next(events, None) is None
+    seen: list[str] = []
+    done = threading.Event()
+
+    def take(event: dunnage.LifecycleEvent) -> None:
+        seen.append(event.kind)
+        if len(seen) == 2:
+            done.set()
+
+    delivered = second.events(workspace=id, after=0)
+    delivered.deliver(take)
+    assert done.wait(30) and seen == ["create", "delete"], seen
+    waiting = second.events()
+    threading.Timer(0.1, second.close).start()
+    assert list(waiting) == []
+    refused(dunnage.FailedPreconditionError, second.events)
+    # A program that is through ends, whatever it still follows.
+    program = (
+        "import dunnage, json, sys; engine = dunnage.Engine.open(json.loads(sys.argv[1]));"
+        "engine.events().deliver(print); waiting = engine.events()"
+    )
+    subprocess.run([sys.executable, "-c", program, json.dumps(case.config)], check=True, timeout=60)
+
+
+@case("native.items_cancelled")
+def items_cancelled(case: Any, engine: dunnage.Engine) -> None:
+    """Ctrl-C ends the wait and loses no item; a callback that raises ends its own items."""
+    engine.image.pull(case.env["images"]["busybox"])
+    id = case.fresh()
+    events = engine.events(workspace=id)
+    threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    refused(KeyboardInterrupt, lambda: next(events))
+    brief(case, engine, id)
+    assert [next(events).kind, next(events).kind] == ["create", "delete"]
+    events.close()
+    assert next(events, None) is None
+    with unraisable() as caught:
+
+        def fail(event: dunnage.LifecycleEvent) -> None:
+            raise ValueError(event.kind)
+
+        failing = engine.events(workspace=id, after=0)
+        failing.deliver(fail)
+        for _ in range(300):
+            if caught:
+                break
+            time.sleep(0.05)
+        assert [str(fault) for fault in caught] == ["create"], caught
 
 
 @case("native.many_calls_one_engine")

@@ -133,6 +133,59 @@ async def cancel(case: Any, engine: dunnage.AsyncEngine) -> None:
     await refused(dunnage.NotFoundError, second.info)
 
 
+async def brief(case: Any, engine: dunnage.AsyncEngine, id: str) -> None:
+    """Makes a workspace that does not run, and removes it."""
+    workspace = engine.workspace(id)
+    await workspace.create(image=case.env["images"]["busybox"], start=False)
+    await workspace.delete()
+
+
+@case("native.items")
+async def items(case: Any, engine: dunnage.AsyncEngine) -> None:
+    """They come as they happen, and end without an error."""
+    second = await dunnage.AsyncEngine.open(case.config)
+    # A pull is told too.
+    await second.image.pull(case.env["images"]["busybox"])
+    id = case.fresh()
+    async with second.events(workspace=id) as events:
+        await brief(case, engine, id)
+        last = 0
+        for kind in ("create", "delete"):
+            await asyncio.sleep(0.1)
+            event = await events.__anext__()
+            assert event.kind == kind and event.sequence > last, event
+            last = event.sequence
+        asyncio.get_running_loop().call_later(0.1, lambda: asyncio.ensure_future(events.close()))
+        assert [event async for event in events] == []
+    waiting = await second.events()
+    closing = asyncio.ensure_future(second.close())
+    assert [event async for event in waiting] == []
+    await closing
+    try:
+        await second.events()
+        raise AssertionError("a closed engine has events")
+    except dunnage.FailedPreconditionError:
+        pass
+
+
+@case("native.items_cancelled")
+async def items_cancelled(case: Any, engine: dunnage.AsyncEngine) -> None:
+    """Cancelling a task that waits loses no item."""
+    await engine.image.pull(case.env["images"]["busybox"])
+    id = case.fresh()
+    events = await engine.events(workspace=id)
+    for _ in range(3):
+        try:
+            await asyncio.wait_for(events.__anext__(), 0.05)
+            raise AssertionError("an item came")
+        except asyncio.TimeoutError:
+            pass
+    await brief(case, engine, id)
+    assert [(await events.__anext__()).kind, (await events.__anext__()).kind] == ["create", "delete"]
+    await events.close()
+    assert [event async for event in events] == []
+
+
 @case("native.many_calls_one_engine")
 async def many_calls_one_engine(case: Any, engine: dunnage.AsyncEngine) -> None:
     """From 200 tasks."""

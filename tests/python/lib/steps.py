@@ -45,7 +45,8 @@ def run_sync(engine: dunnage.Engine, config: dict[str, Any], call: dict[str, Any
         return
     noun, verb = op.split(".")
     if noun == "engine":
-        outcome.result = getattr(engine, verb)(**options, time_limit=limit)
+        came = getattr(engine, verb)(**options, time_limit=limit)
+        outcome.result = {"items": [asdict(item) for item in came]} if isinstance(came, dunnage.Items) else came
         return
     workspace = None if noun == "image" else engine.workspace(call["on"])
     if op == "exec.run":
@@ -93,7 +94,11 @@ async def run_async(
         return
     noun, verb = op.split(".")
     if noun == "engine":
-        outcome.result = await getattr(engine, verb)(**options, time_limit=limit)
+        came = getattr(engine, verb)(**options, time_limit=limit)
+        if isinstance(came, dunnage.AsyncItems):
+            outcome.result = {"items": [asdict(item) async for item in came]}
+        else:
+            outcome.result = await came
         return
     workspace = None if noun == "image" else engine.workspace(call["on"])
     if op == "exec.run":

@@ -3,7 +3,8 @@
 use crate::Failure;
 use crate::vars::Vars;
 use dunnage::types::{
-    CreateOptions, DeleteOptions, Event, ExecOptions, ReadOptions, RunOptions, StopOptions, WriteOptions,
+    CreateOptions, DeleteOptions, Event, EventsOptions, ExecOptions, LifecycleKind, PullOptions, ReadOptions,
+    RunOptions, StopOptions, WriteOptions,
 };
 use dunnage::{CallOptions, Engine, Error, ErrorKind, StreamKind, Workspace};
 use futures::future::join_all;
@@ -20,6 +21,8 @@ pub(crate) async fn run(id: &str, engine: &Engine, vars: &Vars) -> Result<(), Fa
         "native.callback_sleeps" => callback_sleeps(engine, vars).await,
         "native.callback_calls_back" => callback_calls_back(engine, vars).await,
         "native.cancel" => cancel(engine, vars).await,
+        "native.items" => items(engine, vars).await,
+        "native.items_cancelled" => items_cancelled(engine, vars).await,
         "native.many_calls_one_engine" => many_calls_one_engine(engine).await,
         "native.many_calls_one_workspace" => many_calls_one_workspace(engine, vars).await,
         "native.twenty_workspaces" => twenty_workspaces(engine, vars).await,
@@ -144,6 +147,54 @@ async fn gone(workspace: &Workspace, command: &str) -> Result<(), Failure> {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Err(format!("still there: {command}"))
+}
+
+/// Makes a workspace that does not run, and removes it.
+async fn brief(engine: &Engine, vars: &Vars) -> Result<(), Failure> {
+    let workspace = engine.workspace(vars.text("ws")?).map_err(text)?;
+    workspace.create(options(vars)?.start(false)).await.map_err(text)?;
+    workspace.delete(DeleteOptions::default()).await.map(drop).map_err(text)
+}
+
+async fn items(engine: &Engine, vars: &Vars) -> Result<(), Failure> {
+    let second = Engine::open(engine.config().clone()).await.map_err(text)?;
+    // A pull is told too.
+    let image = PullOptions::default().image(vars.text("images.busybox")?);
+    second.image().pull(image).await.map_err(text)?;
+    let own = EventsOptions::default().workspace(vars.text("ws")?);
+    let mut events = second.events(own.clone()).await.map_err(text)?;
+    brief(engine, vars).await?;
+    let mut last = 0;
+    for kind in [LifecycleKind::Create, LifecycleKind::Delete] {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let event = events.next().await.ok_or("the events ended")?.map_err(text)?;
+        expect(event.kind == kind && event.sequence > last, || format!("{event:?}"))?;
+        last = event.sequence;
+    }
+    drop(events);
+    let mut events = second.events(own).await.map_err(text)?;
+    let (event, ()) = tokio::join!(events.next(), second.close());
+    expect(event.is_none(), || format!("after the close: {event:?}"))
+}
+
+async fn items_cancelled(engine: &Engine, vars: &Vars) -> Result<(), Failure> {
+    let token = CancellationToken::new();
+    let call = CallOptions::default().cancel_token(token.clone());
+    let options = format!("{{\"workspace\":\"{}\"}}", vars.text("ws")?);
+    let mut items = engine.call_items("engine.events", None, &options, call).await.map_err(text)?;
+    let waiting = tokio::spawn(async move {
+        let first = items.next().await;
+        (first, items.next().await)
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    token.cancel();
+    let (first, second) = waiting.await.map_err(text)?;
+    fails(first.ok_or("the items ended")?, ErrorKind::Cancelled)?;
+    expect(second.is_none(), || "an item came after the end".to_owned())?;
+    // The next reader is another one.
+    let mut events = engine.events(EventsOptions::default()).await.map_err(text)?;
+    brief(engine, vars).await?;
+    events.next().await.ok_or("the events ended")?.map(drop).map_err(text)
 }
 
 async fn many_calls_one_engine(engine: &Engine) -> Result<(), Failure> {

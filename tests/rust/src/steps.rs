@@ -66,6 +66,11 @@ async fn one(step: &Step, config: &Value, engine: &Engine, vars: &mut Vars) -> R
         op if catalog::find(op).is_some_and(|spec| spec.bytes != catalog::Bytes::None) => {
             call.guard(bytes(op, engine, &workspace, &options.to_string(), input.into())).await
         }
+        op if catalog::find(op).is_some_and(|spec| spec.item.is_some()) => {
+            let target = catalog::find(op).map(|spec| spec.target);
+            let workspace = (target == Some(catalog::Target::Workspace)).then_some(workspace.as_str());
+            items(engine, op, workspace, &options.to_string(), call).await
+        }
         op => {
             let target = catalog::find(op).map(|spec| spec.target);
             let workspace = (target == Some(catalog::Target::Workspace)).then_some(workspace.as_str());
@@ -141,6 +146,22 @@ fn merge(base: &mut Value, over: &Value) {
         }
         (base, over) => *base = over.clone(),
     }
+}
+
+/// The operations that yield items, read to their end.
+async fn items(
+    engine: &Engine,
+    op: &str,
+    workspace: Option<&str>,
+    options: &str,
+    call: CallOptions,
+) -> Result<Outcome, Error> {
+    let mut items = engine.call_items(op, workspace, options, call).await?;
+    let mut all = Vec::new();
+    while let Some(item) = items.next().await {
+        all.push(serde_json::from_str::<Value>(&item?).unwrap_or_default());
+    }
+    Ok(Outcome { result: serde_json::json!({ "items": all }), ..Outcome::default() })
 }
 
 /// The operations whose bytes travel beside the JSON.

@@ -1,4 +1,4 @@
-//! `bindings-go/generated.go`: types, error kinds and one method for each operation that is called with JSON.
+//! `bindings-go/generated.go`: types, error kinds and one method for each operation that moves no bytes.
 
 use crate::ir::{Api, Field, Operation, Shape, Type, TypeDef};
 use crate::output::Output;
@@ -190,9 +190,10 @@ fn method(api: &Api, operation: &Operation, out: &mut String) {
     }
     parameters.push(format!("options *{}", operation.options));
     parameters.push("calls ...CallOption".to_owned());
-    let result = match &operation.result {
-        Some(result) => format!("(*{result}, error)"),
-        None => "error".to_owned(),
+    let result = match (&operation.item, &operation.result) {
+        (Some(item), _) => format!("(*Items[{item}], error)"),
+        (None, Some(result)) => format!("(*{result}, error)"),
+        (None, None) => "error".to_owned(),
     };
     let _ = writeln!(out, "func ({short} *{receiver}) {verb}({}) {result} {{", parameters.join(", "));
     let options = if operation.arguments.is_empty() {
@@ -206,11 +207,14 @@ fn method(api: &Api, operation: &Operation, out: &mut String) {
         "&all".to_owned()
     };
     let call = format!("ctx, {short}.target(), \"{}\", {options}, calls", operation.name);
-    match &operation.result {
-        Some(result) => {
+    match (&operation.item, &operation.result) {
+        (Some(item), _) => {
+            let _ = writeln!(out, "\treturn items[{item}]({call})");
+        }
+        (None, Some(result)) => {
             let _ = writeln!(out, "\treturn call[{result}]({call})");
         }
-        None => {
+        (None, None) => {
             let _ = writeln!(out, "\t_, err := call[struct{{}}]({call})\n\treturn err");
         }
     }

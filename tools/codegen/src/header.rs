@@ -103,6 +103,8 @@ fn macros(version: &str) -> String {
 #define DUNNAGE_ABI_VERSION {major}
 /** The start of every dunnage_call: `dunnage_call call = DUNNAGE_CALL_INIT;` */
 #define DUNNAGE_CALL_INIT {{ sizeof(dunnage_call), NULL, NULL, NULL, NULL, 0 }}
+/** The start of every dunnage_item_sink: `dunnage_item_sink sink = DUNNAGE_ITEM_SINK_INIT;` */
+#define DUNNAGE_ITEM_SINK_INIT {{ sizeof(dunnage_item_sink), NULL, NULL, NULL, NULL }}
 "
     )
 }

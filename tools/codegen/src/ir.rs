@@ -39,10 +39,12 @@ pub(crate) struct Operation {
     pub(crate) options: String,
     /// The name of its result's type; none when it has no result.
     pub(crate) result: Option<String>,
+    /// The name of its items' type, for an operation that yields items instead of a result.
+    pub(crate) item: Option<String>,
 }
 
 impl Operation {
-    /// Whether it is called with JSON alone, so that its face can be generated.
+    /// Whether it moves no bytes, so that its face can be generated.
     pub(crate) fn is_json(&self) -> bool {
         self.bytes == Bytes::None
     }

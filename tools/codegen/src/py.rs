@@ -299,7 +299,9 @@ fn operations(api: &Api) -> String {
     }
     types.sort_unstable();
     types.dedup();
-    names.extend(["Noun", "AsyncNoun", "Operation", "StrPath", "nothing"].map(str::to_owned));
+    names.extend(
+        ["Noun", "AsyncNoun", "Items", "AsyncItems", "Operation", "StrPath", "nothing"].map(str::to_owned),
+    );
     names.sort_unstable_by_key(|name| (name.chars().next().is_some_and(char::is_lowercase), name.clone()));
 
     let mut out = format!(
@@ -381,8 +383,12 @@ fn method(out: &mut String, api: &Api, operation: &Operation, is_async: bool) {
     texts.push("time_limit: float | None = None".to_owned());
 
     let result = operation.result.as_deref().unwrap_or("None");
-    let eager = is_async && operation.events;
-    let returns = if eager { format!("Operation[{result}]") } else { result.to_owned() };
+    let eager = is_async && (operation.events || operation.item.is_some());
+    let returns = match &operation.item {
+        Some(item) => format!("{}Items[{item}]", if is_async { "Async" } else { "" }),
+        None if eager => format!("Operation[{result}]"),
+        None => result.to_owned(),
+    };
     let word = if is_async && !eager { "async def" } else { "def" };
     let line = format!("    {word} {}({}) -> {returns}:", operation.verb, texts.join(", "));
     out.push('\n');
@@ -411,8 +417,13 @@ fn method(out: &mut String, api: &Api, operation: &Operation, is_async: bool) {
         }
         out.push_str("        }\n");
     }
-    let decode = operation.result.as_ref().map_or("nothing".to_owned(), |r| format!("{r}.from_json"));
-    let (function, watch) = if operation.events { ("_operate", "on_event, ") } else { ("_plain", "") };
+    let decoded = operation.item.as_ref().or(operation.result.as_ref());
+    let decode = decoded.map_or("nothing".to_owned(), |r| format!("{r}.from_json"));
+    let (function, watch) = match (&operation.item, operation.events) {
+        (Some(_), _) => ("_items", ""),
+        (None, true) => ("_operate", "on_event, "),
+        (None, false) => ("_plain", ""),
+    };
     let wait = if is_async && !eager { "await " } else { "" };
     let _ = writeln!(
         out,
@@ -441,7 +452,11 @@ fn method_docs(out: &mut String, operation: &Operation, parameters: &[Parameter<
             "Called with each event. When it raises, that is reported and the operation goes on.",
         );
     }
-    entry("time_limit", "Seconds after which the call is undone and raises `TimeoutError`. Default: none.");
+    let limit = match &operation.item {
+        Some(_) => "Seconds that the beginning may take. Default: none.",
+        None => "Seconds after which the call is undone and raises `TimeoutError`. Default: none.",
+    };
+    entry("time_limit", limit);
     let _ = writeln!(out, "{indent}\"\"\"");
 }
 

@@ -61,12 +61,19 @@ fn operation(
         .ok_or_else(|| format!("{}: an operation is called noun.verb", spec.name))?;
     let options = (spec.options)(inward);
     let result = (spec.result)(outward);
+    let item = spec.item.map(|item| item(outward));
     let named = |value: &Value| value.get("$ref")?.as_str()?.strip_prefix(DEFS).map(str::to_owned);
     let unit = result.as_value().get("type") == Some(&Value::from("null"));
     let result = match named(result.as_value()) {
         Some(name) => Some(name),
         None if unit => None,
         None => return Err(format!("{}: its result is neither a struct nor nothing", spec.name)),
+    };
+    let item = match item {
+        Some(item) => {
+            Some(named(item.as_value()).ok_or_else(|| format!("{}: its items are no struct", spec.name))?)
+        }
+        None => None,
     };
     Ok(Operation {
         name: spec.name.to_owned(),
@@ -80,6 +87,7 @@ fn operation(
         options: named(options.as_value())
             .ok_or_else(|| format!("{}: its options are no struct", spec.name))?,
         result,
+        item,
     })
 }
 

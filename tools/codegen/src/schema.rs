@@ -93,5 +93,6 @@ fn row(operation: &Operation) -> Value {
         },
         "options": operation.options,
         "result": operation.result,
+        "item": operation.item,
     })
 }

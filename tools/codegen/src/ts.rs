@@ -94,14 +94,18 @@ fn type_text(ty: &Type) -> String {
 
 fn operations(api: &Api) -> String {
     let json: Vec<&Operation> = api.operations.iter().filter(|o| o.is_json()).collect();
-    let mut names: Vec<&str> =
-        json.iter().flat_map(|o| [Some(o.options.as_str()), o.result.as_deref()]).flatten().collect();
+    let mut names: Vec<&str> = json
+        .iter()
+        .flat_map(|o| [Some(o.options.as_str()), o.result.as_deref(), o.item.as_deref()])
+        .flatten()
+        .collect();
     names.sort_unstable();
     names.dedup();
     let mut out = format!("{MARK}\n");
     out.push_str(
         "import { type CallOptions, Noun, type OperationCallOptions, operate, plain } from './call.js';\n",
     );
+    out.push_str("import { type Items, items } from './items.js';\n");
     out.push_str("import type { Operation } from './operation.js';\nimport type {\n");
     for name in names {
         let _ = writeln!(out, "  {name},");
@@ -143,8 +147,12 @@ fn method(api: &Api, operation: &Operation) -> String {
     // Fields that must be given and are no positional arguments leave no default for the whole.
     let must = fields.iter().any(|f| f.must_give && !operation.arguments.contains(&f.name));
     parameters.push(format!("options: {own} & {call}{}", if must { "" } else { " = {}" }));
-    let result = operation.result.as_deref().unwrap_or("void");
-    let (returns, function) = if operation.events { ("Operation", "operate") } else { ("Promise", "plain") };
+    let result = operation.item.as_deref().or(operation.result.as_deref()).unwrap_or("void");
+    let (returns, function) = match (&operation.item, operation.events) {
+        (Some(_), _) => ("Items", "items"),
+        (None, true) => ("Operation", "operate"),
+        (None, false) => ("Promise", "plain"),
+    };
 
     let mut out = String::new();
     docs(&mut out, &operation.summary, "  ");

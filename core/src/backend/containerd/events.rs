@@ -15,6 +15,7 @@ use containerd_client::events::{
 use containerd_client::services::v1::{PublishRequest, SubscribeRequest};
 use containerd_client::types::Envelope;
 use futures::stream::{self, BoxStream, StreamExt};
+use jiff::Timestamp;
 use prost::{Message, Name};
 use prost_types::Any;
 use std::time::Duration;
@@ -112,17 +113,19 @@ fn event(envelope: &Envelope) -> Option<BackendEvent> {
         };
         return Some(BackendEvent::Container(id));
     }
-    task_event(topic.strip_prefix(TASKS)?, value).map(BackendEvent::Task)
+    let at = convert::timestamp(envelope.timestamp);
+    task_event(topic.strip_prefix(TASKS)?, value, at).map(BackendEvent::Task)
 }
 
-/// What is told of a first process; nothing for the processes that are executed beside it.
-fn task_event(change: &str, value: &[u8]) -> Option<TaskEvent> {
+/// What is told of a first process; nothing for the processes that are executed beside it. `at` is when it was told, to
+/// every subscriber the same.
+fn task_event(change: &str, value: &[u8], at: Timestamp) -> Option<TaskEvent> {
     let (container, pid, change) = match change {
         "create" => TaskCreate::decode(value).map(|e| (e.container_id, e.pid, TaskChange::Created)).ok()?,
         "start" => TaskStart::decode(value).map(|e| (e.container_id, e.pid, TaskChange::Started)).ok()?,
         "paused" => TaskPaused::decode(value).map(|e| (e.container_id, 0, TaskChange::Paused)).ok()?,
         "resumed" => TaskResumed::decode(value).map(|e| (e.container_id, 0, TaskChange::Resumed)).ok()?,
-        "oom" => TaskOom::decode(value).map(|e| (e.container_id, 0, TaskChange::OutOfMemory)).ok()?,
+        "oom" => TaskOom::decode(value).map(|e| (e.container_id, 0, TaskChange::OutOfMemory(at))).ok()?,
         "exit" => {
             let exited = TaskExited::decode(value).ok()?;
             // Those beside it have ids of their own.

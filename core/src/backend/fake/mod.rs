@@ -10,7 +10,7 @@ pub(crate) use state::FakeImage;
 use super::{
     Backend, BackendEvent, Capabilities, Change, ChangesRequest, Container, ContainerFilter, NewContainer,
     NewSnapshot, PullRequest, PullTracker, Pulled, ResolvedUser, Snapshot, SnapshotFilter, SnapshotUsage,
-    Squash, Task, TaskExit, TaskStatus,
+    Squash, Task, TaskChange, TaskEvent, TaskExit, TaskStatus,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{ImageInfo, PullPolicy};
@@ -140,6 +140,13 @@ impl FakeBackend {
     pub(crate) fn exit(&self, container: &str, code: u32) {
         self.state().end_task(container, code);
         self.wake();
+    }
+
+    /// Has a process of a container killed for want of memory.
+    pub(crate) fn run_out_of_memory(&self, container: &str) {
+        let change = TaskChange::OutOfMemory(Timestamp::now());
+        let event = TaskEvent { container: container.to_owned(), pid: 0, change };
+        self.state().send(&BackendEvent::Task(event));
     }
 
     /// Drops every task, as a restart of the host does, and every watch with them.

@@ -11,8 +11,8 @@ use crate::lifecycle::resolve::{Found, resolve};
 use crate::lifecycle::stop::grace;
 use crate::names::WorkspaceId;
 use crate::operation::OperationContext;
-use crate::store::{JournalEntry, OperationKind, VersionRecord};
-use crate::types::{Phases, SnapshotCreateOptions, SnapshotCreateResult};
+use crate::store::{JournalEntry, NewEvent, OperationKind, VersionRecord};
+use crate::types::{LifecycleKind, Phases, SnapshotCreateOptions, SnapshotCreateResult};
 use jiff::Timestamp;
 use std::time::Instant;
 
@@ -34,6 +34,7 @@ pub(crate) async fn create(
     let version = next(&found, &history, "snapshot", name, source);
     let flat = flatten::plan(inner, &found, &history, &version.snapshot, version.depth).await?;
     context.check_cancelled()?;
+    let event = NewEvent::of(LifecycleKind::Snapshot, id, &found.container.id);
     let intent = RelocateIntent {
         container_id: found.container.id.clone(),
         snapshotter: found.container.snapshotter.clone(),
@@ -52,6 +53,7 @@ pub(crate) async fn create(
         base: None,
         keep: Some(version.clone()),
         restart,
+        event: Some(event.operation(context.id()).version(version.version)),
     };
     inner.store.begin(&JournalEntry::new(context.id(), OperationKind::Relocate, id, &intent)?).await?;
     let mut phases = Phases::default();

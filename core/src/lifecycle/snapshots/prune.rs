@@ -254,7 +254,7 @@ async fn undo(inner: &EngineInner, id: &WorkspaceId, operation: &str, intent: &P
     }
     let container = inner.backend.container(&intent.container_id).await?;
     let key = container.map(|container| container.snapshot_key).unwrap_or_default();
-    inner.store.finish_move(operation, id, &key, None, None).await
+    inner.store.finish_move(operation, id, &key, None, None, None).await
 }
 
 /// Completes a removal that a process has left unfinished, or undoes it where it cannot be completed. The caller holds
@@ -267,7 +267,7 @@ pub(in crate::lifecycle) async fn recover_prune(
     let intent: PruneIntent = entry.intent()?;
     let Some(found) = resolve(inner, id).await? else {
         // Its container was removed by somebody else: what it stood on is kept.
-        return inner.store.finish(&entry.operation, None).await;
+        return inner.store.finish(&entry.operation, None, &[]).await;
     };
     if let Err(error) = rebuild(inner, id, &intent).await {
         let can_wait = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout);
@@ -405,6 +405,6 @@ async fn finish(
     let records =
         VersionRecords { stamp: intent.plan.position.stamp.clone(), versions: intent.plan.versions.clone() };
     inner.store.put_versions(id, &records).await?;
-    inner.store.finish_move(operation, id, &found.container.snapshot_key, None, None).await?;
+    inner.store.finish_move(operation, id, &found.container.snapshot_key, None, None, None).await?;
     Ok(removed)
 }

@@ -9,7 +9,7 @@ use crate::lifecycle::resolve::{Found, resolve};
 use crate::lifecycle::start::start_existing;
 use crate::names::WorkspaceId;
 use crate::operation::OperationContext;
-use crate::store::{JournalEntry, VersionRecord};
+use crate::store::{JournalEntry, NewEvent, VersionRecord};
 use crate::types::{EventType, Phases};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
@@ -36,6 +36,9 @@ pub(in crate::lifecycle) struct RelocateIntent {
     pub(super) flat: Option<Flat>,
     /// Whether the workspace runs again afterwards.
     pub(super) restart: bool,
+    /// What it is told by once it is done. Entries of older processes have none.
+    #[serde(default)]
+    pub(super) event: Option<NewEvent>,
 }
 
 /// How a relocation went.
@@ -73,7 +76,7 @@ pub(super) async fn relocate(
         if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) {
             return Err(error.with("unfinished", "it is completed by the workspace's next operation"));
         }
-        inner.store.finish_move(context.id(), id, &intent.from, None, None).await?;
+        inner.store.finish_move(context.id(), id, &intent.from, None, None, None).await?;
         let mut again = Phases::default();
         return match restart(inner, id, found, intent, &detached(context), &mut again).await {
             Ok(()) => Err(error),
@@ -97,7 +100,7 @@ pub(in crate::lifecycle) async fn recover(
     let intent: RelocateIntent = entry.intent()?;
     let Some(found) = resolve(inner, id).await? else {
         // Its container was removed by somebody else: what it stood on is kept.
-        return inner.store.finish_move(&entry.operation, id, &intent.from, None, None).await;
+        return inner.store.finish_move(&entry.operation, id, &intent.from, None, None, None).await;
     };
     // The first request of a process that is gone may still be under way. So the way leads on, never back: a second
     // commit of the same name does nothing, and nothing runs that could write meanwhile.
@@ -118,7 +121,8 @@ async fn finish(
     intent: &RelocateIntent,
 ) -> Result<()> {
     let stamp = Some(intent.position.stamp.as_str());
-    inner.store.finish_move(operation, id, &intent.to, intent.keep.as_ref(), stamp).await
+    // The version is there with its event, or neither.
+    inner.store.finish_move(operation, id, &intent.to, intent.keep.as_ref(), stamp, intent.event.as_ref()).await
 }
 
 /// Completes, or takes back, a relocation that no journal tells of any more. The caller holds the lock.
@@ -161,6 +165,7 @@ pub(in crate::lifecycle) async fn recover_lost(
                 position,
                 flat: None,
                 base: None,
+                event: None,
                 restart: false,
             };
             return arrive(inner, id, &intent).await;

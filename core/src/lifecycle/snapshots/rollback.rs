@@ -11,8 +11,8 @@ use crate::lifecycle::resolve::resolve;
 use crate::lifecycle::stop::grace;
 use crate::names::WorkspaceId;
 use crate::operation::OperationContext;
-use crate::store::{JournalEntry, OperationKind};
-use crate::types::{Phases, SnapshotRollbackOptions, SnapshotRollbackResult};
+use crate::store::{JournalEntry, NewEvent, OperationKind};
+use crate::types::{LifecycleKind, Phases, SnapshotRollbackOptions, SnapshotRollbackResult};
 use std::time::Instant;
 
 /// Lets a workspace go on from one of its versions. What it leaves is kept as a version, unless it is to be discarded.
@@ -50,6 +50,7 @@ pub(crate) async fn rollback(
     };
     context.check_cancelled()?;
     let last = keep.as_ref().map_or(history.next_number() - 1, |kept| kept.version);
+    let event = NewEvent::of(LifecycleKind::Rollback, id, &found.container.id);
     let intent = RelocateIntent {
         container_id: found.container.id.clone(),
         snapshotter: found.container.snapshotter.clone(),
@@ -68,6 +69,7 @@ pub(crate) async fn rollback(
         base,
         keep,
         restart,
+        event: Some(event.operation(context.id()).version(target.version)),
     };
     inner.store.begin(&JournalEntry::new(context.id(), OperationKind::Relocate, id, &intent)?).await?;
     let mut phases = Phases::default();

@@ -4,6 +4,7 @@
 //! dunnage-faults open  CONFIG                        open an engine, say `ok` or the error as JSON
 //! dunnage-faults once  CONFIG create|delete|stop|start ID IMAGE   say `begin`, do it, say `ok` or the error
 //! dunnage-faults pull  CONFIG IMAGE                  say `begin`, pull, say `ok` or the error
+//! dunnage-faults events CONFIG ID                   say `begin`, then each event, until that workspace is removed
 //! dunnage-faults churn CONFIG IMAGE SEED COUNT ID…   COUNT random operations on each id at once, say what came of each
 //! dunnage-faults hammer CONFIG ID SEED COUNT         COUNT random operations on versions from each of 8 tasks, say what came of each
 //! dunnage-faults census CONFIG IMAGE ROUNDS          descriptors and threads before and after whole lives, as JSON
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 use dunnage::types::{
     CreateOptions, DeleteOptions, PullOptions, RunOptions, SnapshotCreateOptions, SnapshotListOptions,
     SnapshotRollbackOptions, StartOptions, StopOptions, WriteOptions,
+    CreateOptions, DeleteOptions, EventsOptions, LifecycleKind, PullOptions, RunOptions, StartOptions,
+    StopOptions, WriteOptions,
 };
 use dunnage::{Config, Engine, Error, Workspace};
 use serde_json::json;
@@ -64,6 +67,7 @@ fn run(words: &[&str]) -> Result<(), Failure> {
             Ok(())
         }),
         ("once", [operation, id, image]) => runtime()?.block_on(once(config, operation, id, image)),
+        ("events", [until]) => runtime()?.block_on(events(config, until)),
         ("pull", [image]) => runtime()?.block_on(pull(config, image)),
         ("churn", [image, seed, count, ids @ ..]) => {
             let (seed, count) = (seed.parse().map_err(other)?, count.parse().map_err(other)?);
@@ -123,6 +127,22 @@ async fn pull(config: Config, image: &str) -> Result<(), Failure> {
     println!("begin");
     engine.image().pull(PullOptions::default().image(image)).await?;
     println!("ok");
+    engine.close().await;
+    Ok(())
+}
+
+/// Follows the events, each a line, until a workspace of this id is removed.
+async fn events(config: Config, until: &str) -> Result<(), Failure> {
+    let engine = Engine::open(config).await?;
+    let mut events = engine.events(EventsOptions::default()).await?;
+    println!("begin");
+    while let Some(event) = events.next().await {
+        let event = event?;
+        println!("{}", serde_json::to_string(&event).map_err(other)?);
+        if event.kind == LifecycleKind::Delete && event.workspace_id.as_deref() == Some(until) {
+            break;
+        }
+    }
     engine.close().await;
     Ok(())
 }
