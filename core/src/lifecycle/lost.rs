@@ -104,9 +104,15 @@ async fn complete(inner: &EngineInner, id: &WorkspaceId, traces: Traces) -> Resu
         None => resolve(inner, id).await?.map(|found| found.container),
     };
     let Some(container) = container else {
+        let home = inner.config.home_mark();
         for (snapshotter, snapshot) in &traces.snapshots {
-            if snapshot.kind == SnapshotKind::Active
-                && snapshot.labels.get(HOME) == Some(&inner.config.home_mark())
+            if snapshot.labels.get(HOME) != Some(&home) {
+                continue;
+            }
+            if let Some(version) = from_labels(snapshotter, snapshot) {
+                // Somebody else has removed its container: the next one goes on with its numbers.
+                inner.store.add_version(id, &version).await?;
+            } else if snapshot.kind == SnapshotKind::Active
                 && inner.backend.is_untouched(snapshotter, &snapshot.key).await?
             {
                 inner.backend.remove_snapshot(snapshotter, &snapshot.key).await?;
