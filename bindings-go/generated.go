@@ -112,6 +112,38 @@ const (
 	BackendKindContainerd BackendKind = "containerd"
 )
 
+// ChangeAspect: in what a path is different.
+type ChangeAspect string
+
+// The values of ChangeAspect.
+const (
+	// It is of another type, such as a link where a file was.
+	ChangeAspectType ChangeAspect = "type"
+	// Its bytes, a link's target, or a device's number.
+	ChangeAspectContent ChangeAspect = "content"
+	// Its permission bits.
+	ChangeAspectMode ChangeAspect = "mode"
+	// Its user or group.
+	ChangeAspectOwner ChangeAspect = "owner"
+	// When it was last written; not told of directories.
+	ChangeAspectModTime ChangeAspect = "mod_time"
+	// Its extended attributes.
+	ChangeAspectXattrs ChangeAspect = "xattrs"
+)
+
+// ChangeKind: what became of a path.
+type ChangeKind string
+
+// The values of ChangeKind.
+const (
+	// It is new.
+	ChangeKindAdded ChangeKind = "added"
+	// It is different.
+	ChangeKindChanged ChangeKind = "changed"
+	// It is gone.
+	ChangeKindRemoved ChangeKind = "removed"
+)
+
 // Config: everything an engine needs to know. Every field has a default; unknown fields are refused by name.
 type Config struct {
 	// The backend. Default `auto`.
@@ -129,6 +161,9 @@ type Config struct {
 	Names NamesConfig `json:"names,omitzero"`
 	// Networks.
 	Network NetworkConfig `json:"network,omitzero"`
+	// Whether [`Engine::open`](crate::Engine::open) puts all workspaces in order before it returns, as
+	// `engine.reconcile` does. Default false.
+	ReconcileOnOpen bool `json:"reconcile_on_open,omitempty"`
 	// Registries.
 	Registry RegistryConfig `json:"registry,omitzero"`
 	// The host directory that is mounted read-only at `/opt/memoh`: holds `bridge` and, optionally, `templates/`
@@ -313,6 +348,8 @@ type Event struct {
 	Code string `json:"code,omitempty"`
 	// The workspace, on `complete`.
 	Container *WorkspaceInfo `json:"container,omitempty"`
+	// How many workspaces were worked on, on `reconciled`.
+	Done *uint64 `json:"done,omitempty"`
 	// Milliseconds since the operation began.
 	ElapsedMs uint64 `json:"elapsed_ms"`
 	// The image, in the full form.
@@ -325,6 +362,10 @@ type Event struct {
 	Message string `json:"message,omitempty"`
 	// The id of the operation.
 	OperationID string `json:"operation_id"`
+	// What became of a workspace, on `reconciled`.
+	Reconciled *ReconciledWorkspace `json:"reconciled,omitempty"`
+	// Of how many.
+	Total *uint64 `json:"total,omitempty"`
 	// Bytes to fetch in all.
 	TotalBytes *uint64 `json:"total_bytes,omitempty"`
 	// What it tells.
@@ -352,6 +393,8 @@ const (
 	EventTypeStopping EventType = "stopping"
 	// The container and what belongs to it are being removed.
 	EventTypeDeleting EventType = "deleting"
+	// A workspace was put in order, or could not be; `reconciled`, `done` and `total` tell.
+	EventTypeReconciled EventType = "reconciled"
 	// The operation has succeeded. The last event.
 	EventTypeComplete EventType = "complete"
 	// The operation has failed or was cancelled; `message` and `code` tell. The last event.
@@ -411,6 +454,26 @@ type ExitStatus struct {
 	Signal *int32 `json:"signal,omitempty"`
 	// Whether its time limit ended it.
 	TimedOut bool `json:"timed_out"`
+}
+
+// GcOptions: which leftovers to remove.
+type GcOptions struct {
+	// Only tells what would be removed. Default false.
+	DryRun bool `json:"dry_run,omitempty"`
+}
+
+// GcResult: what was removed.
+type GcResult struct {
+	// Directories of workspaces that are gone.
+	Directories []string `json:"directories"`
+	// Bytes of the snapshots, as the snapshotter measures.
+	FreedBytes uint64 `json:"freed_bytes"`
+	// Networks of containers that are gone, by the containers' names.
+	Networks []string `json:"networks"`
+	// What could not be looked at or removed, a sentence each; the rest was done all the same.
+	Problems []string `json:"problems"`
+	// Snapshots, by their names in the snapshotter.
+	Snapshots []string `json:"snapshots"`
 }
 
 // GuestConfig: where things are inside the container.
@@ -775,6 +838,52 @@ type ReadTextOptions struct {
 	Path string `json:"path"`
 }
 
+// ReconcileOptions: how to put all workspaces in order.
+type ReconcileOptions struct {
+	// How many workspaces are worked on at a time. Default 0: two for each processor.
+	Parallelism uint32 `json:"parallelism,omitempty"`
+}
+
+// ReconcileOutcome: how a workspace was found, or what was done.
+type ReconcileOutcome string
+
+// The values of ReconcileOutcome.
+const (
+	// It ran; its network was looked after.
+	ReconcileOutcomeRunning ReconcileOutcome = "running"
+	// It was to run and did not: it was started.
+	ReconcileOutcomeStarted ReconcileOutcome = "started"
+	// Its container was missing and was made anew.
+	ReconcileOutcomeRebuilt ReconcileOutcome = "rebuilt"
+	// It is not to run: it is left as it is.
+	ReconcileOutcomeStopped ReconcileOutcome = "stopped"
+	// It could not be put in order.
+	ReconcileOutcomeFailed ReconcileOutcome = "failed"
+)
+
+// ReconcileResult: what became of all workspaces, ordered by id.
+type ReconcileResult struct {
+	// How many could not be put in order.
+	Failed uint64 `json:"failed"`
+	// Each workspace.
+	Workspaces []ReconciledWorkspace `json:"workspaces"`
+}
+
+// ReconciledWorkspace: what became of one workspace.
+type ReconciledWorkspace struct {
+	// The error's stable name, where it failed.
+	Code string `json:"code,omitempty"`
+	// What went wrong, where it failed.
+	Message string `json:"message,omitempty"`
+	// How it was found, or what was done.
+	Outcome ReconcileOutcome `json:"outcome"`
+	// The names of snapshots that no container stood on and whose content is kept: the writable one of a
+	// container that was gone, or versions that were made of others.
+	RecoveredSnapshots []string `json:"recovered_snapshots"`
+	// The workspace.
+	WorkspaceID string `json:"workspace_id"`
+}
+
 // RegistryConfig: how images are fetched.
 type RegistryConfig struct {
 	// Credentials by registry host, such as `{"ghcr.io": {…}}`. They decide over `docker_config`.
@@ -865,6 +974,24 @@ type RunOptions struct {
 	WorkDir string `json:"work_dir,omitempty"`
 }
 
+// SnapshotChange: a path that is not the same in two versions.
+type SnapshotChange struct {
+	// What of it is different, for what was changed; else empty.
+	Aspects []ChangeAspect `json:"aspects"`
+	// What became of it.
+	Change ChangeKind `json:"change"`
+	// What it is; for what was removed, what it was.
+	Kind EntryKind `json:"kind"`
+	// The path, absolute inside. Bytes that are no UTF-8 are shown as U+FFFD.
+	Path string `json:"path"`
+	// What it was before, where it was there and is something else now.
+	PreviousKind EntryKind `json:"previous_kind,omitempty"`
+	// The length it had, where it was there before and is still.
+	PreviousSize *uint64 `json:"previous_size,omitempty"`
+	// Its length in bytes; for what was removed, the length it had. 0 for directories.
+	Size uint64 `json:"size"`
+}
+
 // SnapshotCreateOptions: how to make a version.
 type SnapshotCreateOptions struct {
 	// Milliseconds from SIGTERM to SIGKILL for the first process; `time_limits.stop_ms` by default.
@@ -899,6 +1026,76 @@ type SnapshotCreateResult struct {
 	Source string `json:"source"`
 	// Its number, from 1.
 	Version uint64 `json:"version"`
+}
+
+// SnapshotDeleteOptions: which version to remove.
+type SnapshotDeleteOptions struct {
+	// Milliseconds from SIGTERM to SIGKILL for the first process; `time_limits.stop_ms` by default.
+	GraceMs *uint64 `json:"grace_ms,omitempty"`
+	// Whether to make it one with what stands on it, where something does; a workspace that runs is stopped for
+	// that and runs again afterwards. Default false: then it is refused.
+	Squash bool `json:"squash,omitempty"`
+	// The version's number, from 1.
+	Version uint64 `json:"version"`
+}
+
+// SnapshotDiff: a page of the changes between two versions, found while the page is made.
+type SnapshotDiff struct {
+	// The changes, each directory before what is in it, and names in the order of their bytes.
+	Changes []SnapshotChange `json:"changes"`
+	// The version before; 0 for the image.
+	From uint64 `json:"from"`
+	// Pass it as `after` for the next page; absent on the last.
+	Next string `json:"next,omitempty"`
+	// The version after; none for the workspace as it is.
+	To *uint64 `json:"to,omitempty"`
+}
+
+// SnapshotDiffOptions: what to compare.
+type SnapshotDiffOptions struct {
+	// Where to go on: the `next` of the page before.
+	After string `json:"after,omitempty"`
+	// The version before; 0 for the image. Default: the version that `to` follows, or the image where it follows
+	// none.
+	From *uint64 `json:"from,omitempty"`
+	// The most changes to tell at once. Default 1000, at most 10000.
+	Limit *uint32 `json:"limit,omitempty"`
+	// The version after. Default: the workspace as it is now; what changes meanwhile may be seen or not.
+	To *uint64 `json:"to,omitempty"`
+}
+
+// SnapshotForkOptions: how to make a workspace of another's version.
+type SnapshotForkOptions struct {
+	// Labels of the new container, besides those the library sets; the first workspace's own are not taken over.
+	Labels map[string]string `json:"labels,omitzero"`
+	// The id of the new workspace, which must not be there yet.
+	NewID string `json:"new_id"`
+	// Ports of the host that lead inside; the first workspace's own are not taken over.
+	Ports []PortMapping `json:"ports,omitzero"`
+	// Whether to start it. Default true.
+	Start *bool `json:"start,omitempty"`
+	// The version's number, from 1.
+	Version uint64 `json:"version"`
+}
+
+// SnapshotForkResult: a workspace that was made of another's version.
+type SnapshotForkResult struct {
+	// Its container.
+	ContainerID string `json:"container_id"`
+	// The version it goes on from.
+	FromVersion uint64 `json:"from_version"`
+	// The workspace and the version it goes on from.
+	FromWorkspaceID string `json:"from_workspace_id"`
+	// Its image, in the full form.
+	Image string `json:"image"`
+	// What took how long.
+	PhasesMs Phases `json:"phases_ms"`
+	// The snapshotter.
+	Snapshotter string `json:"snapshotter"`
+	// Whether it runs.
+	Started bool `json:"started"`
+	// The new workspace.
+	WorkspaceID string `json:"workspace_id"`
 }
 
 // SnapshotInfo: one snapshot of a workspace.
@@ -943,6 +1140,40 @@ type SnapshotList struct {
 type SnapshotListOptions struct {
 	// The snapshotter, which must be the workspace's own; that is the default.
 	Snapshotter string `json:"snapshotter,omitempty"`
+}
+
+// SnapshotPruneOptions: which versions to keep. All others are removed.
+type SnapshotPruneOptions struct {
+	// Only tells what would be removed. Default false.
+	DryRun bool `json:"dry_run,omitempty"`
+	// Milliseconds from SIGTERM to SIGKILL for the first process; `time_limits.stop_ms` by default.
+	GraceMs *uint64 `json:"grace_ms,omitempty"`
+	// The newest so many are kept. It or `older_than_s` must be given.
+	KeepLast *uint64 `json:"keep_last,omitempty"`
+	// Those that were given a name are kept. Default false.
+	KeepNamed bool `json:"keep_named,omitempty"`
+	// Those made within the last so many seconds are kept.
+	OlderThanS *uint64 `json:"older_than_s,omitempty"`
+}
+
+// SnapshotPruneResult: what a removal of versions did.
+type SnapshotPruneResult struct {
+	// The workspace's container.
+	ContainerID string `json:"container_id"`
+	// Milliseconds from the stop of the workspace until its agent answered again; 0 when it was not stopped.
+	DowntimeMs uint64 `json:"downtime_ms"`
+	// Bytes that were freed, as the snapshotter measures: files that kept versions need still are not counted.
+	FreedBytes uint64 `json:"freed_bytes"`
+	// The versions that are kept, ordered by number.
+	Kept []uint64 `json:"kept"`
+	// Snapshots of removed versions on which another workspace stands: they go with that workspace.
+	LeftToOthers []string `json:"left_to_others"`
+	// What took how long.
+	PhasesMs Phases `json:"phases_ms"`
+	// The versions that were removed, ordered by number.
+	Removed []uint64 `json:"removed"`
+	// The snapshots that are gone from the snapshotter, by their names there.
+	RemovedSnapshots []string `json:"removed_snapshots"`
 }
 
 // SnapshotRollbackOptions: where to go back to.
@@ -1066,12 +1297,81 @@ type TimeLimits struct {
 	StopMs *uint64 `json:"stop_ms,omitempty"`
 }
 
+// TreeFormat: a language of graphs.
+type TreeFormat string
+
+// The values of TreeFormat.
+const (
+	// A Mermaid flowchart, <https://mermaid.js.org/syntax/flowchart.html>.
+	TreeFormatMermaid TreeFormat = "mermaid"
+	// A graph in Graphviz's DOT, <https://graphviz.org/doc/info/lang.html>.
+	TreeFormatDot TreeFormat = "dot"
+)
+
+// TreeOptions: how to show the history.
+type TreeOptions struct {
+	// A text to draw it from, besides the versions. Default none.
+	Format TreeFormat `json:"format,omitempty"`
+}
+
 // UploadOptions: which file of the host to copy inside.
 type UploadOptions struct {
 	// The file inside; a relative path is under the data directory. Missing parents are made.
 	Path string `json:"path"`
 	// The file on the host.
 	Source string `json:"source"`
+}
+
+// Version: a version of a workspace.
+type Version struct {
+	// When, RFC 3339.
+	CreatedAt string `json:"created_at"`
+	// Whether it is the one the workspace goes on from.
+	Current bool `json:"current"`
+	// The name that was given; empty without one.
+	DisplayName string `json:"display_name"`
+	// The versions that go on from it, ordered by number.
+	FollowedBy []uint64 `json:"followed_by"`
+	// The version it goes on from; none where that is the image, or another workspace.
+	Follows *uint64 `json:"follows,omitempty"`
+	// What it is called: its display name, else `Version <number>`.
+	Name string `json:"name"`
+	// The committed snapshot's name in the snapshotter.
+	RuntimeSnapshotName string `json:"runtime_snapshot_name"`
+	// Why it was made.
+	Source string `json:"source"`
+	// Its number, from 1; never given twice.
+	Version uint64 `json:"version"`
+}
+
+// VersionList: a page of versions, ordered by number.
+type VersionList struct {
+	// The version that the workspace goes on from; none while it goes on from its image.
+	Current *uint64 `json:"current,omitempty"`
+	// Pass it as `after` for the next page; absent on the last.
+	Next *uint64 `json:"next,omitempty"`
+	// The versions.
+	Versions []Version `json:"versions"`
+}
+
+// VersionTree: the whole history of a workspace.
+type VersionTree struct {
+	// The version that the workspace goes on from; none while it goes on from its image.
+	Current *uint64 `json:"current,omitempty"`
+	// The versions that follow none, ordered by number.
+	Roots []uint64 `json:"roots"`
+	// The drawing, where one was asked for.
+	Text string `json:"text,omitempty"`
+	// All versions, ordered by number; what follows what tells the tree.
+	Versions []Version `json:"versions"`
+}
+
+// VersionsOptions: which versions to tell.
+type VersionsOptions struct {
+	// Only versions above this number: the `next` of the page before.
+	After uint64 `json:"after,omitempty"`
+	// The most to return. Default 0: all.
+	Limit uint32 `json:"limit,omitempty"`
 }
 
 // WorkspaceInfo: a workspace as it is now.
@@ -1187,6 +1487,20 @@ func (e *Engine) List(ctx context.Context, options *ListOptions, calls ...CallOp
 // Nil options stand for the defaults.
 func (e *Engine) Events(ctx context.Context, options *EventsOptions, calls ...CallOption) (*Items[LifecycleEvent], error) {
 	return items[LifecycleEvent](ctx, e.target(), "engine.events", options, calls)
+}
+
+// Reconcile does engine.reconcile: puts all workspaces in order, as after a restart of the host.
+//
+// Nil options stand for the defaults.
+func (e *Engine) Reconcile(ctx context.Context, options *ReconcileOptions, calls ...CallOption) (*ReconcileResult, error) {
+	return call[ReconcileResult](ctx, e.target(), "engine.reconcile", options, calls)
+}
+
+// Gc does engine.gc: removes leftovers of this library that are of no use to any workspace.
+//
+// Nil options stand for the defaults.
+func (e *Engine) Gc(ctx context.Context, options *GcOptions, calls ...CallOption) (*GcResult, error) {
+	return call[GcResult](ctx, e.target(), "engine.gc", options, calls)
 }
 
 // Pull does image.pull: fetches and unpacks an image; layers that are here are not fetched again.
@@ -1308,6 +1622,60 @@ func (s *Snapshots) Rollback(ctx context.Context, version uint64, options *Snaps
 	}
 	all.Version = version
 	return call[SnapshotRollbackResult](ctx, s.target(), "snapshots.rollback", &all, calls)
+}
+
+// Versions does snapshots.versions: tells the workspace's versions, ordered by number.
+//
+// Nil options stand for the defaults.
+func (s *Snapshots) Versions(ctx context.Context, options *VersionsOptions, calls ...CallOption) (*VersionList, error) {
+	return call[VersionList](ctx, s.target(), "snapshots.versions", options, calls)
+}
+
+// Tree does snapshots.tree: tells the whole history: which version follows which, and where the workspace is.
+//
+// Nil options stand for the defaults.
+func (s *Snapshots) Tree(ctx context.Context, options *TreeOptions, calls ...CallOption) (*VersionTree, error) {
+	return call[VersionTree](ctx, s.target(), "snapshots.tree", options, calls)
+}
+
+// Fork does snapshots.fork: makes a new workspace of a version; the two share every byte.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (s *Snapshots) Fork(ctx context.Context, version uint64, newId string, options *SnapshotForkOptions, calls ...CallOption) (*SnapshotForkResult, error) {
+	var all SnapshotForkOptions
+	if options != nil {
+		all = *options
+	}
+	all.Version = version
+	all.NewID = newId
+	return call[SnapshotForkResult](ctx, s.target(), "snapshots.fork", &all, calls)
+}
+
+// Diff does snapshots.diff: tells which paths are not the same in two versions, or in a version and the
+// workspace as it is.
+//
+// Nil options stand for the defaults.
+func (s *Snapshots) Diff(ctx context.Context, options *SnapshotDiffOptions, calls ...CallOption) (*SnapshotDiff, error) {
+	return call[SnapshotDiff](ctx, s.target(), "snapshots.diff", options, calls)
+}
+
+// Delete does snapshots.delete: removes a version; one that others stand on is refused or made one with them.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (s *Snapshots) Delete(ctx context.Context, version uint64, options *SnapshotDeleteOptions, calls ...CallOption) (*SnapshotPruneResult, error) {
+	var all SnapshotDeleteOptions
+	if options != nil {
+		all = *options
+	}
+	all.Version = version
+	return call[SnapshotPruneResult](ctx, s.target(), "snapshots.delete", &all, calls)
+}
+
+// Prune does snapshots.prune: removes all versions but those that are to be kept.
+//
+// Nil options stand for the defaults.
+func (s *Snapshots) Prune(ctx context.Context, options *SnapshotPruneOptions, calls ...CallOption) (*SnapshotPruneResult, error) {
+	return call[SnapshotPruneResult](ctx, s.target(), "snapshots.prune", options, calls)
 }
 
 // Stat does fs.stat: tells what a path names; a symbolic link is followed.

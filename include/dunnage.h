@@ -839,6 +839,38 @@ dunnage_status dunnage_engine_events(const struct dunnage_engine *engine,
                                      struct dunnage_error **error);
 
 /**
+ * `engine.reconcile`: puts all workspaces in order, as after a restart of the host.
+ *
+ * `options_json` is a `ReconcileOptions` as JSON, or NULL for its defaults. `*result` becomes a
+ * `ReconcileResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event`
+ * takes `Event`s; cancelling it undoes what was begun.
+ *
+ * The caller promises:
+ * `engine` is alive; `options_json` is NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_engine_reconcile(const struct dunnage_engine *engine,
+                                        const char *options_json,
+                                        const struct dunnage_call *call,
+                                        char **result,
+                                        struct dunnage_error **error);
+
+/**
+ * `engine.gc`: removes leftovers of this library that are of no use to any workspace.
+ *
+ * `options_json` is a `GcOptions` as JSON, or NULL for its defaults. `*result` becomes a `GcResult` as JSON,
+ * to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event` takes `Event`s; cancelling it
+ * undoes what was begun.
+ *
+ * The caller promises:
+ * `engine` is alive; `options_json` is NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_engine_gc(const struct dunnage_engine *engine,
+                                 const char *options_json,
+                                 const struct dunnage_call *call,
+                                 char **result,
+                                 struct dunnage_error **error);
+
+/**
  * `image.pull`: fetches and unpacks an image; layers that are here are not fetched again.
  *
  * `options_json` is a `PullOptions` as JSON, or NULL for its defaults. `*result` becomes a `PullResult` as
@@ -1069,6 +1101,106 @@ dunnage_status dunnage_snapshots_rollback(const struct dunnage_engine *engine,
                                           const struct dunnage_call *call,
                                           char **result,
                                           struct dunnage_error **error);
+
+/**
+ * `snapshots.versions`: tells the workspace's versions, ordered by number.
+ *
+ * `options_json` is a `VersionsOptions` as JSON, or NULL for its defaults. `*result` becomes a `VersionList`
+ * as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_snapshots_versions(const struct dunnage_engine *engine,
+                                          const char *workspace_id,
+                                          const char *options_json,
+                                          const struct dunnage_call *call,
+                                          char **result,
+                                          struct dunnage_error **error);
+
+/**
+ * `snapshots.tree`: tells the whole history: which version follows which, and where the workspace is.
+ *
+ * `options_json` is a `TreeOptions` as JSON, or NULL for its defaults. `*result` becomes a `VersionTree` as
+ * JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_snapshots_tree(const struct dunnage_engine *engine,
+                                      const char *workspace_id,
+                                      const char *options_json,
+                                      const struct dunnage_call *call,
+                                      char **result,
+                                      struct dunnage_error **error);
+
+/**
+ * `snapshots.fork`: makes a new workspace of a version; the two share every byte.
+ *
+ * `options_json` is a `SnapshotForkOptions` as JSON, or NULL for its defaults. `*result` becomes a
+ * `SnapshotForkResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event`
+ * takes `Event`s; cancelling it undoes what was begun.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_snapshots_fork(const struct dunnage_engine *engine,
+                                      const char *workspace_id,
+                                      const char *options_json,
+                                      const struct dunnage_call *call,
+                                      char **result,
+                                      struct dunnage_error **error);
+
+/**
+ * `snapshots.diff`: tells which paths are not the same in two versions, or in a version and the workspace as
+ * it is.
+ *
+ * `options_json` is a `SnapshotDiffOptions` as JSON, or NULL for its defaults. `*result` becomes a
+ * `SnapshotDiff` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_snapshots_diff(const struct dunnage_engine *engine,
+                                      const char *workspace_id,
+                                      const char *options_json,
+                                      const struct dunnage_call *call,
+                                      char **result,
+                                      struct dunnage_error **error);
+
+/**
+ * `snapshots.delete`: removes a version; one that others stand on is refused or made one with them.
+ *
+ * `options_json` is a `SnapshotDeleteOptions` as JSON, or NULL for its defaults. `*result` becomes a
+ * `SnapshotPruneResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL.
+ * `call->on_event` takes `Event`s; cancelling it undoes what was begun.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_snapshots_delete(const struct dunnage_engine *engine,
+                                        const char *workspace_id,
+                                        const char *options_json,
+                                        const struct dunnage_call *call,
+                                        char **result,
+                                        struct dunnage_error **error);
+
+/**
+ * `snapshots.prune`: removes all versions but those that are to be kept.
+ *
+ * `options_json` is a `SnapshotPruneOptions` as JSON, or NULL for its defaults. `*result` becomes a
+ * `SnapshotPruneResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL.
+ * `call->on_event` takes `Event`s; cancelling it undoes what was begun.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_snapshots_prune(const struct dunnage_engine *engine,
+                                       const char *workspace_id,
+                                       const char *options_json,
+                                       const struct dunnage_call *call,
+                                       char **result,
+                                       struct dunnage_error **error);
 
 /**
  * `fs.stat`: tells what a path names; a symbolic link is followed.

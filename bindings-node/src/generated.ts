@@ -13,6 +13,8 @@ import type {
   DownloadOptions,
   DownloadResult,
   EventsOptions,
+  GcOptions,
+  GcResult,
   Health,
   ImageDeleteResult,
   ImageInfo,
@@ -26,13 +28,22 @@ import type {
   PullOptions,
   PullResult,
   ReadTextOptions,
+  ReconcileOptions,
+  ReconcileResult,
   RemoveOptions,
   RenameOptions,
   ResolvedDigest,
   SnapshotCreateOptions,
   SnapshotCreateResult,
+  SnapshotDeleteOptions,
+  SnapshotDiff,
+  SnapshotDiffOptions,
+  SnapshotForkOptions,
+  SnapshotForkResult,
   SnapshotList,
   SnapshotListOptions,
+  SnapshotPruneOptions,
+  SnapshotPruneResult,
   SnapshotRollbackOptions,
   SnapshotRollbackResult,
   StartOptions,
@@ -41,7 +52,11 @@ import type {
   StopOptions,
   StopResult,
   TextFile,
+  TreeOptions,
   UploadOptions,
+  VersionList,
+  VersionTree,
+  VersionsOptions,
   WorkspaceInfo,
   WorkspaceList,
   WriteResult,
@@ -64,6 +79,16 @@ export abstract class EngineOperations extends Noun {
   /** Follows what happens to the workspaces, in whichever process; on demand it first tells what is kept of it. */
   events(options: EventsOptions & CallOptions = {}): Items<LifecycleEvent> {
     return items(this.link, 'engine.events', {}, options);
+  }
+
+  /** Puts all workspaces in order, as after a restart of the host. */
+  reconcile(options: ReconcileOptions & OperationCallOptions = {}): Operation<ReconcileResult> {
+    return operate(this.link, 'engine.reconcile', {}, options);
+  }
+
+  /** Removes leftovers of this library that are of no use to any workspace. */
+  gc(options: GcOptions & OperationCallOptions = {}): Operation<GcResult> {
+    return operate(this.link, 'engine.gc', {}, options);
   }
 }
 
@@ -146,6 +171,43 @@ export abstract class SnapshotsOperations extends Noun {
     options: Omit<SnapshotRollbackOptions, 'version'> & OperationCallOptions = {},
   ): Operation<SnapshotRollbackResult> {
     return operate(this.link, 'snapshots.rollback', { version }, options);
+  }
+
+  /** Tells the workspace's versions, ordered by number. */
+  versions(options: VersionsOptions & CallOptions = {}): Promise<VersionList> {
+    return plain(this.link, 'snapshots.versions', {}, options);
+  }
+
+  /** Tells the whole history: which version follows which, and where the workspace is. */
+  tree(options: TreeOptions & CallOptions = {}): Promise<VersionTree> {
+    return plain(this.link, 'snapshots.tree', {}, options);
+  }
+
+  /** Makes a new workspace of a version; the two share every byte. */
+  fork(
+    version: number,
+    newId: string,
+    options: Omit<SnapshotForkOptions, 'version' | 'new_id'> & OperationCallOptions = {},
+  ): Operation<SnapshotForkResult> {
+    return operate(this.link, 'snapshots.fork', { version, new_id: newId }, options);
+  }
+
+  /** Tells which paths are not the same in two versions, or in a version and the workspace as it is. */
+  diff(options: SnapshotDiffOptions & CallOptions = {}): Promise<SnapshotDiff> {
+    return plain(this.link, 'snapshots.diff', {}, options);
+  }
+
+  /** Removes a version; one that others stand on is refused or made one with them. */
+  delete(
+    version: number,
+    options: Omit<SnapshotDeleteOptions, 'version'> & OperationCallOptions = {},
+  ): Operation<SnapshotPruneResult> {
+    return operate(this.link, 'snapshots.delete', { version }, options);
+  }
+
+  /** Removes all versions but those that are to be kept. */
+  prune(options: SnapshotPruneOptions & OperationCallOptions = {}): Operation<SnapshotPruneResult> {
+    return operate(this.link, 'snapshots.prune', {}, options);
   }
 }
 

@@ -128,6 +128,46 @@ pub unsafe extern "C" fn dunnage_engine_events(
     unsafe { items::open("engine.events", engine, None, options_json, call, sink, items, error) }
 }
 
+/// `engine.reconcile`: puts all workspaces in order, as after a restart of the host.
+///
+/// `options_json` is a `ReconcileOptions` as JSON, or NULL for its defaults. `*result` becomes a
+/// `ReconcileResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event`
+/// takes `Event`s; cancelling it undoes what was begun.
+///
+/// # Safety
+/// `engine` is alive; `options_json` is NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_engine_reconcile(
+    engine: *const dunnage_engine,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("engine.reconcile", engine, None, options_json, call, result, error) }
+}
+
+/// `engine.gc`: removes leftovers of this library that are of no use to any workspace.
+///
+/// `options_json` is a `GcOptions` as JSON, or NULL for its defaults. `*result` becomes a `GcResult` as JSON,
+/// to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event` takes `Event`s; cancelling it
+/// undoes what was begun.
+///
+/// # Safety
+/// `engine` is alive; `options_json` is NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_engine_gc(
+    engine: *const dunnage_engine,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("engine.gc", engine, None, options_json, call, result, error) }
+}
+
 /// `image.pull`: fetches and unpacks an image; layers that are here are not fetched again.
 ///
 /// `options_json` is a `PullOptions` as JSON, or NULL for its defaults. `*result` becomes a `PullResult` as
@@ -416,6 +456,130 @@ pub unsafe extern "C" fn dunnage_snapshots_rollback(
 ) -> dunnage_status {
     // SAFETY: the caller keeps the promises above.
     unsafe { door::json("snapshots.rollback", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `snapshots.versions`: tells the workspace's versions, ordered by number.
+///
+/// `options_json` is a `VersionsOptions` as JSON, or NULL for its defaults. `*result` becomes a `VersionList`
+/// as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_snapshots_versions(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("snapshots.versions", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `snapshots.tree`: tells the whole history: which version follows which, and where the workspace is.
+///
+/// `options_json` is a `TreeOptions` as JSON, or NULL for its defaults. `*result` becomes a `VersionTree` as
+/// JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_snapshots_tree(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("snapshots.tree", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `snapshots.fork`: makes a new workspace of a version; the two share every byte.
+///
+/// `options_json` is a `SnapshotForkOptions` as JSON, or NULL for its defaults. `*result` becomes a
+/// `SnapshotForkResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event`
+/// takes `Event`s; cancelling it undoes what was begun.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_snapshots_fork(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("snapshots.fork", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `snapshots.diff`: tells which paths are not the same in two versions, or in a version and the workspace as
+/// it is.
+///
+/// `options_json` is a `SnapshotDiffOptions` as JSON, or NULL for its defaults. `*result` becomes a
+/// `SnapshotDiff` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_snapshots_diff(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("snapshots.diff", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `snapshots.delete`: removes a version; one that others stand on is refused or made one with them.
+///
+/// `options_json` is a `SnapshotDeleteOptions` as JSON, or NULL for its defaults. `*result` becomes a
+/// `SnapshotPruneResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL.
+/// `call->on_event` takes `Event`s; cancelling it undoes what was begun.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_snapshots_delete(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("snapshots.delete", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `snapshots.prune`: removes all versions but those that are to be kept.
+///
+/// `options_json` is a `SnapshotPruneOptions` as JSON, or NULL for its defaults. `*result` becomes a
+/// `SnapshotPruneResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL.
+/// `call->on_event` takes `Event`s; cancelling it undoes what was begun.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_snapshots_prune(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("snapshots.prune", engine, Some(workspace_id), options_json, call, result, error) }
 }
 
 /// `fs.stat`: tells what a path names; a symbolic link is followed.

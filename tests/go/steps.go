@@ -146,6 +146,10 @@ func (r *run) do(
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.InfoOptions) (any, error) { return e.Health(ctx, &o, calls...) })
 	case "engine.list":
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.ListOptions) (any, error) { return e.List(ctx, &o, calls...) })
+	case "engine.reconcile":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.ReconcileOptions) (any, error) { return e.Reconcile(ctx, &o, calls...) })
+	case "engine.gc":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.GcOptions) (any, error) { return e.Gc(ctx, &o, calls...) })
 	case "engine.events":
 		var o dunnage.EventsOptions
 		if err := convert(options, &o); err != nil {
@@ -179,6 +183,24 @@ func (r *run) do(
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.StopOptions) (any, error) { return ws.Stop(ctx, &o, calls...) })
 	case "workspace.delete":
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.DeleteOptions) (any, error) { return ws.Delete(ctx, &o, calls...) })
+	case "snapshots.create":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.SnapshotCreateOptions) (any, error) { return ws.Snapshots.Create(ctx, &o, calls...) })
+	case "snapshots.list":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.SnapshotListOptions) (any, error) { return ws.Snapshots.List(ctx, &o, calls...) })
+	case "snapshots.rollback":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.SnapshotRollbackOptions) (any, error) { return ws.Snapshots.Rollback(ctx, o.Version, &o, calls...) })
+	case "snapshots.versions":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.VersionsOptions) (any, error) { return ws.Snapshots.Versions(ctx, &o, calls...) })
+	case "snapshots.tree":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.TreeOptions) (any, error) { return ws.Snapshots.Tree(ctx, &o, calls...) })
+	case "snapshots.fork":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.SnapshotForkOptions) (any, error) { return ws.Snapshots.Fork(ctx, o.Version, o.NewID, &o, calls...) })
+	case "snapshots.diff":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.SnapshotDiffOptions) (any, error) { return ws.Snapshots.Diff(ctx, &o, calls...) })
+	case "snapshots.delete":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.SnapshotDeleteOptions) (any, error) { return ws.Snapshots.Delete(ctx, o.Version, &o, calls...) })
+	case "snapshots.prune":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.SnapshotPruneOptions) (any, error) { return ws.Snapshots.Prune(ctx, &o, calls...) })
 	case "fs.stat":
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.StatOptions) (any, error) { return ws.FS.Stat(ctx, o.Path, &o, calls...) })
 	case "fs.list":

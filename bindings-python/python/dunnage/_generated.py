@@ -13,6 +13,7 @@ from ._types import (
     DirEntry,
     DirList,
     DownloadResult,
+    GcResult,
     Health,
     ImageDeleteResult,
     ImageInfo,
@@ -24,15 +25,23 @@ from ._types import (
     PortMappingDict,
     PullPolicy,
     PullResult,
+    ReconcileResult,
     ResolvedDigest,
     RestartOptions,
     RestartOptionsDict,
     SnapshotCreateResult,
+    SnapshotDiff,
+    SnapshotForkResult,
     SnapshotList,
+    SnapshotPruneResult,
     SnapshotRollbackResult,
     StartResult,
     StopResult,
     TextFile,
+    TreeFormat,
+    Version,
+    VersionList,
+    VersionTree,
     WorkspaceInfo,
     WorkspaceList,
     WriteResult,
@@ -94,6 +103,40 @@ class EngineOperations(Noun):
         """
         fields: Mapping[str, Any] = {"after": after, "follow": follow, "workspace": workspace}
         return self._items(LifecycleEvent.from_json, "engine.events", fields, time_limit)
+
+    def reconcile(
+        self,
+        *,
+        parallelism: int = 0,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> ReconcileResult:
+        """Puts all workspaces in order, as after a restart of the host.
+
+        Args:
+            parallelism: How many workspaces are worked on at a time. Default 0: two for each processor.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"parallelism": parallelism}
+        return self._operate(ReconcileResult.from_json, "engine.reconcile", fields, on_event, time_limit)
+
+    def gc(
+        self,
+        *,
+        dry_run: bool = False,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> GcResult:
+        """Removes leftovers of this library that are of no use to any workspace.
+
+        Args:
+            dry_run: Only tells what would be removed. Default false.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"dry_run": dry_run}
+        return self._operate(GcResult.from_json, "engine.gc", fields, on_event, time_limit)
 
 
 class ImageOperations(Noun):
@@ -335,6 +378,134 @@ class SnapshotsOperations(Noun):
         fields: Mapping[str, Any] = {"version": version, "discard": discard, "grace_ms": grace_ms}
         return self._operate(SnapshotRollbackResult.from_json, "snapshots.rollback", fields, on_event, time_limit)
 
+    def versions(self, *, after: int = 0, limit: int = 0, time_limit: float | None = None) -> VersionList:
+        """Tells the workspace's versions, ordered by number.
+
+        Args:
+            after: Only versions above this number: the `next` of the page before.
+            limit: The most to return. Default 0: all.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"after": after, "limit": limit}
+        return self._plain(VersionList.from_json, "snapshots.versions", fields, time_limit)
+
+    def tree(self, *, format: TreeFormat | None = None, time_limit: float | None = None) -> VersionTree:
+        """Tells the whole history: which version follows which, and where the workspace is.
+
+        Args:
+            format: A text to draw it from, besides the versions. Default none.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"format": format}
+        return self._plain(VersionTree.from_json, "snapshots.tree", fields, time_limit)
+
+    def fork(
+        self,
+        version: int,
+        new_id: StrPath,
+        *,
+        labels: Mapping[str, str] | None = None,
+        ports: Sequence[PortMapping | PortMappingDict] | None = None,
+        start: bool = True,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> SnapshotForkResult:
+        """Makes a new workspace of a version; the two share every byte.
+
+        Args:
+            version: The version's number, from 1.
+            new_id: The id of the new workspace, which must not be there yet.
+            labels: Labels of the new container, besides those the library sets; the first workspace's own are not
+                taken over.
+            ports: Ports of the host that lead inside; the first workspace's own are not taken over.
+            start: Whether to start it. Default true.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {
+            "version": version,
+            "new_id": new_id,
+            "labels": labels,
+            "ports": ports,
+            "start": start,
+        }
+        return self._operate(SnapshotForkResult.from_json, "snapshots.fork", fields, on_event, time_limit)
+
+    def diff(
+        self,
+        *,
+        after: str | None = None,
+        from_: int | None = None,
+        limit: int | None = None,
+        to: int | None = None,
+        time_limit: float | None = None,
+    ) -> SnapshotDiff:
+        """Tells which paths are not the same in two versions, or in a version and the workspace as it is.
+
+        Args:
+            after: Where to go on: the `next` of the page before.
+            from_: The version before; 0 for the image. Default: the version that `to` follows, or the image where
+                it follows none.
+            limit: The most changes to tell at once. Default 1000, at most 10000.
+            to: The version after. Default: the workspace as it is now; what changes meanwhile may be seen or not.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"after": after, "from": from_, "limit": limit, "to": to}
+        return self._plain(SnapshotDiff.from_json, "snapshots.diff", fields, time_limit)
+
+    def delete(
+        self,
+        version: int,
+        *,
+        grace_ms: int | None = None,
+        squash: bool = False,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> SnapshotPruneResult:
+        """Removes a version; one that others stand on is refused or made one with them.
+
+        Args:
+            version: The version's number, from 1.
+            grace_ms: Milliseconds from SIGTERM to SIGKILL for the first process; `time_limits.stop_ms` by default.
+            squash: Whether to make it one with what stands on it, where something does; a workspace that runs is
+                stopped for that and runs again afterwards. Default false: then it is refused.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"version": version, "grace_ms": grace_ms, "squash": squash}
+        return self._operate(SnapshotPruneResult.from_json, "snapshots.delete", fields, on_event, time_limit)
+
+    def prune(
+        self,
+        *,
+        dry_run: bool = False,
+        grace_ms: int | None = None,
+        keep_last: int | None = None,
+        keep_named: bool = False,
+        older_than_s: int | None = None,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> SnapshotPruneResult:
+        """Removes all versions but those that are to be kept.
+
+        Args:
+            dry_run: Only tells what would be removed. Default false.
+            grace_ms: Milliseconds from SIGTERM to SIGKILL for the first process; `time_limits.stop_ms` by default.
+            keep_last: The newest so many are kept. It or `older_than_s` must be given.
+            keep_named: Those that were given a name are kept. Default false.
+            older_than_s: Those made within the last so many seconds are kept.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {
+            "dry_run": dry_run,
+            "grace_ms": grace_ms,
+            "keep_last": keep_last,
+            "keep_named": keep_named,
+            "older_than_s": older_than_s,
+        }
+        return self._operate(SnapshotPruneResult.from_json, "snapshots.prune", fields, on_event, time_limit)
+
 
 class FsOperations(Noun):
     """The calls of `fs` that move no bytes."""
@@ -478,6 +649,40 @@ class AsyncEngineOperations(AsyncNoun):
         """
         fields: Mapping[str, Any] = {"after": after, "follow": follow, "workspace": workspace}
         return self._items(LifecycleEvent.from_json, "engine.events", fields, time_limit)
+
+    def reconcile(
+        self,
+        *,
+        parallelism: int = 0,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> Operation[ReconcileResult]:
+        """Puts all workspaces in order, as after a restart of the host.
+
+        Args:
+            parallelism: How many workspaces are worked on at a time. Default 0: two for each processor.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"parallelism": parallelism}
+        return self._operate(ReconcileResult.from_json, "engine.reconcile", fields, on_event, time_limit)
+
+    def gc(
+        self,
+        *,
+        dry_run: bool = False,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> Operation[GcResult]:
+        """Removes leftovers of this library that are of no use to any workspace.
+
+        Args:
+            dry_run: Only tells what would be removed. Default false.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"dry_run": dry_run}
+        return self._operate(GcResult.from_json, "engine.gc", fields, on_event, time_limit)
 
 
 class AsyncImageOperations(AsyncNoun):
@@ -723,6 +928,134 @@ class AsyncSnapshotsOperations(AsyncNoun):
         """
         fields: Mapping[str, Any] = {"version": version, "discard": discard, "grace_ms": grace_ms}
         return self._operate(SnapshotRollbackResult.from_json, "snapshots.rollback", fields, on_event, time_limit)
+
+    async def versions(self, *, after: int = 0, limit: int = 0, time_limit: float | None = None) -> VersionList:
+        """Tells the workspace's versions, ordered by number.
+
+        Args:
+            after: Only versions above this number: the `next` of the page before.
+            limit: The most to return. Default 0: all.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"after": after, "limit": limit}
+        return await self._plain(VersionList.from_json, "snapshots.versions", fields, time_limit)
+
+    async def tree(self, *, format: TreeFormat | None = None, time_limit: float | None = None) -> VersionTree:
+        """Tells the whole history: which version follows which, and where the workspace is.
+
+        Args:
+            format: A text to draw it from, besides the versions. Default none.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"format": format}
+        return await self._plain(VersionTree.from_json, "snapshots.tree", fields, time_limit)
+
+    def fork(
+        self,
+        version: int,
+        new_id: StrPath,
+        *,
+        labels: Mapping[str, str] | None = None,
+        ports: Sequence[PortMapping | PortMappingDict] | None = None,
+        start: bool = True,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> Operation[SnapshotForkResult]:
+        """Makes a new workspace of a version; the two share every byte.
+
+        Args:
+            version: The version's number, from 1.
+            new_id: The id of the new workspace, which must not be there yet.
+            labels: Labels of the new container, besides those the library sets; the first workspace's own are not
+                taken over.
+            ports: Ports of the host that lead inside; the first workspace's own are not taken over.
+            start: Whether to start it. Default true.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {
+            "version": version,
+            "new_id": new_id,
+            "labels": labels,
+            "ports": ports,
+            "start": start,
+        }
+        return self._operate(SnapshotForkResult.from_json, "snapshots.fork", fields, on_event, time_limit)
+
+    async def diff(
+        self,
+        *,
+        after: str | None = None,
+        from_: int | None = None,
+        limit: int | None = None,
+        to: int | None = None,
+        time_limit: float | None = None,
+    ) -> SnapshotDiff:
+        """Tells which paths are not the same in two versions, or in a version and the workspace as it is.
+
+        Args:
+            after: Where to go on: the `next` of the page before.
+            from_: The version before; 0 for the image. Default: the version that `to` follows, or the image where
+                it follows none.
+            limit: The most changes to tell at once. Default 1000, at most 10000.
+            to: The version after. Default: the workspace as it is now; what changes meanwhile may be seen or not.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"after": after, "from": from_, "limit": limit, "to": to}
+        return await self._plain(SnapshotDiff.from_json, "snapshots.diff", fields, time_limit)
+
+    def delete(
+        self,
+        version: int,
+        *,
+        grace_ms: int | None = None,
+        squash: bool = False,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> Operation[SnapshotPruneResult]:
+        """Removes a version; one that others stand on is refused or made one with them.
+
+        Args:
+            version: The version's number, from 1.
+            grace_ms: Milliseconds from SIGTERM to SIGKILL for the first process; `time_limits.stop_ms` by default.
+            squash: Whether to make it one with what stands on it, where something does; a workspace that runs is
+                stopped for that and runs again afterwards. Default false: then it is refused.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"version": version, "grace_ms": grace_ms, "squash": squash}
+        return self._operate(SnapshotPruneResult.from_json, "snapshots.delete", fields, on_event, time_limit)
+
+    def prune(
+        self,
+        *,
+        dry_run: bool = False,
+        grace_ms: int | None = None,
+        keep_last: int | None = None,
+        keep_named: bool = False,
+        older_than_s: int | None = None,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> Operation[SnapshotPruneResult]:
+        """Removes all versions but those that are to be kept.
+
+        Args:
+            dry_run: Only tells what would be removed. Default false.
+            grace_ms: Milliseconds from SIGTERM to SIGKILL for the first process; `time_limits.stop_ms` by default.
+            keep_last: The newest so many are kept. It or `older_than_s` must be given.
+            keep_named: Those that were given a name are kept. Default false.
+            older_than_s: Those made within the last so many seconds are kept.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {
+            "dry_run": dry_run,
+            "grace_ms": grace_ms,
+            "keep_last": keep_last,
+            "keep_named": keep_named,
+            "older_than_s": older_than_s,
+        }
+        return self._operate(SnapshotPruneResult.from_json, "snapshots.prune", fields, on_event, time_limit)
 
 
 class AsyncFsOperations(AsyncNoun):

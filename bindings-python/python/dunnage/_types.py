@@ -10,6 +10,8 @@ from typing import Any, Literal, Mapping, Sequence, TypedDict
 __all__ = [
     "BackendHealth",
     "BackendKind",
+    "ChangeAspect",
+    "ChangeKind",
     "Config",
     "ContainerdConfig",
     "CreateResult",
@@ -24,6 +26,7 @@ __all__ = [
     "EventType",
     "ExecResult",
     "ExitStatus",
+    "GcResult",
     "GuestConfig",
     "Health",
     "ImageDeleteResult",
@@ -44,14 +47,21 @@ __all__ = [
     "Protocol",
     "PullPolicy",
     "PullResult",
+    "ReconcileOutcome",
+    "ReconcileResult",
+    "ReconciledWorkspace",
     "RegistryConfig",
     "ResolvedDigest",
     "RestartOptions",
     "RestartOptionsDict",
     "RestartPolicy",
+    "SnapshotChange",
     "SnapshotCreateResult",
+    "SnapshotDiff",
+    "SnapshotForkResult",
     "SnapshotInfo",
     "SnapshotList",
+    "SnapshotPruneResult",
     "SnapshotRollbackResult",
     "StartOutcome",
     "StartResult",
@@ -59,6 +69,10 @@ __all__ = [
     "StopResult",
     "TextFile",
     "TimeLimits",
+    "TreeFormat",
+    "Version",
+    "VersionList",
+    "VersionTree",
     "WorkspaceInfo",
     "WorkspaceList",
     "WorkspaceStatus",
@@ -72,6 +86,32 @@ BackendKind = Literal["auto", "containerd"]
 - `auto`: The configured address, then `$CONTAINERD_ADDRESS`, then containerd's system socket; the first that answers.
 
 - `containerd`: containerd at the configured address.
+"""
+
+ChangeAspect = Literal["type", "content", "mode", "owner", "mod_time", "xattrs"]
+"""In what a path is different.
+
+- `type`: It is of another type, such as a link where a file was.
+
+- `content`: Its bytes, a link's target, or a device's number.
+
+- `mode`: Its permission bits.
+
+- `owner`: Its user or group.
+
+- `mod_time`: When it was last written; not told of directories.
+
+- `xattrs`: Its extended attributes.
+"""
+
+ChangeKind = Literal["added", "changed", "removed"]
+"""What became of a path.
+
+- `added`: It is new.
+
+- `changed`: It is different.
+
+- `removed`: It is gone.
 """
 
 EntryKind = Literal["file", "dir", "symlink", "fifo", "socket", "char_device", "block_device", "unknown"]
@@ -102,6 +142,7 @@ EventType = Literal[
     "starting",
     "stopping",
     "deleting",
+    "reconciled",
     "complete",
     "error",
 ]
@@ -120,6 +161,8 @@ EventType = Literal[
 - `stopping`: Its first process is being stopped.
 
 - `deleting`: The container and what belongs to it are being removed.
+
+- `reconciled`: A workspace was put in order, or could not be; `reconciled`, `done` and `total` tell.
 
 - `complete`: The operation has succeeded. The last event.
 
@@ -209,6 +252,20 @@ PullPolicy = Literal["if_not_present", "always", "never"]
 - `never`: Never: the image must be here.
 """
 
+ReconcileOutcome = Literal["running", "started", "rebuilt", "stopped", "failed"]
+"""How a workspace was found, or what was done.
+
+- `running`: It ran; its network was looked after.
+
+- `started`: It was to run and did not: it was started.
+
+- `rebuilt`: Its container was missing and was made anew.
+
+- `stopped`: It is not to run: it is left as it is.
+
+- `failed`: It could not be put in order.
+"""
+
 RestartPolicy = Literal["no", "on_failure", "always"]
 """When a first process that has ended by itself is started again.
 
@@ -237,6 +294,14 @@ StopOutcome = Literal["stopped", "killed", "not_running"]
 - `killed`: It had to be killed.
 
 - `not_running`: It did not run.
+"""
+
+TreeFormat = Literal["mermaid", "dot"]
+"""A language of graphs.
+
+- `mermaid`: A Mermaid flowchart, <https://mermaid.js.org/syntax/flowchart.html>.
+
+- `dot`: A graph in Graphviz's DOT, <https://graphviz.org/doc/info/lang.html>.
 """
 
 WorkspaceStatus = Literal["created", "running", "stopped", "paused", "unknown"]
@@ -300,6 +365,10 @@ class Config(TypedDict, total=False):
     """Names and labels."""
     network: NetworkConfig
     """Networks."""
+    reconcile_on_open: bool
+    """Whether [`Engine::open`](crate::Engine::open) puts all workspaces in order before it returns, as
+    `engine.reconcile` does. Default false.
+    """
     registry: RegistryConfig
     """Registries."""
     runtime_dir: str
@@ -506,6 +575,8 @@ class Event:
     """The error's stable name, on `error`."""
     container: WorkspaceInfo | None = None
     """The workspace, on `complete`."""
+    done: int | None = None
+    """How many workspaces were worked on, on `reconciled`."""
     image: str | None = None
     """The image, in the full form."""
     image_info: ImageInfo | None = None
@@ -514,6 +585,10 @@ class Event:
     """The layers of this pull, in the image's order; one that is done stays, at `offset` equal to `total`."""
     message: str | None = None
     """What went wrong, on `error`."""
+    reconciled: ReconciledWorkspace | None = None
+    """What became of a workspace, on `reconciled`."""
+    total: int | None = None
+    """Of how many."""
     total_bytes: int | None = None
     """Bytes to fetch in all."""
     unpacked_bytes: int | None = None
@@ -529,6 +604,7 @@ class Event:
             bytes=data.get("bytes"),
             code=data.get("code"),
             container=WorkspaceInfo.from_json(data["container"]) if data.get("container") is not None else None,
+            done=data.get("done"),
             image=data.get("image"),
             image_info=ImageInfo.from_json(data["image_info"]) if data.get("image_info") is not None else None,
             layers=(
@@ -537,6 +613,12 @@ class Event:
                 else None
             ),
             message=data.get("message"),
+            reconciled=(
+                ReconciledWorkspace.from_json(data["reconciled"])
+                if data.get("reconciled") is not None
+                else None
+            ),
+            total=data.get("total"),
             total_bytes=data.get("total_bytes"),
             unpacked_bytes=data.get("unpacked_bytes"),
         )
@@ -590,6 +672,33 @@ class ExitStatus:
             exit_code=data["exit_code"],
             timed_out=data["timed_out"],
             signal=data.get("signal"),
+        )
+
+
+@dataclass(frozen=True)
+class GcResult:
+    """What was removed."""
+
+    directories: list[str]
+    """Directories of workspaces that are gone."""
+    freed_bytes: int
+    """Bytes of the snapshots, as the snapshotter measures."""
+    networks: list[str]
+    """Networks of containers that are gone, by the containers' names."""
+    problems: list[str]
+    """What could not be looked at or removed, a sentence each; the rest was done all the same."""
+    snapshots: list[str]
+    """Snapshots, by their names in the snapshotter."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> GcResult:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            directories=list(data["directories"]),
+            freed_bytes=data["freed_bytes"],
+            networks=list(data["networks"]),
+            problems=list(data["problems"]),
+            snapshots=list(data["snapshots"]),
         )
 
 
@@ -955,6 +1064,53 @@ class PullResult:
         )
 
 
+@dataclass(frozen=True)
+class ReconcileResult:
+    """What became of all workspaces, ordered by id."""
+
+    failed: int
+    """How many could not be put in order."""
+    workspaces: list[ReconciledWorkspace]
+    """Each workspace."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ReconcileResult:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            failed=data["failed"],
+            workspaces=[ReconciledWorkspace.from_json(item) for item in data["workspaces"]],
+        )
+
+
+@dataclass(frozen=True)
+class ReconciledWorkspace:
+    """What became of one workspace."""
+
+    outcome: ReconcileOutcome
+    """How it was found, or what was done."""
+    recovered_snapshots: list[str]
+    """The names of snapshots that no container stood on and whose content is kept: the writable one of a container that
+    was gone, or versions that were made of others.
+    """
+    workspace_id: str
+    """The workspace."""
+    code: str | None = None
+    """The error's stable name, where it failed."""
+    message: str | None = None
+    """What went wrong, where it failed."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ReconciledWorkspace:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            outcome=data["outcome"],
+            recovered_snapshots=list(data["recovered_snapshots"]),
+            workspace_id=data["workspace_id"],
+            code=data.get("code"),
+            message=data.get("message"),
+        )
+
+
 class RegistryConfig(TypedDict, total=False):
     """How images are fetched."""
 
@@ -1050,6 +1206,39 @@ class RestartOptionsDict(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
+class SnapshotChange:
+    """A path that is not the same in two versions."""
+
+    aspects: list[ChangeAspect]
+    """What of it is different, for what was changed; else empty."""
+    change: ChangeKind
+    """What became of it."""
+    kind: EntryKind
+    """What it is; for what was removed, what it was."""
+    path: str
+    """The path, absolute inside. Bytes that are no UTF-8 are shown as U+FFFD."""
+    size: int
+    """Its length in bytes; for what was removed, the length it had. 0 for directories."""
+    previous_kind: EntryKind | None = None
+    """What it was before, where it was there and is something else now."""
+    previous_size: int | None = None
+    """The length it had, where it was there before and is still."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SnapshotChange:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            aspects=list(data["aspects"]),
+            change=data["change"],
+            kind=data["kind"],
+            path=data["path"],
+            size=data["size"],
+            previous_kind=data.get("previous_kind"),
+            previous_size=data.get("previous_size"),
+        )
+
+
+@dataclass(frozen=True)
 class SnapshotCreateResult:
     """A version that was made."""
 
@@ -1089,6 +1278,66 @@ class SnapshotCreateResult:
             snapshotter=data["snapshotter"],
             source=data["source"],
             version=data["version"],
+        )
+
+
+@dataclass(frozen=True)
+class SnapshotDiff:
+    """A page of the changes between two versions, found while the page is made."""
+
+    changes: list[SnapshotChange]
+    """The changes, each directory before what is in it, and names in the order of their bytes."""
+    from_: int
+    """The version before; 0 for the image."""
+    next: str | None = None
+    """Pass it as `after` for the next page; absent on the last."""
+    to: int | None = None
+    """The version after; none for the workspace as it is."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SnapshotDiff:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            changes=[SnapshotChange.from_json(item) for item in data["changes"]],
+            from_=data["from"],
+            next=data.get("next"),
+            to=data.get("to"),
+        )
+
+
+@dataclass(frozen=True)
+class SnapshotForkResult:
+    """A workspace that was made of another's version."""
+
+    container_id: str
+    """Its container."""
+    from_version: int
+    """The version it goes on from."""
+    from_workspace_id: str
+    """The workspace and the version it goes on from."""
+    image: str
+    """Its image, in the full form."""
+    phases_ms: Phases
+    """What took how long."""
+    snapshotter: str
+    """The snapshotter."""
+    started: bool
+    """Whether it runs."""
+    workspace_id: str
+    """The new workspace."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SnapshotForkResult:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            container_id=data["container_id"],
+            from_version=data["from_version"],
+            from_workspace_id=data["from_workspace_id"],
+            image=data["image"],
+            phases_ms=Phases.from_json(data["phases_ms"]),
+            snapshotter=data["snapshotter"],
+            started=data["started"],
+            workspace_id=data["workspace_id"],
         )
 
 
@@ -1158,6 +1407,42 @@ class SnapshotList:
         return cls(
             snapshots=[SnapshotInfo.from_json(item) for item in data["snapshots"]],
             snapshotter=data["snapshotter"],
+        )
+
+
+@dataclass(frozen=True)
+class SnapshotPruneResult:
+    """What a removal of versions did."""
+
+    container_id: str
+    """The workspace's container."""
+    downtime_ms: int
+    """Milliseconds from the stop of the workspace until its agent answered again; 0 when it was not stopped."""
+    freed_bytes: int
+    """Bytes that were freed, as the snapshotter measures: files that kept versions need still are not counted."""
+    kept: list[int]
+    """The versions that are kept, ordered by number."""
+    left_to_others: list[str]
+    """Snapshots of removed versions on which another workspace stands: they go with that workspace."""
+    phases_ms: Phases
+    """What took how long."""
+    removed: list[int]
+    """The versions that were removed, ordered by number."""
+    removed_snapshots: list[str]
+    """The snapshots that are gone from the snapshotter, by their names there."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SnapshotPruneResult:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            container_id=data["container_id"],
+            downtime_ms=data["downtime_ms"],
+            freed_bytes=data["freed_bytes"],
+            kept=list(data["kept"]),
+            left_to_others=list(data["left_to_others"]),
+            phases_ms=Phases.from_json(data["phases_ms"]),
+            removed=list(data["removed"]),
+            removed_snapshots=list(data["removed_snapshots"]),
         )
 
 
@@ -1279,6 +1564,90 @@ class TimeLimits(TypedDict, total=False):
     """
     stop_ms: int
     """From SIGTERM until SIGKILL. Default 10 000."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a workspace."""
+
+    created_at: str
+    """When, RFC 3339."""
+    current: bool
+    """Whether it is the one the workspace goes on from."""
+    display_name: str
+    """The name that was given; empty without one."""
+    followed_by: list[int]
+    """The versions that go on from it, ordered by number."""
+    name: str
+    """What it is called: its display name, else `Version <number>`."""
+    runtime_snapshot_name: str
+    """The committed snapshot's name in the snapshotter."""
+    source: str
+    """Why it was made."""
+    version: int
+    """Its number, from 1; never given twice."""
+    follows: int | None = None
+    """The version it goes on from; none where that is the image, or another workspace."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Version:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            created_at=data["created_at"],
+            current=data["current"],
+            display_name=data["display_name"],
+            followed_by=list(data["followed_by"]),
+            name=data["name"],
+            runtime_snapshot_name=data["runtime_snapshot_name"],
+            source=data["source"],
+            version=data["version"],
+            follows=data.get("follows"),
+        )
+
+
+@dataclass(frozen=True)
+class VersionList:
+    """A page of versions, ordered by number."""
+
+    versions: list[Version]
+    """The versions."""
+    current: int | None = None
+    """The version that the workspace goes on from; none while it goes on from its image."""
+    next: int | None = None
+    """Pass it as `after` for the next page; absent on the last."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> VersionList:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            versions=[Version.from_json(item) for item in data["versions"]],
+            current=data.get("current"),
+            next=data.get("next"),
+        )
+
+
+@dataclass(frozen=True)
+class VersionTree:
+    """The whole history of a workspace."""
+
+    roots: list[int]
+    """The versions that follow none, ordered by number."""
+    versions: list[Version]
+    """All versions, ordered by number; what follows what tells the tree."""
+    current: int | None = None
+    """The version that the workspace goes on from; none while it goes on from its image."""
+    text: str | None = None
+    """The drawing, where one was asked for."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> VersionTree:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            roots=list(data["roots"]),
+            versions=[Version.from_json(item) for item in data["versions"]],
+            current=data.get("current"),
+            text=data.get("text"),
+        )
 
 
 @dataclass(frozen=True)

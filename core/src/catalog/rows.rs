@@ -1,11 +1,11 @@
 use super::spec::{Bytes, OperationSpec};
 use crate::types::{
-    CreateOptions, DeleteOptions, DirList, DownloadOptions, EventsOptions, ExecOptions, ExecResult, ExitStatus, GcOptions,
-    ImageName, InfoOptions, ListDirOptions, ListOptions, MkdirOptions, OpenReadOptions, PullOptions,
-    ReadOptions, ReadTextOptions, ReconcileOptions, RemoveOptions, RenameOptions, RunOptions,
-    SnapshotCreateOptions, SnapshotDeleteOptions, SnapshotDiffOptions, SnapshotForkOptions,
-    SnapshotListOptions, SnapshotPruneOptions, SnapshotRollbackOptions, StartOptions, StatOptions,
-    StopOptions, TreeOptions, UploadOptions, VersionsOptions, WriteOptions, WriteResult,
+    CreateOptions, DeleteOptions, DirList, DownloadOptions, EventsOptions, ExecOptions, ExecResult,
+    ExitStatus, GcOptions, ImageName, InfoOptions, ListDirOptions, ListOptions, MkdirOptions,
+    OpenReadOptions, PullOptions, ReadOptions, ReadTextOptions, ReconcileOptions, RemoveOptions,
+    RenameOptions, RunOptions, SnapshotCreateOptions, SnapshotDeleteOptions, SnapshotDiffOptions,
+    SnapshotForkOptions, SnapshotListOptions, SnapshotPruneOptions, SnapshotRollbackOptions, StartOptions,
+    StatOptions, StopOptions, TreeOptions, UploadOptions, VersionsOptions, WriteOptions, WriteResult,
 };
 use std::sync::LazyLock;
 

@@ -365,7 +365,7 @@ pub(super) fn labels(config: &Config, id: &WorkspaceId) -> std::collections::BTr
     labels
 }
 
-/// On a writable snapshot: the data root whose workspace it is.
+/// On a writable snapshot and on a version: the data root whose workspace it is.
 pub(super) const HOME: &str = "dunnage.home";
 
 /// The labels of a workspace's writable snapshot.

@@ -100,9 +100,13 @@ async fn complete(inner: &EngineInner, id: &WorkspaceId, traces: Traces) -> Resu
         None => resolve(inner, id).await?.map(|found| found.container),
     };
     let Some(container) = container else {
+        let home = inner.config.home_mark();
         for (snapshotter, snapshot) in &traces.snapshots {
+            if snapshot.labels.get(HOME) != Some(&home) {
+                continue;
+            }
+            // Its versions stay: the next container of this name goes on with their numbers.
             if snapshot.kind == SnapshotKind::Active
-                && snapshot.labels.get(HOME) == Some(&inner.config.home_mark())
                 && inner.backend.is_untouched(snapshotter, &snapshot.key).await?
             {
                 inner.backend.remove_snapshot(snapshotter, &snapshot.key).await?;

@@ -23,6 +23,13 @@ const withEvents = new Set([
   'workspace.ensure_running',
   'workspace.stop',
   'workspace.delete',
+  'engine.reconcile',
+  'engine.gc',
+  'snapshots.create',
+  'snapshots.rollback',
+  'snapshots.fork',
+  'snapshots.delete',
+  'snapshots.prune',
 ]);
 
 /** How each operation is called; each gets the engine, the workspace, options with those of the call, and the input. */
@@ -36,6 +43,8 @@ const calls = {
     }
     return { items };
   },
+  'engine.reconcile': (engine, ws, options) => engine().reconcile(options),
+  'engine.gc': (engine, ws, options) => engine().gc(options),
   'image.pull': (engine, ws, options) => engine().image.pull(...take(options, 'image')),
   'image.resolve_digest': (engine, ws, options) => engine().image.resolveDigest(...take(options, 'image')),
   'image.list': (engine, ws, options) => engine().image.list(options),
@@ -47,6 +56,15 @@ const calls = {
   'workspace.ensure_running': (engine, ws, options) => ws().ensureRunning(options),
   'workspace.stop': (engine, ws, options) => ws().stop(options),
   'workspace.delete': (engine, ws, options) => ws().delete(options),
+  'snapshots.create': (engine, ws, options) => ws().snapshots.create(options),
+  'snapshots.list': (engine, ws, options) => ws().snapshots.list(options),
+  'snapshots.rollback': (engine, ws, options) => ws().snapshots.rollback(...take(options, 'version')),
+  'snapshots.versions': (engine, ws, options) => ws().snapshots.versions(options),
+  'snapshots.tree': (engine, ws, options) => ws().snapshots.tree(options),
+  'snapshots.fork': (engine, ws, options) => ws().snapshots.fork(...take(options, 'version', 'new_id')),
+  'snapshots.diff': (engine, ws, options) => ws().snapshots.diff(options),
+  'snapshots.delete': (engine, ws, options) => ws().snapshots.delete(...take(options, 'version')),
+  'snapshots.prune': (engine, ws, options) => ws().snapshots.prune(options),
   'fs.stat': (engine, ws, options) => ws().fs.stat(...take(options, 'path')),
   'fs.list': (engine, ws, options) => ws().fs.list(...take(options, 'path')),
   'fs.read_text': (engine, ws, options) => ws().fs.readText(...take(options, 'path')),

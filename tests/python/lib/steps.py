@@ -37,6 +37,33 @@ def merged(config: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
+# The operations that tell what they are doing.
+WITH_EVENTS = {
+    "engine.gc",
+    "engine.reconcile",
+    "image.pull",
+    "snapshots.create",
+    "snapshots.delete",
+    "snapshots.fork",
+    "snapshots.prune",
+    "snapshots.rollback",
+    "workspace.create",
+    "workspace.delete",
+    "workspace.ensure_running",
+    "workspace.start",
+    "workspace.stop",
+}
+
+
+def target_of(noun: str, engine: Any, workspace: Any) -> Any:
+    """What has the operations of a noun."""
+    if noun == "engine":
+        return engine
+    if noun == "image":
+        return engine.image
+    return workspace if noun == "workspace" else getattr(workspace, noun)
+
+
 def run_sync(engine: dunnage.Engine, config: dict[str, Any], call: dict[str, Any], outcome: Outcome) -> None:
     """One call through `Engine`."""
     op, options, data, limit = call["op"], keywords(call["options"]), call["input"], call["limit"]
@@ -44,11 +71,11 @@ def run_sync(engine: dunnage.Engine, config: dict[str, Any], call: dict[str, Any
         dunnage.Engine.open(merged(config, call["options"])).close()
         return
     noun, verb = op.split(".")
-    if noun == "engine":
+    if noun == "engine" and op not in WITH_EVENTS:
         came = getattr(engine, verb)(**options, time_limit=limit)
         outcome.result = {"items": [asdict(item) for item in came]} if isinstance(came, dunnage.Items) else came
         return
-    workspace = None if noun == "image" else engine.workspace(call["on"])
+    workspace = None if noun in ("engine", "image") else engine.workspace(call["on"])
     if op == "exec.run":
         outcome.result = workspace.exec.run(**options, input=data, time_limit=limit)
         outcome.output, outcome.stderr = outcome.result.stdout, outcome.result.stderr
@@ -70,9 +97,9 @@ def run_sync(engine: dunnage.Engine, config: dict[str, Any], call: dict[str, Any
             file.write(data[half:])
         outcome.result = file.result
     else:
-        target = {"image": engine.image, "workspace": workspace, "fs": workspace and workspace.fs}[noun]
+        target = target_of(noun, engine, workspace)
         extra: dict[str, Any] = {"time_limit": limit}
-        if (noun == "workspace" and verb != "info") or op == "image.pull":
+        if op in WITH_EVENTS:
 
             def on_event(event: dunnage.Event) -> None:
                 outcome.events.append(event)
@@ -93,14 +120,14 @@ async def run_async(
         await (await dunnage.AsyncEngine.open(merged(config, call["options"]))).close()
         return
     noun, verb = op.split(".")
-    if noun == "engine":
+    if noun == "engine" and op not in WITH_EVENTS:
         came = getattr(engine, verb)(**options, time_limit=limit)
         if isinstance(came, dunnage.AsyncItems):
             outcome.result = {"items": [asdict(item) async for item in came]}
         else:
             outcome.result = await came
         return
-    workspace = None if noun == "image" else engine.workspace(call["on"])
+    workspace = None if noun in ("engine", "image") else engine.workspace(call["on"])
     if op == "exec.run":
         outcome.result = await workspace.exec.run(**options, input=data, time_limit=limit)
         outcome.output, outcome.stderr = outcome.result.stdout, outcome.result.stderr
@@ -128,7 +155,7 @@ async def run_async(
             await file.write(data[half:])
         outcome.result = file.result
     else:
-        target = {"image": engine.image, "workspace": workspace, "fs": workspace and workspace.fs}[noun]
+        target = target_of(noun, engine, workspace)
         called = getattr(target, verb)(**options, time_limit=limit)
         if isinstance(called, dunnage.Operation):
             # The iteration raises what the operation raises.

@@ -1,5 +1,5 @@
 use super::history::{history_to_change, labelled};
-use super::version::{Position, to_labels};
+use super::version::{Position, from_labels, to_labels};
 use crate::backend::{Snapshot, SnapshotFilter, SnapshotKind};
 use crate::engine::EngineInner;
 use crate::error::{ErrorKind, Result};
@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default)]
 pub(in crate::lifecycle) struct Orphans {
     snapshots: Vec<Snapshot>,
+    /// The highest number of the workspace's versions that are there; 0 when there are none.
+    last: u64,
 }
 
 impl Orphans {
@@ -56,6 +58,11 @@ pub(in crate::lifecycle) async fn orphans(
     );
     let mut snapshots = inner.backend.snapshots(snapshotter, &filters).await?;
     let home = inner.config.home_mark();
+    let versions = snapshots
+        .iter()
+        .filter(|snapshot| snapshot.labels.get(label).is_some_and(|owner| owner == id.as_str()))
+        .filter_map(|snapshot| from_labels(snapshotter, snapshot));
+    let last = versions.map(|version| version.version).max().unwrap_or_default();
     snapshots.retain(|snapshot| {
         snapshot.kind == SnapshotKind::Active
             // Another data root's workspace of the same name may be in the making.
@@ -72,7 +79,7 @@ pub(in crate::lifecycle) async fn orphans(
         });
     }
     snapshots.sort_by(|a, b| (a.updated_at, &a.key).cmp(&(b.updated_at, &b.key)));
-    Ok(Orphans { snapshots })
+    Ok(Orphans { snapshots, last })
 }
 
 /// Whether a name is one that a container's writable snapshot has: the container's own, or that, a word and a number.
@@ -93,7 +100,12 @@ pub(in crate::lifecycle) async fn adopt(
     image: &str,
     anew: bool,
 ) -> Result<Adopted> {
-    let Some(newest) = orphans.snapshots.last() else { return Ok(Adopted::default()) };
+    let Some(newest) = orphans.snapshots.last() else {
+        // Versions that are there are not in the records of a workspace that begins: the stamp has them read.
+        let stamp = if orphans.last > 0 { uuid::Uuid::now_v7().to_string() } else { String::new() };
+        let position = Position { last: orphans.last, stamp, ..Position::default() };
+        return Ok(Adopted { writable: None, position });
+    };
     let other = anew || orphans.image().is_some_and(|of| of != image);
     let mut position = Position::of(newest);
     let writable = (!other).then(|| newest.key.clone());

@@ -4,6 +4,7 @@ use crate::backend::{Container, NewSnapshot, Snapshot, SnapshotKind, TaskStatus}
 use crate::engine::EngineInner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lifecycle::boot::halt;
+use crate::lifecycle::create::HOME;
 use crate::lifecycle::millis;
 use crate::lifecycle::resolve::{Found, resolve};
 use crate::lifecycle::start::start_existing;
@@ -122,7 +123,10 @@ async fn finish(
 ) -> Result<()> {
     let stamp = Some(intent.position.stamp.as_str());
     // The version is there with its event, or neither.
-    inner.store.finish_move(operation, id, &intent.to, intent.keep.as_ref(), stamp, intent.event.as_ref()).await
+    inner
+        .store
+        .finish_move(operation, id, &intent.to, intent.keep.as_ref(), stamp, intent.event.as_ref())
+        .await
 }
 
 /// Completes, or takes back, a relocation that no journal tells of any more. The caller holds the lock.
@@ -190,6 +194,7 @@ async fn leave(inner: &EngineInner, id: &WorkspaceId, intent: &RelocateIntent) -
     let (backend, snapshotter) = (&inner.backend, intent.snapshotter.as_str());
     // The way on is told by the version itself: without it, a workspace whose journal is lost could not go on from here.
     let mut labels = to_labels(&inner.config, id, version);
+    labels.insert(HOME.to_owned(), inner.config.home_mark());
     labels.insert(LEFT.to_owned(), intent.from.clone());
     labels.insert(NEXT.to_owned(), intent.to.clone());
     labels.insert(ONTO.to_owned(), intent.parent.clone());

@@ -134,6 +134,25 @@ async fn a_lost_database_is_completed_from_the_labels() {
     assert_eq!(bench.fake.words(CONTAINER).unwrap(), "one");
 }
 
+#[tokio::test]
+async fn versions_outlive_container_and_database() {
+    use crate::backend::Backend;
+    let bench = Bench::new();
+    let (engine, workspace) = prepared(&bench).await;
+    workspace.stop(StopOptions::default()).await.unwrap();
+    // Somebody else removes the container; then the database is lost.
+    bench.fake.delete_container(CONTAINER).await.unwrap();
+    engine.close().await;
+    bench.lose_database();
+    let engine = bench.engine().await;
+    assert_eq!(bench.active_snapshots().len(), 1, "what was written is kept");
+    let again = self::workspace(&engine, false).await;
+    assert_eq!(versions(&again).await.len(), 1);
+    assert_eq!(again.snapshots().create(Default::default()).await.unwrap().version, 2, "numbers go on");
+    again.snapshots().rollback(back_to(1)).await.unwrap();
+    assert_eq!(bench.fake.words(CONTAINER).unwrap(), "one");
+}
+
 /// The state of a workspace that a fault has met: what it holds, and how many versions it has.
 async fn settled(bench: &Bench, engine: &Engine) -> (String, usize) {
     let workspace = engine.workspace("a").unwrap();

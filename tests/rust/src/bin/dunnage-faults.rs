@@ -17,10 +17,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use dunnage::types::{
-    CreateOptions, DeleteOptions, PullOptions, RunOptions, SnapshotCreateOptions, SnapshotListOptions,
-    SnapshotRollbackOptions, StartOptions, StopOptions, WriteOptions,
-    CreateOptions, DeleteOptions, EventsOptions, LifecycleKind, PullOptions, RunOptions, StartOptions,
-    StopOptions, WriteOptions,
+    CreateOptions, DeleteOptions, EventsOptions, LifecycleKind, PullOptions, RunOptions,
+    SnapshotCreateOptions, SnapshotListOptions, SnapshotRollbackOptions, StartOptions, StopOptions,
+    WriteOptions,
 };
 use dunnage::{Config, Engine, Error, Workspace};
 use serde_json::json;

@@ -57,8 +57,8 @@ pub(crate) struct Bench {
     image: String,
     words: Words,
     before: Leaks,
-    /// The small disk, when it is on one.
-    disk: Option<PathBuf>,
+    /// The disk below data and containerd.
+    disk: PathBuf,
     made: usize,
 }
 
@@ -83,22 +83,18 @@ pub(crate) struct Tally {
 }
 
 impl Bench {
-    /// Starts one, on a small disk of its own where that is to be filled.
+    /// Starts one on a disk of its own, in memory: what is killed loses nothing that it has written, and nobody waits for a
+    /// real disk. Where it is to be filled it is small.
     pub(crate) async fn start(small: bool) -> Self {
         let mut rig = Rig::start();
-        let disk = small.then(|| rig.containerd.dir().join("root"));
-        if let Some(disk) = &disk {
-            rig.containerd.kill9().unwrap();
-            std::fs::create_dir_all(disk).unwrap();
-            let mount = ["-t", "tmpfs", "-o", "size=96m,mode=0755", "dunnage-test"];
-            common::run(Command::new("mount").args(mount).arg(disk));
-            rig.containerd.restart().unwrap();
-        }
-        let mut config = rig.config().runtime_dir(runtime_dir());
-        if let Some(disk) = &disk {
-            config = config.data_root(disk.join("w"));
-            std::fs::create_dir(disk.join("w")).unwrap();
-        }
+        let disk = rig.containerd.dir().join("root");
+        rig.containerd.kill9().unwrap();
+        std::fs::create_dir_all(&disk).unwrap();
+        let size = if small { "size=96m,mode=0755" } else { "size=1g,mode=0755" };
+        common::run(Command::new("mount").args(["-t", "tmpfs", "-o", size, "dunnage-test"]).arg(&disk));
+        rig.containerd.restart().unwrap();
+        let mut config = rig.config().runtime_dir(runtime_dir()).data_root(disk.join("w"));
+        std::fs::create_dir(disk.join("w")).unwrap();
         config.time_limits.settle_ms = 3_000;
         let engine = Engine::open(config.clone()).await.unwrap();
         let image = rig.pulled(&engine, "busybox").await;
@@ -226,9 +222,10 @@ impl Bench {
         })
         .await;
         let mut filler = None;
-        match &self.disk {
-            Some(disk) if fault == Fault::Full => filler = Some(fill(disk)),
-            _ => self.rig.containerd.kill9().unwrap(),
+        if fault == Fault::Full {
+            filler = Some(fill(&self.disk));
+        } else {
+            self.rig.containerd.kill9().unwrap();
         }
         waiting.iter_mut().for_each(|(_, host)| host.go_on());
         let ends = waiting.into_iter().map(|(waited, host)| {

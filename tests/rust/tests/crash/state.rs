@@ -39,7 +39,7 @@ impl Words {
 async fn write(workspace: &Workspace, word: &str) {
     let command = format!(
         "rm -rf /data/* && mkdir -p /data/deep /srv && echo {word} > /srv/word && yes {word} | head -c 65536 > /data/bulk \
-         && ln -s ../bulk /data/deep/{word} && sync -f /data/bulk"
+         && ln -s ../bulk /data/deep/{word}"
     );
     said(sh(workspace, &command).await);
 }
