@@ -32,19 +32,32 @@ const BLOCK: usize = 256 << 10;
 pub(super) async fn changes(client: &Client, request: &ChangesRequest) -> Result<Vec<Change>> {
     let lease = Lease::create(client, "changes").await?;
     let found = find(client, request, &lease).await;
-    // The views go with their lease.
-    let released = lease.delete(client, true).await;
+    // Not left to the lease: containerd's garbage collector forgets to take a snapshot off its parent's list of children,
+    // and the parent could not be removed any more.
+    let mut removed = Ok(());
+    for side in [FROM, TO] {
+        removed = removed.and(squash::remove(client, &request.snapshotter, &view_of(&lease, side)).await);
+    }
+    let released = lease.delete(client, false).await;
     let found = found?;
-    released.map(|()| found)
+    removed.and(released).map(|()| found)
+}
+
+/// The two sides of a comparison.
+const FROM: &str = "from";
+const TO: &str = "to";
+
+fn view_of(lease: &Lease, side: &str) -> String {
+    format!("{}-{side}", lease.id())
 }
 
 async fn find(client: &Client, request: &ChangesRequest, lease: &Lease) -> Result<Vec<Change>> {
     let from = if request.from.is_empty() {
         Vec::new()
     } else {
-        look(client, request, lease, &request.from, "from").await?
+        look(client, request, lease, &request.from, FROM).await?
     };
-    let to = look(client, request, lease, &request.to, "to").await?;
+    let to = look(client, request, lease, &request.to, TO).await?;
     let request = request.clone();
     let work = tokio::task::spawn_blocking(move || compare(&from, &to, &request));
     work.await.map_err(|e| Error::unexpected("comparing snapshots was broken off").caused_by(e))?
@@ -62,7 +75,7 @@ async fn look(
     let there = snapshots::get(client, snapshotter, key).await?;
     let there = there.ok_or_else(|| Error::not_found("the snapshot is not there").with("snapshot", key))?;
     if there.kind == SnapshotKind::Committed {
-        squash::view(client, lease, snapshotter, &format!("{}-{side}", lease.id()), key).await
+        squash::view(client, lease, snapshotter, &view_of(lease, side), key).await
     } else {
         snapshots::mounts(client, snapshotter, key).await
     }

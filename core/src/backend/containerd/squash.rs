@@ -13,19 +13,24 @@ use containerd_client::services::v1::snapshots::{
 use containerd_client::types::Mount;
 use std::collections::HashMap;
 
-/// Makes the snapshot. What is made on the way is under a lease: whatever ends this process, the daemon takes it back.
+/// Makes the snapshot. What is made on the way is under a lease too: whatever ends this process, the daemon takes it back.
 pub(super) async fn squash(client: &Client, squash: &Squash) -> Result<()> {
     let lease = Lease::create(client, "squash").await?;
     let done = squash_leased(client, squash, &lease).await;
-    // With the lease goes what a failure has left.
-    let released = lease.delete(client, done.is_err()).await;
+    // Not left to the lease: containerd's garbage collector forgets to take a snapshot off its parent's list of children,
+    // and the parent could not be removed any more.
+    let mut removed = Ok(());
+    for key in [view_of(&lease), building(&lease)] {
+        removed = removed.and(remove(client, &squash.snapshotter, &key).await);
+    }
+    let released = removed.and(lease.delete(client, done.is_err()).await);
     done.map_err(|e| e.with("snapshot", &squash.name).with("snapshotter", &squash.snapshotter))?;
     released
 }
 
 async fn squash_leased(client: &Client, squash: &Squash, lease: &Lease) -> Result<()> {
-    let (view, building) = (format!("{}-view", lease.id()), format!("{}-building", lease.id()));
-    let mounts = self::view(client, lease, &squash.snapshotter, &view, &squash.top).await?;
+    let building = building(lease);
+    let mounts = view(client, lease, &squash.snapshotter, &view_of(lease), &squash.top).await?;
     let sources = Layers::of(&mounts)?;
     let mut dirs = sources.dirs();
     // A snapshotter without layers shows one directory, whatever the snapshot stands on.
@@ -59,8 +64,15 @@ async fn squash_leased(client: &Client, squash: &Squash, lease: &Lease) -> Resul
         },
         lease.id(),
     )?;
-    client.call("commit the snapshot", client.snapshots().commit(request)).await?;
-    remove(client, &squash.snapshotter, &view).await
+    client.call("commit the snapshot", client.snapshots().commit(request)).await
+}
+
+fn view_of(lease: &Lease) -> String {
+    format!("{}-view", lease.id())
+}
+
+fn building(lease: &Lease) -> String {
+    format!("{}-building", lease.id())
 }
 
 /// Makes a view of a committed snapshot, under a lease, and tells how to mount it.
