@@ -1,4 +1,5 @@
 use super::boot::{boot, halt};
+use super::delete::mark;
 use super::info::describe;
 use super::journal::CreateIntent;
 use super::millis;
@@ -215,14 +216,18 @@ pub(super) async fn undo(inner: &EngineInner, id: &WorkspaceId, intent: &CreateI
     let container = inner.backend.container(&intent.container_id).await?;
     let ours = container.as_ref().is_none_or(|container| container.snapshot_key == intent.snapshot_key);
     if ours {
+        mark(inner, container.as_ref()).await?;
         halt(inner, id, &intent.container_id, Duration::ZERO).await?;
-        inner.backend.delete_container(&intent.container_id).await?;
         if intent.network {
             inner.network.detach(&intent.container_id).await?;
         }
         remove_dirs(&inner.config, id)?;
     }
     inner.backend.remove_snapshot(&intent.snapshotter, &intent.snapshot_key).await?;
+    if ours {
+        // After what it stands on, as when a workspace is deleted: its runtime has left files there.
+        inner.backend.delete_container(&intent.container_id).await?;
+    }
     Ok(())
 }
 

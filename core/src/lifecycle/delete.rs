@@ -6,6 +6,7 @@ use super::recover::recover;
 use super::resolve::resolve;
 use super::snapshots;
 use super::stop::grace;
+use crate::backend::Container;
 use crate::engine::EngineInner;
 use crate::error::{ErrorKind, Result};
 use crate::names::WorkspaceId;
@@ -64,15 +65,25 @@ pub(crate) async fn delete(
     Ok(DeleteResult { deleted: true, phases_ms: phases })
 }
 
+/// Marks a container as one that is being deleted, if there is one.
+pub(super) async fn mark(inner: &EngineInner, container: Option<&Container>) -> Result<()> {
+    match container.filter(|container| !container.labels.contains_key(DELETING)) {
+        Some(container) => match inner.backend.mark_container(&container.id, DELETING, "true").await {
+            // Somebody else was faster.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => other,
+        },
+        None => Ok(()),
+    }
+}
+
 /// Removes all that the intent names; what is gone already is no fault. The container goes after all that it stands on,
 /// marked before: it tells of the deletion also when the journal is lost. The record goes last.
 pub(super) async fn complete(inner: &EngineInner, id: &WorkspaceId, intent: &DeleteIntent) -> Result<()> {
     let container = inner.backend.container(&intent.container_id).await?;
     let ours = container.as_ref().is_none_or(|container| container.snapshot_key == intent.snapshot_key);
     if ours {
-        if container.is_some_and(|container| !container.labels.contains_key(DELETING)) {
-            inner.backend.mark_container(&intent.container_id, DELETING, "true").await?;
-        }
+        mark(inner, container.as_ref()).await?;
         halt(inner, id, &intent.container_id, Duration::ZERO).await?;
         inner.network.detach(&intent.container_id).await?;
         remove_dirs(&inner.config, id)?;
