@@ -1,4 +1,5 @@
 use super::boot::{boot, halt};
+use super::delete::{UNDONE, mark};
 use super::info::describe;
 use super::journal::CreateIntent;
 use super::millis;
@@ -271,8 +272,11 @@ pub(super) async fn undo(inner: &EngineInner, id: &WorkspaceId, intent: &CreateI
     let container = inner.backend.container(&intent.container_id).await?;
     let ours = container.as_ref().is_none_or(|container| container.snapshot_key == intent.snapshot_key);
     if ours {
+        // What was there before stays, whoever finds the mark.
+        if !intent.adopted {
+            mark(inner, container.as_ref(), UNDONE).await?;
+        }
         halt(inner, id, &intent.container_id, Duration::ZERO).await?;
-        inner.backend.delete_container(&intent.container_id).await?;
         if intent.network {
             inner.network.detach(&intent.container_id).await?;
         }
@@ -280,6 +284,10 @@ pub(super) async fn undo(inner: &EngineInner, id: &WorkspaceId, intent: &CreateI
     }
     if !intent.adopted {
         inner.backend.remove_snapshot(&intent.snapshotter, &intent.snapshot_key).await?;
+    }
+    if ours {
+        // After what it stands on, as when a workspace is deleted: its runtime has left files there.
+        inner.backend.delete_container(&intent.container_id).await?;
     }
     Ok(())
 }

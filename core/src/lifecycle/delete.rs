@@ -6,16 +6,20 @@ use super::recover::recover;
 use super::resolve::resolve;
 use super::snapshots;
 use super::stop::grace;
+use crate::backend::Container;
 use crate::engine::EngineInner;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::names::WorkspaceId;
 use crate::operation::OperationContext;
 use crate::store::{JournalEntry, NewEvent, OperationKind};
 use crate::types::{DeleteOptions, DeleteResult, EventType, LifecycleKind, Phases};
 use std::time::{Duration, Instant};
 
-/// The label of a container that is being deleted.
+/// The label of a container that is being removed, and why: its workspace is deleted, or its creation is undone, which
+/// leaves versions that were there before.
 pub(super) const DELETING: &str = "dunnage.deleting";
+pub(super) const DELETED: &str = "workspace";
+pub(super) const UNDONE: &str = "creation";
 
 /// Removes a workspace with all that is in it.
 pub(crate) async fn delete(
@@ -87,15 +91,25 @@ async fn delete_left(inner: &EngineInner, id: &WorkspaceId, context: &OperationC
     Ok(true)
 }
 
+/// Marks a container as one that is being removed, if there is one.
+pub(super) async fn mark(inner: &EngineInner, container: Option<&Container>, why: &str) -> Result<()> {
+    match container.filter(|container| !container.labels.contains_key(DELETING)) {
+        Some(container) => match inner.backend.mark_container(&container.id, DELETING, why).await {
+            // Somebody else was faster.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => other,
+        },
+        None => Ok(()),
+    }
+}
+
 /// Removes all that the intent names; what is gone already is no fault. The container goes after all that it stands on,
 /// marked before: it tells of the deletion also when the journal is lost. The record goes last.
 pub(super) async fn complete(inner: &EngineInner, id: &WorkspaceId, intent: &DeleteIntent) -> Result<()> {
     let container = inner.backend.container(&intent.container_id).await?;
     let ours = container.as_ref().is_none_or(|container| container.snapshot_key == intent.snapshot_key);
     if ours {
-        if container.is_some_and(|container| !container.labels.contains_key(DELETING)) {
-            inner.backend.mark_container(&intent.container_id, DELETING, "true").await?;
-        }
+        mark(inner, container.as_ref(), DELETED).await?;
         halt(inner, id, &intent.container_id, Duration::ZERO).await?;
         inner.network.detach(&intent.container_id).await?;
         remove_dirs(&inner.config, id)?;

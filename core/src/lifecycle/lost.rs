@@ -8,7 +8,7 @@
 
 use super::bridge::socket;
 use super::create::{HOME, remove_dirs};
-use super::delete::{self, DELETING};
+use super::delete::{self, DELETING, UNDONE};
 use super::journal::DeleteIntent;
 use super::list::filters;
 use super::resolve::{resolve, workspace_of};
@@ -120,9 +120,12 @@ async fn complete(inner: &EngineInner, id: &WorkspaceId, traces: Traces) -> Resu
     if run_dir != Some(true) {
         return Ok(());
     }
-    if container.labels.contains_key(DELETING) {
-        let mut others = snapshots::left_of(inner, id, &container.snapshotter).await?;
-        others.retain(|name| *name != container.snapshot_key);
+    if let Some(why) = container.labels.get(DELETING) {
+        let mut others = Vec::new();
+        if why != UNDONE {
+            others = snapshots::left_of(inner, id, &container.snapshotter).await?;
+            others.retain(|name| *name != container.snapshot_key);
+        }
         let intent = DeleteIntent {
             container_id: container.id,
             snapshotter: container.snapshotter,

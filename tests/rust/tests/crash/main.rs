@@ -27,8 +27,8 @@ fn main() -> ExitCode {
     let only =
         std::env::args().skip(1).find(|word| !word.starts_with('-')).unwrap_or_default().to_lowercase();
     let began = Instant::now();
-    // Two lanes: most of the time a process, a daemon or a disk is waited for.
-    let lanes: [&[Fault]; 2] = [&[Fault::Kill, Fault::Database], &[Fault::Containerd, Fault::Full]];
+    // Three lanes: most of the time a process or a daemon is waited for.
+    let lanes: [&[Fault]; 3] = [&[Fault::Kill], &[Fault::Database], &[Fault::Containerd, Fault::Full]];
     let lanes = lanes.map(|faults| {
         let only = only.clone();
         std::thread::spawn(move || lane(faults, &only))
