@@ -26,6 +26,7 @@ impl Config {
             let path = address.strip_prefix("unix://").unwrap_or(address);
             absolute("containerd.address", Path::new(path))?;
         }
+        between("flatten_at", u64::from(self.flatten_at), 2, 300)?;
         not_empty("containerd.runtime", &self.containerd.runtime)?;
         not_empty("containerd.snapshotter", &self.containerd.snapshotter)?;
         self.validate_names()?;

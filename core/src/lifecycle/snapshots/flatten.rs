@@ -7,11 +7,8 @@ use crate::lifecycle::resolve::Found;
 use crate::names::WorkspaceId;
 use serde::{Deserialize, Serialize};
 
-/// From how many layers above the image on they are made one, for the writable snapshot that stands on them. A start mounts
-/// them all; the kernel mounts no more than 500 (`OVL_MAX_STACK` of fs/overlayfs/params.h), the image's among them.
-const FLATTEN_AT: u32 = 64;
-
-/// How many layers there may be where they cannot be made one, such as in a snapshotter that has none or on a disk that is full.
+/// How many layers there may be where they cannot be made one, such as on a disk that is full. A start mounts them all; the
+/// kernel mounts no more than 500 (`OVL_MAX_STACK` of fs/overlayfs/params.h), the image's among them.
 const MOST_LAYERS: u32 = 350;
 
 /// What takes the place of many layers below a writable snapshot: one of the same content. The versions stay as they are.
@@ -36,7 +33,7 @@ pub(super) async fn plan(
     top: &str,
     depth: u32,
 ) -> Result<Option<Flat>> {
-    if depth < FLATTEN_AT {
+    if depth < inner.config.flatten_at {
         return Ok(None);
     }
     if depth > MOST_LAYERS {

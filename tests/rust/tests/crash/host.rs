@@ -138,7 +138,7 @@ pub(crate) fn be_one() -> Option<()> {
             let engine = Engine::open(config).await?;
             let workspace = engine.workspace(id)?;
             arm(deed, place);
-            tokio::spawn(run(workspace, image)).await.unwrap()?;
+            tokio::spawn(run(engine.clone(), workspace, image)).await.unwrap()?;
             engine
         } else {
             arm(deed, place);

@@ -2,8 +2,11 @@
 
 use common::kill;
 use dunnage::failpoints::Side;
-use dunnage::types::{CreateOptions, NetworkMode, SnapshotRollbackOptions, StartOptions, StopOptions};
-use dunnage::{Error, Workspace};
+use dunnage::types::{
+    CreateOptions, NetworkMode, ReconcileOptions, SnapshotCreateOptions, SnapshotDeleteOptions,
+    SnapshotForkOptions, SnapshotPruneOptions, SnapshotRollbackOptions, StartOptions, StopOptions,
+};
+use dunnage::{Engine, Error, Workspace};
 use futures::future::BoxFuture;
 
 use crate::common;
@@ -35,12 +38,22 @@ pub(crate) struct Operation {
     pub(crate) after: State,
     /// The operation, by name, that a process began before it and died in, with the place.
     pub(crate) broken: Option<(&'static str, Place)>,
+    /// Whether somebody else has removed the container before it.
+    pub(crate) lost: bool,
+    /// How many snapshots that are no versions may be below what is left: what several were made one to.
+    pub(crate) bases: usize,
     /// Does it, in the process that meets the fault. None for what opening an engine does by itself.
     pub(crate) run: Option<Run>,
 }
 
-/// What a process does with a workspace; the text is an image.
-type Run = fn(Workspace, String) -> BoxFuture<'static, Result<(), Error>>;
+/// What a process does with an engine and a workspace of it; the text is an image.
+type Run = fn(Engine, Workspace, String) -> BoxFuture<'static, Result<(), Error>>;
+
+/// What a fork's id has beyond that of its workspace.
+pub(crate) const FORK: &str = "-fork";
+
+/// The operation whose version's line is long, as its engines are told.
+pub(crate) const FLATTENING: &str = "snapshots.create of a long line";
 
 /// All of them.
 pub(crate) fn operations() -> Vec<Operation> {
@@ -52,12 +65,14 @@ pub(crate) fn operations() -> Vec<Operation> {
         before,
         after,
         broken: None,
+        lost: false,
+        bases: 0,
         run: Some(run),
     };
-    let create: Run = |workspace, image| {
+    let create: Run = |_, workspace, image| {
         Box::pin(async move { workspace.create(CreateOptions::default().image(image)).await.map(drop) })
     };
-    let delete: Run = |workspace, _| Box::pin(async move { workspace.delete(kill()).await.map(drop) });
+    let delete: Run = |_, workspace, _| Box::pin(async move { workspace.delete(kill()).await.map(drop) });
     let mut all = vec![
         operation("workspace.create", State::Absent, holds("", &[]), create),
         Operation {
@@ -71,26 +86,68 @@ pub(crate) fn operations() -> Vec<Operation> {
         },
         Operation {
             running: false,
-            ..operation("workspace.start", one(), one(), |workspace, _| {
+            ..operation("workspace.start", one(), one(), |_, workspace, _| {
                 Box::pin(async move { workspace.start(StartOptions::default()).await.map(drop) })
             })
         },
-        operation("workspace.stop", one(), one(), |workspace, _| {
+        operation("workspace.stop", one(), one(), |_, workspace, _| {
             let options = StopOptions::default().grace_ms(0u64);
             Box::pin(async move { workspace.stop(options).await.map(drop) })
         }),
-        operation("snapshots.create", one(), holds("two", &[(1, "one"), (2, "two")]), |workspace, _| {
-            let options = dunnage::types::SnapshotCreateOptions::default().grace_ms(0u64);
+        operation("snapshots.create", one(), holds("two", &[(1, "one"), (2, "two")]), |_, workspace, _| {
+            let options = SnapshotCreateOptions::default().grace_ms(0u64);
             Box::pin(async move { workspace.snapshots().create(options).await.map(drop) })
         }),
-        operation("snapshots.rollback", one(), holds("one", &[(1, "one"), (2, "two")]), |workspace, _| {
+        operation("snapshots.rollback", one(), holds("one", &[(1, "one"), (2, "two")]), |_, workspace, _| {
             let options = SnapshotRollbackOptions::default().version(1u64).grace_ms(0u64);
             Box::pin(async move { workspace.snapshots().rollback(options).await.map(drop) })
         }),
-        operation("snapshots.rollback discarding", one(), holds("one", &[(1, "one")]), |workspace, _| {
+        operation("snapshots.rollback discarding", one(), holds("one", &[(1, "one")]), |_, workspace, _| {
             let options = SnapshotRollbackOptions::default().version(1u64).discard(true).grace_ms(0u64);
             Box::pin(async move { workspace.snapshots().rollback(options).await.map(drop) })
         }),
+        Operation {
+            bases: 1,
+            ..operation(
+                FLATTENING,
+                holds("one", &[(1, "one"), (2, "two")]),
+                holds("one", &[(1, "one"), (2, "two"), (3, "one")]),
+                |_, workspace, _| {
+                    let options = SnapshotCreateOptions::default().grace_ms(0u64);
+                    Box::pin(async move { workspace.snapshots().create(options).await.map(drop) })
+                },
+            )
+        },
+        operation("snapshots.fork", one(), one(), |_, workspace, _| {
+            let new = format!("{}{FORK}", workspace.id());
+            let options = SnapshotForkOptions::default().version(1u64).new_id(new);
+            Box::pin(async move { workspace.snapshots().fork(options).await.map(drop) })
+        }),
+        Operation {
+            bases: 1,
+            ..operation("snapshots.delete", one(), holds("two", &[]), |_, workspace, _| {
+                let options = SnapshotDeleteOptions::default().version(1u64).squash(true).grace_ms(0u64);
+                Box::pin(async move { workspace.snapshots().delete(options).await.map(drop) })
+            })
+        },
+        Operation {
+            bases: 1,
+            ..operation(
+                "snapshots.prune",
+                holds("one", &[(1, "one"), (2, "two")]),
+                holds("one", &[(2, "two")]),
+                |_, workspace, _| {
+                    let options = SnapshotPruneOptions::default().keep_last(1u64).grace_ms(0u64);
+                    Box::pin(async move { workspace.snapshots().prune(options).await.map(drop) })
+                },
+            )
+        },
+        Operation {
+            lost: true,
+            ..operation("engine.reconcile of a lost container", one(), one(), |engine, _, _| {
+                Box::pin(async move { engine.reconcile(ReconcileOptions::default()).await.map(drop) })
+            })
+        },
     ];
     // Whoever mends what a process has left may die of a second fault.
     for (name, broken, step) in [
@@ -98,9 +155,10 @@ pub(crate) fn operations() -> Vec<Operation> {
         ("engine.open after half a deletion", "workspace.delete", "backend.remove_snapshot"),
         ("engine.open after half a version", "snapshots.create", "backend.commit_snapshot"),
         ("engine.open after half a rollback", "snapshots.rollback", "backend.move_container"),
+        ("engine.open after half a prune", "snapshots.prune", "backend.move_container"),
     ] {
         let Some(first) = all.iter().find(|operation| operation.name == broken) else { continue };
-        let (before, after) = (first.before.clone(), first.after.clone());
+        let (before, after, bases) = (first.before.clone(), first.after.clone(), first.bases);
         let place = Place { step: step.to_owned(), nth: 1, side: Side::Before };
         all.push(Operation {
             name,
@@ -109,6 +167,8 @@ pub(crate) fn operations() -> Vec<Operation> {
             before,
             after,
             broken: Some((broken, place)),
+            lost: false,
+            bases,
             run: None,
         });
     }

@@ -10,7 +10,7 @@ use dunnage::types::{
 use dunnage::{Config, Engine, ErrorKind, Workspace};
 
 use crate::common;
-use crate::operations::{Operation, State};
+use crate::operations::{FORK, Operation, State};
 
 /// Which word the fingerprint of a workspace's files stands for.
 pub(crate) struct Words(HashMap<String, String>);
@@ -69,8 +69,30 @@ pub(crate) async fn set_up(config: &Config, id: &str, image: &str, operation: &O
 }
 
 /// What a workspace holds, found out by using it: it is started, and gone back to each of its versions.
-pub(crate) async fn observe(engine: &Engine, id: &str, words: &Words) -> Result<State, String> {
+///
+/// A fork of it is whole or is not there, and is removed.
+pub(crate) async fn observe(
+    engine: &Engine,
+    id: &str,
+    words: &Words,
+    operation: &Operation,
+) -> Result<State, String> {
     let workspace = engine.workspace(id).unwrap();
+    let fork = engine.workspace(format!("{id}{FORK}")).unwrap();
+    if fork.info().await.is_ok() {
+        fork.ensure_running(StartOptions::default())
+            .await
+            .map_err(|e| format!("the fork does not run: {e}"))?;
+        let word = words.of(fingerprint(&fork).await);
+        if word != "one" {
+            return Err(format!("the fork holds {word}"));
+        }
+        fork.delete(kill()).await.map_err(|e| format!("the fork cannot be deleted: {e}"))?;
+    }
+    if operation.lost {
+        let again = workspace.ensure_running(StartOptions::default()).await;
+        again.map_err(|e| format!("it is not made anew: {e}"))?;
+    }
     match workspace.info().await {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(State::Absent),
         other => other.map_err(|e| format!("info: {e}"))?,
