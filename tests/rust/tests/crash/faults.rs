@@ -295,7 +295,7 @@ impl Bench {
         let work = futures::stream::iter(cases.iter_mut().zip(seen)).map(async |(case, seen)| {
             let gone_on = async {
                 let (engine, state) = seen?;
-                go_on(&engine, &case.id, &self.image, &state).await?;
+                go_on(&engine, &case.id, &self.image, &operation.before, &state).await?;
                 let deleted = engine.workspace(&case.id).unwrap().delete(kill()).await;
                 deleted.map_err(|error| format!("it cannot be deleted: {error}"))?;
                 engine.close().await;

@@ -120,7 +120,13 @@ async fn numbers(workspace: &Workspace) -> Result<Vec<u64>, String> {
 }
 
 /// A workspace goes on after the fault: its next version gets the next number, and an absent one can be made.
-pub(crate) async fn go_on(engine: &Engine, id: &str, image: &str, state: &State) -> Result<(), String> {
+pub(crate) async fn go_on(
+    engine: &Engine,
+    id: &str,
+    image: &str,
+    before: &State,
+    state: &State,
+) -> Result<(), String> {
     let workspace = engine.workspace(id).unwrap();
     match state {
         State::Absent => {
@@ -136,7 +142,13 @@ pub(crate) async fn go_on(engine: &Engine, id: &str, image: &str, state: &State)
         State::Holds { versions, .. } => {
             let next = workspace.snapshots().create(SnapshotCreateOptions::default().grace_ms(0u64)).await;
             let next = next.map_err(|e| format!("no version can be made: {e}"))?;
-            let last = versions.last().map_or(0, |(number, _)| *number);
+            // No number is given twice, also after its version was removed.
+            let highest = |versions: &[(u64, String)]| versions.last().map_or(0, |(number, _)| *number);
+            let given = match before {
+                State::Absent => 0,
+                State::Holds { versions, .. } => highest(versions),
+            };
+            let last = highest(versions).max(given);
             if next.version != last + 1 {
                 return Err(format!("version {} comes after {last}", next.version));
             }
