@@ -62,6 +62,11 @@ impl SqliteStore {
             .min_connections(0)
             .max_connections(CONNECTIONS)
             .acquire_timeout(BUSY_LIMIT)
+            // A connection to a file does not age. And without these the pool has no task that looks after idle ones:
+            // sqlx 0.9 counts them down before up when one is taken just as it is given back, and the task, if it reads
+            // the count in between, goes round some 2^64 times without a pause (`spawn_maintenance_tasks`, `num_idle`).
+            .idle_timeout(None)
+            .max_lifetime(None)
             .connect_with(options)
             .await
             .map_err(|e| convert(e, path))?;
@@ -617,6 +622,15 @@ mod tests {
         assert!(store.workspace(&written.id).await.unwrap().is_none());
         assert_eq!(store.image_preference(&written.id).await.unwrap().as_deref(), Some("z"));
         store.check().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn nothing_looks_after_idle_connections() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&dir.path().join("dunnage.db")).await.unwrap();
+        let options = store.pool.options();
+        assert_eq!((options.get_idle_timeout(), options.get_max_lifetime()), (None, None));
+        assert_eq!(options.get_min_connections(), 0);
     }
 
     #[tokio::test]
