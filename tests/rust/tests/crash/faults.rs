@@ -91,7 +91,7 @@ impl Bench {
         rig.containerd.kill9().unwrap();
         std::fs::create_dir_all(&disk).unwrap();
         let size = if small { "size=96m,mode=0755" } else { "size=1g,mode=0755" };
-        common::run(Command::new("mount").args(["-t", "tmpfs", "-o", size, "dunnage-test"]).arg(&disk));
+        common::run(Command::new("mount").args(["-t", "tmpfs", "-o", size, "crash-disk"]).arg(&disk));
         rig.containerd.restart().unwrap();
         let mut config = rig.config().runtime_dir(runtime_dir()).data_root(disk.join("w"));
         std::fs::create_dir(disk.join("w")).unwrap();
