@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -123,6 +123,8 @@ const DISABLED: &[&str] = &[
 const START: Duration = Duration::from_secs(60);
 /// How long it may take to end.
 const END: Duration = Duration::from_secs(20);
+/// How long its threads may take to stand when they are told to.
+const FREEZE: Duration = Duration::from_secs(10);
 
 impl Containerd {
     /// Starts one and waits until it answers. Blocks; a fraction of a second, more when it must be fetched first.
@@ -247,12 +249,21 @@ impl Containerd {
         self.launch()
     }
 
-    /// Freezes the daemon (SIGSTOP): it accepts connections and answers nothing.
+    /// Freezes the daemon (SIGSTOP): it accepts connections and answers nothing. Returns when all its threads stand.
     ///
     /// # Errors
-    /// When it cannot be signalled.
+    /// When it cannot be signalled, or does not stand within a few seconds.
     pub fn freeze(&self) -> Result<()> {
-        self.daemon.as_ref().map_or(Ok(()), |daemon| daemon.signal(19))
+        let Some(daemon) = &self.daemon else { return Ok(()) };
+        daemon.signal(19)?;
+        let deadline = Instant::now() + FREEZE;
+        while !stands(daemon.pid()) {
+            if Instant::now() > deadline {
+                return Err(Error::new("the daemon goes on though it was told to stop"));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Lets a frozen daemon go on.
@@ -304,6 +315,14 @@ fn config(dir: &Path, version: Version, extra: &str) -> String {
          {extra}\n",
         disabled.concat()
     )
+}
+
+/// Whether all threads of a process are stopped by a signal (`T` in proc_pid_stat(5), behind the name in parentheses).
+fn stands(pid: i32) -> bool {
+    let stopped = |stat: String| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'));
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let mut states = threads.map(|thread| fs::read_to_string(thread.path().join("stat")).is_ok_and(stopped));
+    states.all(|stands| stands)
 }
 
 #[cfg(test)]
