@@ -188,17 +188,23 @@ func (r *run) do(
 	case "snapshots.list":
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.SnapshotListOptions) (any, error) { return ws.Snapshots.List(ctx, &o, calls...) })
 	case "snapshots.rollback":
-		return typed(r, ctx, op, id, options, calls, func(o dunnage.SnapshotRollbackOptions) (any, error) { return ws.Snapshots.Rollback(ctx, o.Version, &o, calls...) })
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.SnapshotRollbackOptions) (any, error) {
+			return ws.Snapshots.Rollback(ctx, o.Version, &o, calls...)
+		})
 	case "snapshots.versions":
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.VersionsOptions) (any, error) { return ws.Snapshots.Versions(ctx, &o, calls...) })
 	case "snapshots.tree":
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.TreeOptions) (any, error) { return ws.Snapshots.Tree(ctx, &o, calls...) })
 	case "snapshots.fork":
-		return typed(r, ctx, op, id, options, calls, func(o dunnage.SnapshotForkOptions) (any, error) { return ws.Snapshots.Fork(ctx, o.Version, o.NewID, &o, calls...) })
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.SnapshotForkOptions) (any, error) {
+			return ws.Snapshots.Fork(ctx, o.Version, o.NewID, &o, calls...)
+		})
 	case "snapshots.diff":
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.SnapshotDiffOptions) (any, error) { return ws.Snapshots.Diff(ctx, &o, calls...) })
 	case "snapshots.delete":
-		return typed(r, ctx, op, id, options, calls, func(o dunnage.SnapshotDeleteOptions) (any, error) { return ws.Snapshots.Delete(ctx, o.Version, &o, calls...) })
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.SnapshotDeleteOptions) (any, error) {
+			return ws.Snapshots.Delete(ctx, o.Version, &o, calls...)
+		})
 	case "snapshots.prune":
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.SnapshotPruneOptions) (any, error) { return ws.Snapshots.Prune(ctx, &o, calls...) })
 	case "fs.stat":
