@@ -15,6 +15,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -63,7 +64,8 @@ impl Feed {
             looking,
             closed: self.closed.clone(),
         };
-        Ok(LifecycleEvents { inner: stream::unfold(Some(reader), step).boxed() })
+        let inner = stream::unfold(Some(reader), step).boxed();
+        Ok(LifecycleEvents { inner, runtime: Handle::current() })
     }
 
     /// Ends all readers.
@@ -145,8 +147,21 @@ impl Reader {
 ///
 /// # Cancel safety
 /// [`LifecycleEvents::next`] is cancel safe: an event is taken only when it is returned.
+///
+/// # Threads
+/// It may be dropped on any thread, also outside of the runtime.
 pub struct LifecycleEvents {
     inner: BoxStream<'static, Result<LifecycleEvent>>,
+    runtime: Handle,
+}
+
+impl Drop for LifecycleEvents {
+    fn drop(&mut self) {
+        // A read that is under way gives its connection back by a task; where none can be spawned, nobody would get the
+        // connection again. Collectors of other languages drop on threads of their own.
+        let _entered = self.runtime.enter();
+        self.inner = stream::empty().boxed();
+    }
 }
 
 impl LifecycleEvents {
@@ -170,5 +185,30 @@ impl Stream for LifecycleEvents {
 impl fmt::Debug for LifecycleEvents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LifecycleEvents").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::SqliteStore;
+    use futures::task::noop_waker;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_stream_may_be_dropped_outside_of_the_runtime_while_it_reads() {
+        let dir = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> =
+            Arc::new(SqliteStore::open(&dir.path().join("dunnage.db")).await.unwrap());
+        let feed = Feed::new(store.clone());
+        for _ in 0..20 {
+            let mut events = feed.subscribe(&EventsOptions::default().after(0u64)).await.unwrap();
+            let reading =
+                Pin::new(&mut events).poll_next(&mut Context::from_waker(&noop_waker())).is_pending();
+            assert!(reading, "there is nothing to read");
+            std::thread::spawn(move || drop(events)).join().unwrap();
+            store.newest_event().await.unwrap();
+        }
+        feed.close();
+        store.close().await;
     }
 }

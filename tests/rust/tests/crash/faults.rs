@@ -36,12 +36,11 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Which sides of a step are worth it. Between two steps nothing changes, so a process that dies after one is as one that
-    /// dies before the next: one fault tries both sides, the others each step once.
+    /// dies before the next.
     fn sides(self, index: usize, last: bool) -> Vec<Side> {
         match self {
-            Self::Kill => vec![Side::Before, Side::After],
-            Self::Database if last => vec![Side::Before, Side::After],
-            Self::Database => vec![Side::Before],
+            Self::Kill | Self::Database if last => vec![Side::Before, Side::After],
+            Self::Kill | Self::Database => vec![Side::Before],
             Self::Containerd if index % 2 == 1 => vec![Side::Before, Side::After],
             Self::Containerd => vec![Side::Before],
             Self::Full if index.is_multiple_of(2) => vec![Side::Before],
