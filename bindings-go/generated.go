@@ -1206,6 +1206,28 @@ type SnapshotRollbackResult struct {
 	Version uint64 `json:"version"`
 }
 
+// SnapshotVersion: a version of a workspace.
+type SnapshotVersion struct {
+	// When, RFC 3339.
+	CreatedAt string `json:"created_at"`
+	// Whether it is the one the workspace goes on from.
+	Current bool `json:"current"`
+	// The name that was given; empty without one.
+	DisplayName string `json:"display_name"`
+	// The versions that go on from it, ordered by number.
+	FollowedBy []uint64 `json:"followed_by"`
+	// The version it goes on from; none where that is the image, or another workspace.
+	Follows *uint64 `json:"follows,omitempty"`
+	// What it is called: its display name, else `Version <number>`.
+	Name string `json:"name"`
+	// The committed snapshot's name in the snapshotter.
+	RuntimeSnapshotName string `json:"runtime_snapshot_name"`
+	// Why it was made.
+	Source string `json:"source"`
+	// Its number, from 1; never given twice.
+	Version uint64 `json:"version"`
+}
+
 // StartOptions: how to start a workspace.
 type StartOptions struct{}
 
@@ -1325,28 +1347,6 @@ type UploadOptions struct {
 	Source string `json:"source"`
 }
 
-// Version: a version of a workspace.
-type Version struct {
-	// When, RFC 3339.
-	CreatedAt string `json:"created_at"`
-	// Whether it is the one the workspace goes on from.
-	Current bool `json:"current"`
-	// The name that was given; empty without one.
-	DisplayName string `json:"display_name"`
-	// The versions that go on from it, ordered by number.
-	FollowedBy []uint64 `json:"followed_by"`
-	// The version it goes on from; none where that is the image, or another workspace.
-	Follows *uint64 `json:"follows,omitempty"`
-	// What it is called: its display name, else `Version <number>`.
-	Name string `json:"name"`
-	// The committed snapshot's name in the snapshotter.
-	RuntimeSnapshotName string `json:"runtime_snapshot_name"`
-	// Why it was made.
-	Source string `json:"source"`
-	// Its number, from 1; never given twice.
-	Version uint64 `json:"version"`
-}
-
 // VersionList: a page of versions, ordered by number.
 type VersionList struct {
 	// The version that the workspace goes on from; none while it goes on from its image.
@@ -1354,7 +1354,7 @@ type VersionList struct {
 	// Pass it as `after` for the next page; absent on the last.
 	Next *uint64 `json:"next,omitempty"`
 	// The versions.
-	Versions []Version `json:"versions"`
+	Versions []SnapshotVersion `json:"versions"`
 }
 
 // VersionTree: the whole history of a workspace.
@@ -1366,7 +1366,7 @@ type VersionTree struct {
 	// The drawing, where one was asked for.
 	Text string `json:"text,omitempty"`
 	// All versions, ordered by number; what follows what tells the tree.
-	Versions []Version `json:"versions"`
+	Versions []SnapshotVersion `json:"versions"`
 }
 
 // VersionsOptions: which versions to tell.

@@ -1206,6 +1206,28 @@ export interface SnapshotRollbackResult {
   version: number;
 }
 
+/** A version of a workspace. */
+export interface SnapshotVersion {
+  /** When, RFC 3339. */
+  created_at: string;
+  /** Whether it is the one the workspace goes on from. */
+  current: boolean;
+  /** The name that was given; empty without one. */
+  display_name: string;
+  /** The versions that go on from it, ordered by number. */
+  followed_by: number[];
+  /** The version it goes on from; none where that is the image, or another workspace. */
+  follows?: number;
+  /** What it is called: its display name, else `Version <number>`. */
+  name: string;
+  /** The committed snapshot's name in the snapshotter. */
+  runtime_snapshot_name: string;
+  /** Why it was made. */
+  source: string;
+  /** Its number, from 1; never given twice. */
+  version: number;
+}
+
 /** How to start a workspace. */
 export interface StartOptions {}
 
@@ -1322,28 +1344,6 @@ export interface UploadOptions {
   source: string;
 }
 
-/** A version of a workspace. */
-export interface Version {
-  /** When, RFC 3339. */
-  created_at: string;
-  /** Whether it is the one the workspace goes on from. */
-  current: boolean;
-  /** The name that was given; empty without one. */
-  display_name: string;
-  /** The versions that go on from it, ordered by number. */
-  followed_by: number[];
-  /** The version it goes on from; none where that is the image, or another workspace. */
-  follows?: number;
-  /** What it is called: its display name, else `Version <number>`. */
-  name: string;
-  /** The committed snapshot's name in the snapshotter. */
-  runtime_snapshot_name: string;
-  /** Why it was made. */
-  source: string;
-  /** Its number, from 1; never given twice. */
-  version: number;
-}
-
 /** A page of versions, ordered by number. */
 export interface VersionList {
   /** The version that the workspace goes on from; none while it goes on from its image. */
@@ -1351,7 +1351,7 @@ export interface VersionList {
   /** Pass it as `after` for the next page; absent on the last. */
   next?: number;
   /** The versions. */
-  versions: Version[];
+  versions: SnapshotVersion[];
 }
 
 /** The whole history of a workspace. */
@@ -1363,7 +1363,7 @@ export interface VersionTree {
   /** The drawing, where one was asked for. */
   text?: string;
   /** All versions, ordered by number; what follows what tells the tree. */
-  versions: Version[];
+  versions: SnapshotVersion[];
 }
 
 /** Which versions to tell. */

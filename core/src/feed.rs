@@ -6,7 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::names::WorkspaceId;
-use crate::store::Store;
+use crate::store::{EventPage, Store};
 use crate::types::{EventsOptions, LifecycleEvent};
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use std::collections::VecDeque;
@@ -15,7 +15,6 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -64,8 +63,7 @@ impl Feed {
             looking,
             closed: self.closed.clone(),
         };
-        let inner = stream::unfold(Some(reader), step).boxed();
-        Ok(LifecycleEvents { inner, runtime: Handle::current() })
+        Ok(LifecycleEvents { inner: stream::unfold(Some(reader), step).boxed() })
     }
 
     /// Ends all readers.
@@ -108,6 +106,16 @@ struct Reader {
     closed: CancellationToken,
 }
 
+impl Reader {
+    /// Reads in a task of its own: a stream may be left alone, or dropped on a thread without a runtime, in the middle of a
+    /// read, which would keep the connection that everybody needs.
+    async fn read(&self) -> Result<EventPage> {
+        let (store, at, workspace) = (self.store.clone(), self.at, self.workspace.clone());
+        let reading = tokio::spawn(async move { store.events(at, workspace.as_ref(), PAGE).await });
+        reading.await.map_err(|e| Error::unavailable("the reading of events was broken off").caused_by(e))?
+    }
+}
+
 /// The next event and the reader; after an error there is none, and at the end nothing.
 async fn step(reader: Option<Reader>) -> Option<(Result<LifecycleEvent>, Option<Reader>)> {
     let mut reader = reader?;
@@ -127,7 +135,7 @@ impl Reader {
                 return Ok(Some(event));
             }
             self.heard.borrow_and_update();
-            let page = self.store.events(self.at, self.workspace.as_ref(), PAGE).await?;
+            let page = self.read().await?;
             self.page = page.events.into();
             match page.last {
                 Some(last) => self.at = last,
@@ -152,16 +160,6 @@ impl Reader {
 /// It may be dropped on any thread, also outside of the runtime.
 pub struct LifecycleEvents {
     inner: BoxStream<'static, Result<LifecycleEvent>>,
-    runtime: Handle,
-}
-
-impl Drop for LifecycleEvents {
-    fn drop(&mut self) {
-        // A read that is under way gives its connection back by a task; where none can be spawned, nobody would get the
-        // connection again. Collectors of other languages drop on threads of their own.
-        let _entered = self.runtime.enter();
-        self.inner = stream::empty().boxed();
-    }
 }
 
 impl LifecycleEvents {
@@ -195,7 +193,7 @@ mod tests {
     use futures::task::noop_waker;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_stream_may_be_dropped_outside_of_the_runtime_while_it_reads() {
+    async fn a_stream_may_be_left_or_dropped_anywhere_while_it_reads() {
         let dir = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open(&dir.path().join("dunnage.db")).await.unwrap());
@@ -205,8 +203,11 @@ mod tests {
             let reading =
                 Pin::new(&mut events).poll_next(&mut Context::from_waker(&noop_waker())).is_pending();
             assert!(reading, "there is nothing to read");
+            // Left alone it holds up nobody; then a thread that knows no runtime drops it.
+            let limit = Duration::from_secs(10);
+            tokio::time::timeout(limit, store.newest_event()).await.unwrap().unwrap();
             std::thread::spawn(move || drop(events)).join().unwrap();
-            store.newest_event().await.unwrap();
+            tokio::time::timeout(limit, store.newest_event()).await.unwrap().unwrap();
         }
         feed.close();
         store.close().await;

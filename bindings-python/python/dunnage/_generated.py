@@ -39,7 +39,6 @@ from ._types import (
     StopResult,
     TextFile,
     TreeFormat,
-    Version,
     VersionList,
     VersionTree,
     WorkspaceInfo,

@@ -63,6 +63,7 @@ __all__ = [
     "SnapshotList",
     "SnapshotPruneResult",
     "SnapshotRollbackResult",
+    "SnapshotVersion",
     "StartOutcome",
     "StartResult",
     "StopOutcome",
@@ -70,7 +71,6 @@ __all__ = [
     "TextFile",
     "TimeLimits",
     "TreeFormat",
-    "Version",
     "VersionList",
     "VersionTree",
     "WorkspaceInfo",
@@ -1482,6 +1482,45 @@ class SnapshotRollbackResult:
 
 
 @dataclass(frozen=True)
+class SnapshotVersion:
+    """A version of a workspace."""
+
+    created_at: str
+    """When, RFC 3339."""
+    current: bool
+    """Whether it is the one the workspace goes on from."""
+    display_name: str
+    """The name that was given; empty without one."""
+    followed_by: list[int]
+    """The versions that go on from it, ordered by number."""
+    name: str
+    """What it is called: its display name, else `Version <number>`."""
+    runtime_snapshot_name: str
+    """The committed snapshot's name in the snapshotter."""
+    source: str
+    """Why it was made."""
+    version: int
+    """Its number, from 1; never given twice."""
+    follows: int | None = None
+    """The version it goes on from; none where that is the image, or another workspace."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SnapshotVersion:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            created_at=data["created_at"],
+            current=data["current"],
+            display_name=data["display_name"],
+            followed_by=list(data["followed_by"]),
+            name=data["name"],
+            runtime_snapshot_name=data["runtime_snapshot_name"],
+            source=data["source"],
+            version=data["version"],
+            follows=data.get("follows"),
+        )
+
+
+@dataclass(frozen=True)
 class StartResult:
     """A workspace after its start."""
 
@@ -1571,49 +1610,10 @@ class TimeLimits(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Version:
-    """A version of a workspace."""
-
-    created_at: str
-    """When, RFC 3339."""
-    current: bool
-    """Whether it is the one the workspace goes on from."""
-    display_name: str
-    """The name that was given; empty without one."""
-    followed_by: list[int]
-    """The versions that go on from it, ordered by number."""
-    name: str
-    """What it is called: its display name, else `Version <number>`."""
-    runtime_snapshot_name: str
-    """The committed snapshot's name in the snapshotter."""
-    source: str
-    """Why it was made."""
-    version: int
-    """Its number, from 1; never given twice."""
-    follows: int | None = None
-    """The version it goes on from; none where that is the image, or another workspace."""
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Version:
-        """Reads the JSON object; fields of newer versions are passed over."""
-        return cls(
-            created_at=data["created_at"],
-            current=data["current"],
-            display_name=data["display_name"],
-            followed_by=list(data["followed_by"]),
-            name=data["name"],
-            runtime_snapshot_name=data["runtime_snapshot_name"],
-            source=data["source"],
-            version=data["version"],
-            follows=data.get("follows"),
-        )
-
-
-@dataclass(frozen=True)
 class VersionList:
     """A page of versions, ordered by number."""
 
-    versions: list[Version]
+    versions: list[SnapshotVersion]
     """The versions."""
     current: int | None = None
     """The version that the workspace goes on from; none while it goes on from its image."""
@@ -1624,7 +1624,7 @@ class VersionList:
     def from_json(cls, data: Mapping[str, Any]) -> VersionList:
         """Reads the JSON object; fields of newer versions are passed over."""
         return cls(
-            versions=[Version.from_json(item) for item in data["versions"]],
+            versions=[SnapshotVersion.from_json(item) for item in data["versions"]],
             current=data.get("current"),
             next=data.get("next"),
         )
@@ -1636,7 +1636,7 @@ class VersionTree:
 
     roots: list[int]
     """The versions that follow none, ordered by number."""
-    versions: list[Version]
+    versions: list[SnapshotVersion]
     """All versions, ordered by number; what follows what tells the tree."""
     current: int | None = None
     """The version that the workspace goes on from; none while it goes on from its image."""
@@ -1648,7 +1648,7 @@ class VersionTree:
         """Reads the JSON object; fields of newer versions are passed over."""
         return cls(
             roots=list(data["roots"]),
-            versions=[Version.from_json(item) for item in data["versions"]],
+            versions=[SnapshotVersion.from_json(item) for item in data["versions"]],
             current=data.get("current"),
             text=data.get("text"),
         )

@@ -21,7 +21,7 @@ setters!(VersionsOptions { limit: u32; after: u64; });
 #[non_exhaustive]
 pub struct VersionList {
     /// The versions.
-    pub versions: Vec<Version>,
+    pub versions: Vec<SnapshotVersion>,
     /// The version that the workspace goes on from; none while it goes on from its image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current: Option<u64>,
@@ -34,7 +34,7 @@ pub struct VersionList {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[non_exhaustive]
-pub struct Version {
+pub struct SnapshotVersion {
     /// Its number, from 1; never given twice.
     pub version: u64,
     /// What it is called: its display name, else `Version <number>`.
@@ -84,7 +84,7 @@ pub enum TreeFormat {
 #[non_exhaustive]
 pub struct VersionTree {
     /// All versions, ordered by number; what follows what tells the tree.
-    pub versions: Vec<Version>,
+    pub versions: Vec<SnapshotVersion>,
     /// The versions that follow none, ordered by number.
     pub roots: Vec<u64>,
     /// The version that the workspace goes on from; none while it goes on from its image.

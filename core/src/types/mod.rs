@@ -32,7 +32,7 @@ pub use image::{
     ImageDeleteResult, ImageInfo, ImageList, ImageName, PullOptions, PullPolicy, PullResult, ResolvedDigest,
 };
 pub use lifecycle::{EventsOptions, LifecycleEvent, LifecycleKind};
-pub use lineage::{TreeFormat, TreeOptions, Version, VersionList, VersionTree, VersionsOptions};
+pub use lineage::{SnapshotVersion, TreeFormat, TreeOptions, VersionList, VersionTree, VersionsOptions};
 pub use network::{NetworkInfo, NetworkMode, PortMapping, Protocol};
 pub use prune::{SnapshotDeleteOptions, SnapshotPruneOptions, SnapshotPruneResult};
 pub use reconcile::{

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::lifecycle::info::missing;
 use crate::lifecycle::resolve::resolve;
 use crate::names::WorkspaceId;
-use crate::types::{TreeFormat, TreeOptions, Version, VersionList, VersionTree, VersionsOptions};
+use crate::types::{SnapshotVersion, TreeFormat, TreeOptions, VersionList, VersionTree, VersionsOptions};
 use std::fmt::Write;
 
 /// The versions of a workspace, a page of them.
@@ -16,7 +16,8 @@ pub(crate) async fn versions(
 ) -> Result<VersionList> {
     let history = of(inner, id).await?;
     let current = history.position.follows;
-    let mut page: Vec<Version> = shown(&history).into_iter().filter(|v| v.version > options.after).collect();
+    let mut page: Vec<SnapshotVersion> =
+        shown(&history).into_iter().filter(|v| v.version > options.after).collect();
     let limit = if options.limit == 0 { usize::MAX } else { options.limit as usize };
     let more = page.len() > limit;
     page.truncate(limit);
@@ -45,13 +46,13 @@ async fn of(inner: &EngineInner, id: &WorkspaceId) -> Result<History> {
     history(inner, id, &found).await
 }
 
-fn shown(history: &History) -> Vec<Version> {
+fn shown(history: &History) -> Vec<SnapshotVersion> {
     let mut followers = history.followers();
     let known = |number: u64| history.versions.iter().any(|version| version.version == number);
     history
         .versions
         .iter()
-        .map(|version| Version {
+        .map(|version| SnapshotVersion {
             version: version.version,
             name: name_of(version),
             display_name: version.display_name.clone(),
@@ -75,7 +76,7 @@ fn quoted(name: &str, escape: &str) -> String {
 }
 
 /// <https://mermaid.js.org/syntax/flowchart.html>: entity codes stand for what would end a text.
-fn mermaid(versions: &[Version], current: Option<u64>) -> String {
+fn mermaid(versions: &[SnapshotVersion], current: Option<u64>) -> String {
     let text = |name: &str| format!("\"{}\"", name.replace('#', "#35;").replace('"', "#quot;"));
     let mut out = format!("flowchart TD\n    {IMAGE}([{IMAGE}])\n");
     for version in versions {
@@ -89,7 +90,7 @@ fn mermaid(versions: &[Version], current: Option<u64>) -> String {
 }
 
 /// <https://graphviz.org/doc/info/lang.html>.
-fn dot(versions: &[Version], current: Option<u64>) -> String {
+fn dot(versions: &[SnapshotVersion], current: Option<u64>) -> String {
     let mut out = format!("digraph versions {{\n    node [shape=box];\n    {IMAGE} [shape=oval];\n");
     for version in versions {
         let (number, name) = (version.version, quoted(&version.name, "\\\""));
@@ -110,11 +111,11 @@ mod tests {
 
     #[test]
     fn drawings_are_quoted_and_mark_the_position() {
-        let version = |version, name: &str, follows| Version {
+        let version = |version, name: &str, follows| SnapshotVersion {
             version,
             name: name.to_owned(),
             follows,
-            ..Version::default()
+            ..SnapshotVersion::default()
         };
         let versions =
             [version(1, "a \"b\" #1", None), version(2, "back\\slash", Some(1)), version(3, "x", Some(1))];
