@@ -7,6 +7,7 @@ mod list;
 mod memory;
 mod pull;
 mod stop;
+mod versions;
 
 use crate::Failure;
 use crate::bed::Bed;
@@ -30,6 +31,10 @@ enum Kind {
     Memory,
     List100,
     StopStart,
+    SnapshotDowntime,
+    SnapshotSize,
+    Fork,
+    LongLine,
 }
 
 /// All benches, in the order in which they run.
@@ -46,6 +51,10 @@ pub(crate) fn all() -> &'static [Bench] {
         bench("pull_cold", Kind::PullCold),
         bench("memory", Kind::Memory),
         bench("list_100", Kind::List100),
+        bench("snapshot_downtime", Kind::SnapshotDowntime),
+        bench("snapshot_size", Kind::SnapshotSize),
+        bench("fork", Kind::Fork),
+        bench("long_line", Kind::LongLine),
     ];
     ALL
 }
@@ -61,5 +70,9 @@ pub(crate) async fn run(bench: &Bench, bed: &Bed) -> Result<Vec<Row>, Failure> {
         Kind::Memory => memory::resident(bed).await,
         Kind::List100 => list::hundred(bed).await,
         Kind::StopStart => stop::stop_start(bed).await,
+        Kind::SnapshotDowntime => versions::downtime(bed).await,
+        Kind::SnapshotSize => versions::size(bed).await,
+        Kind::Fork => versions::fork(bed).await,
+        Kind::LongLine => versions::long_line(bed).await,
     }
 }

@@ -1,6 +1,5 @@
 //! Versions: how long a workspace is away for one, and what does not depend on how much there is.
 
-use super::create;
 use crate::Failure;
 use crate::bed::Bed;
 use crate::report::{Bar, Row};

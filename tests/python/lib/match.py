@@ -53,7 +53,8 @@ def match(expected: Any, actual: Any, where: str = "result") -> None:
         if not isinstance(actual, dict):
             raise Mismatch(f"{where} is {actual!r}, not a table")
         for key, item in expected.items():
-            match(item, actual.get(key), f"{where}.{key}")
+            # A word that Python reserves has an underscore.
+            match(item, actual.get(key, actual.get(f"{key}_")), f"{where}.{key}")
     elif isinstance(expected, list):
         if not isinstance(actual, list):
             raise Mismatch(f"{where} is {actual!r}, not a list")
