@@ -109,9 +109,11 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
         labels: &BTreeMap<String, String>,
     ) -> Result<()>;
 
-    /// Whether a writable snapshot has no file of its own: nothing but directories was ever made in it. False also where
-    /// that cannot be seen.
-    async fn is_untouched(&self, snapshotter: &str, key: &str) -> Result<bool>;
+    /// Whether nothing was ever changed in a writable snapshot, but for the `data_dir` that [`prepare_user`] makes. False
+    /// also where that cannot be seen.
+    ///
+    /// [`prepare_user`]: Self::prepare_user
+    async fn is_untouched(&self, snapshotter: &str, key: &str, data_dir: &Path) -> Result<bool>;
 
     /// Resolves the image's `user` (`name|uid[:group|gid]`) against the snapshot's own `/etc/passwd` and `/etc/group`,
     /// and, for a user other than root, makes `data_dir` in the snapshot and gives it to that user. Nothing outside the

@@ -68,8 +68,8 @@ impl Backend for ToldBackend {
         self.0.changes(request).await
     }
 
-    async fn is_untouched(&self, snapshotter: &str, key: &str) -> Result<bool> {
-        self.0.is_untouched(snapshotter, key).await
+    async fn is_untouched(&self, snapshotter: &str, key: &str, data_dir: &Path) -> Result<bool> {
+        self.0.is_untouched(snapshotter, key, data_dir).await
     }
 
     async fn container(&self, id: &str) -> Result<Option<Container>> {

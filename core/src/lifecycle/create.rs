@@ -4,9 +4,9 @@ use super::info::describe;
 use super::journal::CreateIntent;
 use super::millis;
 use super::options;
-use super::recover::recover;
+use super::recover::take;
 use super::resolve::{Found, resolve};
-use super::snapshots::{self, Position};
+use super::snapshots::{self, Orphans, Position};
 use super::start::start_existing;
 use crate::backend::{
     Container, GuestMount, NetworkNamespace, NewContainer, NewSnapshot, PullRequest, PullTracker,
@@ -44,8 +44,7 @@ pub(crate) async fn create(
     if network == NetworkMode::Cni {
         inner.network.check(&options.ports)?;
     }
-    let _guard = context.or_cancelled(inner.locks.acquire(id)).await?;
-    recover(inner, id).await?;
+    let _guard = take(inner, id, context).await?;
 
     let mut phases = Phases::default();
     if let Some(found) = resolve(inner, id).await? {
@@ -121,8 +120,12 @@ pub(super) async fn build(
 ) -> Result<(Found, Option<Task>)> {
     let snapshotter =
         options.snapshotter.clone().unwrap_or_else(|| inner.config.containerd.snapshotter.clone());
-    let orphans = snapshots::orphans(inner, id, &snapshotter).await?;
-    let image = choose_image(inner, id, &options, orphans.image()).await?;
+    // What is left of it tells the image only where the caller does not.
+    let left = match options.image {
+        Some(_) => None,
+        None => Some(snapshots::orphans(inner, id, &snapshotter).await?),
+    };
+    let image = choose_image(inner, id, &options, left.as_ref().and_then(Orphans::image)).await?;
     let name = image.to_string();
     let request = PullRequest {
         image,
@@ -133,7 +136,15 @@ pub(super) async fn build(
     };
     let tracker = PullTracker::default();
     let pull = inner.backend.pull(&request, &tracker, context.cancel_token());
-    let pulled = context.with_pull_progress(&name, &tracker, pull).await?;
+    let pull = context.with_pull_progress(&name, &tracker, pull);
+    let look = async {
+        match left {
+            Some(left) => Ok(left),
+            None => snapshots::orphans(inner, id, &snapshotter).await,
+        }
+    };
+    let (pulled, orphans) = tokio::join!(pull, look);
+    let (mut pulled, orphans) = (pulled?, orphans?);
     (phases.pull, phases.unpack) = (pulled.pull_ms, pulled.unpack_ms);
     if !pulled.skipped {
         let mut event = NewEvent::new(LifecycleKind::Pull).image(&name).operation(context.id());
@@ -147,7 +158,6 @@ pub(super) async fn build(
     let anew = origin.is_some();
     let forked_from = origin.as_ref().and_then(Origin::forked_from);
     let adopted = snapshots::adopt(inner, id, &snapshotter, orphans, &container_id, &name, anew).await?;
-    let mut pulled = pulled;
     let mut position = Position { image: Some(name.clone()), ..adopted.position };
     if let Some(origin) = origin {
         position =

@@ -2,7 +2,7 @@ use super::boot::halt;
 use super::create::remove_dirs;
 use super::journal::DeleteIntent;
 use super::millis;
-use super::recover::recover;
+use super::recover::take;
 use super::resolve::resolve;
 use super::snapshots;
 use super::stop::grace;
@@ -30,8 +30,7 @@ pub(crate) async fn delete(
 ) -> Result<DeleteResult> {
     let began = Instant::now();
     let grace = grace(inner, options.grace_ms)?;
-    let _guard = context.or_cancelled(inner.locks.acquire(id)).await?;
-    recover(inner, id).await?;
+    let _guard = take(inner, id, context).await?;
     let mut phases = Phases::default();
     let Some(found) = resolve(inner, id).await? else {
         let deleted = delete_left(inner, id, context).await?;

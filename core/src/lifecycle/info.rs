@@ -1,8 +1,8 @@
 use super::bridge::addresses;
-use super::resolve::{Found, resolve};
+use super::resolve::{Found, existing};
 use crate::backend::{NetworkNamespace, Task, TaskStatus};
 use crate::engine::EngineInner;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::names::WorkspaceId;
 use crate::types::{NetworkInfo, NetworkMode, WorkspaceInfo, WorkspaceStatus};
 
@@ -11,7 +11,7 @@ use crate::types::{NetworkInfo, NetworkMode, WorkspaceInfo, WorkspaceStatus};
 /// # Errors
 /// NOT_FOUND when it has no container.
 pub(crate) async fn info(inner: &EngineInner, id: &WorkspaceId) -> Result<WorkspaceInfo> {
-    let found = resolve(inner, id).await?.ok_or_else(|| missing(id))?;
+    let found = existing(inner, id).await?;
     let task = inner.backend.task(&found.container.id).await?;
     let mut info = describe(inner, id, &found, task.as_ref());
     if found.legacy {
@@ -25,10 +25,6 @@ pub(crate) async fn info(inner: &EngineInner, id: &WorkspaceId) -> Result<Worksp
         }
     }
     Ok(info)
-}
-
-pub(super) fn missing(id: &WorkspaceId) -> Error {
-    Error::not_found("there is no such workspace: create it").with("workspace", id)
 }
 
 /// A workspace as hosts see it.

@@ -107,7 +107,10 @@ async fn complete(inner: &EngineInner, id: &WorkspaceId, traces: Traces) -> Resu
             }
             // Its versions stay: the next container of this name goes on with their numbers.
             if snapshot.kind == SnapshotKind::Active
-                && inner.backend.is_untouched(snapshotter, &snapshot.key).await?
+                && inner
+                    .backend
+                    .is_untouched(snapshotter, &snapshot.key, &inner.config.guest.data_dir)
+                    .await?
             {
                 inner.backend.remove_snapshot(snapshotter, &snapshot.key).await?;
             }

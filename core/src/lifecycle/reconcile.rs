@@ -1,7 +1,7 @@
 use super::bridge::socket;
 use super::create::build;
 use super::list::filters;
-use super::recover::recover;
+use super::recover::take;
 use super::resolve::{Found, resolve, workspace_of};
 use super::snapshots;
 use super::start::{repair_network, start_existing};
@@ -125,8 +125,7 @@ async fn put_in_order(
     id: &WorkspaceId,
     context: &OperationContext,
 ) -> Result<Option<ReconciledWorkspace>> {
-    let _guard = context.or_cancelled(inner.locks.acquire(id)).await?;
-    recover(inner, id).await?;
+    let _guard = take(inner, id, context).await?;
     let Some(found) = resolve(inner, id).await? else {
         return rebuild(inner, id, context).await;
     };

@@ -6,6 +6,7 @@ use crate::backend::TaskStatus;
 use crate::engine::EngineInner;
 use crate::error::Result;
 use crate::names::WorkspaceId;
+use crate::operation::{OperationContext, WorkspaceGuard};
 use crate::store::{JournalEntry, OperationKind};
 use jiff::Timestamp;
 use std::sync::Arc;
@@ -30,6 +31,17 @@ pub(crate) async fn recover_all(inner: &EngineInner) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Takes a workspace's lock, and finishes or undoes what is unfinished of it.
+pub(super) async fn take(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    context: &OperationContext,
+) -> Result<WorkspaceGuard> {
+    let guard = context.or_cancelled(inner.locks.acquire(id)).await?;
+    recover(inner, id).await?;
+    Ok(guard)
 }
 
 /// Finishes or undoes what is unfinished of one workspace. The caller holds its lock.

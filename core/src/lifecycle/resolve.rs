@@ -1,7 +1,7 @@
 use crate::backend::{Container, ContainerFilter};
 use crate::config::Config;
 use crate::engine::EngineInner;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::names::{WorkspaceId, check_identifier};
 use crate::store::WorkspaceRecord;
 use futures::future::try_join_all;
@@ -13,6 +13,15 @@ pub(super) struct Found {
     pub(super) container: Container,
     pub(super) record: Option<WorkspaceRecord>,
     pub(super) legacy: bool,
+}
+
+/// The container of a workspace that must be there.
+///
+/// # Errors
+/// NOT_FOUND without one; else as [`resolve`].
+pub(super) async fn existing(inner: &EngineInner, id: &WorkspaceId) -> Result<Found> {
+    let missing = || Error::not_found("there is no such workspace: create it").with("workspace", id);
+    resolve(inner, id).await?.ok_or_else(missing)
 }
 
 /// Finds the container of a workspace: by its record, else by its label (the one changed last), else by the known names.

@@ -4,7 +4,7 @@
 //! starts it, the others find it running, or find that somebody has tried since, and put it off anew.
 
 use super::millis;
-use super::recover::recover;
+use super::recover::take;
 use super::resolve::{Found, resolve};
 use super::start::start_existing;
 use crate::backend::{TaskExit, TaskStatus};
@@ -182,8 +182,7 @@ async fn restart(
     context: &OperationContext,
 ) -> Result<bool> {
     let began = Instant::now();
-    let _guard = context.or_cancelled(inner.locks.acquire(id)).await?;
-    recover(inner, id).await?;
+    let _guard = take(inner, id, context).await?;
     let Some(found) = resolve(inner, id).await? else { return Ok(true) };
     let Some(options) = wanted(&found, end) else { return Ok(true) };
     let task = inner.backend.task(&found.container.id).await?;

@@ -1,9 +1,9 @@
 use super::boot::{boot, halt, task_netns};
 use super::bridge::addresses;
 use super::create::{build, record};
-use super::info::{describe, missing};
-use super::recover::recover;
-use super::resolve::{Found, resolve};
+use super::info::describe;
+use super::recover::take;
+use super::resolve::{Found, existing, resolve};
 use super::{millis, options};
 use crate::backend::{NetworkNamespace, TaskStatus};
 use crate::engine::EngineInner;
@@ -24,9 +24,8 @@ pub(crate) async fn start(
     context: &OperationContext,
 ) -> Result<StartResult> {
     let began = Instant::now();
-    let _guard = context.or_cancelled(inner.locks.acquire(id)).await?;
-    recover(inner, id).await?;
-    let found = resolve(inner, id).await?.ok_or_else(|| missing(id))?;
+    let _guard = take(inner, id, context).await?;
+    let found = existing(inner, id).await?;
     run(inner, id, found, context, began).await
 }
 
@@ -38,8 +37,7 @@ pub(crate) async fn ensure_running(
     context: &OperationContext,
 ) -> Result<StartResult> {
     let began = Instant::now();
-    let _guard = context.or_cancelled(inner.locks.acquire(id)).await?;
-    recover(inner, id).await?;
+    let _guard = take(inner, id, context).await?;
     if let Some(found) = resolve(inner, id).await? {
         repair_network(inner, &found).await?;
         return run(inner, id, found, context, began).await;

@@ -1,9 +1,9 @@
 use super::boot::{halt, remove_sockets};
 use super::bridge::socket;
-use super::info::{describe, missing};
+use super::info::describe;
 use super::millis;
-use super::recover::recover;
-use super::resolve::resolve;
+use super::recover::take;
+use super::resolve::existing;
 use crate::engine::EngineInner;
 use crate::error::{Error, Result};
 use crate::names::WorkspaceId;
@@ -24,9 +24,8 @@ pub(crate) async fn stop(
 ) -> Result<StopResult> {
     let began = Instant::now();
     let grace = grace(inner, options.grace_ms)?;
-    let _guard = context.or_cancelled(inner.locks.acquire(id)).await?;
-    recover(inner, id).await?;
-    let found = resolve(inner, id).await?.ok_or_else(|| missing(id))?;
+    let _guard = take(inner, id, context).await?;
+    let found = existing(inner, id).await?;
     context.check_cancelled()?;
     context.emit_kind(EventType::Stopping);
     let (outcome, exit_code) = halt(inner, id, &found.container.id, grace).await?;

@@ -13,5 +13,5 @@ pub use events::EventStream;
 pub use handle::{Operation, OperationStatus};
 
 pub(crate) use context::OperationContext;
-pub(crate) use locks::WorkspaceLocks;
+pub(crate) use locks::{WorkspaceGuard, WorkspaceLocks};
 pub(crate) use runner::{Runner, timed_out};

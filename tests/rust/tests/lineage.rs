@@ -9,11 +9,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use common::helper::{Helper, text, write_config};
 use common::{Rig, kill, running, said, sh};
 use dunnage::types::{
-    CreateOptions, SnapshotCreateOptions, SnapshotListOptions, SnapshotRollbackOptions, StartOptions,
-    StopOptions,
+    CreateOptions, SnapshotCreateOptions, SnapshotDeleteOptions, SnapshotForkOptions, SnapshotListOptions,
+    SnapshotPruneOptions, SnapshotRollbackOptions, StartOptions, StopOptions,
 };
 use dunnage::{Engine, ErrorKind, Result, Workspace};
-use dunnage_harness::model::{Content, Ends, Model, Step};
+use dunnage_harness::model::{Content, Ends, Model, PLACES, Step};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 
@@ -43,9 +43,20 @@ async fn versions(workspace: &Workspace) -> BTreeSet<u64> {
     list.snapshots.iter().filter_map(|snapshot| snapshot.version).collect()
 }
 
-/// Does a step to the workspace, with an engine that it may replace.
-async fn step(rig: &Rig, engine: &mut Engine, id: &str, image: &str, step: &Step) -> Result<Option<u64>> {
-    let workspace = engine.workspace(id)?;
+/// The id of the workspace at a place of the model.
+fn id_at(life: &str, at: usize) -> String {
+    format!("{life}-{at}")
+}
+
+/// Does a step to a workspace, with an engine that it may replace.
+async fn step(
+    rig: &Rig,
+    engine: &mut Engine,
+    life: &str,
+    image: &str,
+    (at, step): (usize, &Step),
+) -> Result<Option<u64>> {
+    let workspace = engine.workspace(&id_at(life, at))?;
     match step {
         Step::Create => workspace.create(CreateOptions::default().image(image)).await.map(|_| None),
         Step::Write(word) => {
@@ -55,6 +66,18 @@ async fn step(rig: &Rig, engine: &mut Engine, id: &str, image: &str, step: &Step
         Step::Snapshot => workspace.snapshots().create(snapshot()).await.map(|made| Some(made.version)),
         Step::Rollback { version, discard } => {
             workspace.snapshots().rollback(back_to(*version, *discard)).await.map(|back| back.kept_version)
+        }
+        Step::Fork { version, to } => {
+            let options = SnapshotForkOptions::default().version(*version).new_id(id_at(life, *to));
+            workspace.snapshots().fork(options).await.map(|_| None)
+        }
+        Step::Remove { version, squash } => {
+            let options = SnapshotDeleteOptions::default().version(*version).squash(*squash).grace_ms(0u64);
+            workspace.snapshots().delete(options).await.map(|_| None)
+        }
+        Step::Prune { keep_last } => {
+            let options = SnapshotPruneOptions::default().keep_last(*keep_last).grace_ms(0u64);
+            workspace.snapshots().prune(options).await.map(|_| None)
         }
         Step::Stop => workspace.stop(StopOptions::default().grace_ms(0u64)).await.map(|_| None),
         Step::Start => workspace.start(StartOptions::default()).await.map(|_| None),
@@ -68,41 +91,51 @@ async fn step(rig: &Rig, engine: &mut Engine, id: &str, image: &str, step: &Step
 }
 
 /// Lives a life, comparing it with the model at each step, and at its end goes back to every version.
-async fn live(rig: &Rig, engine: &mut Engine, id: &str, image: &str, steps: &[(u8, u8)]) {
+async fn live(rig: &Rig, engine: &mut Engine, life: &str, image: &str, steps: &[(u8, u8, u8)]) {
     let mut model = Model::default();
-    let steps = steps.iter().map(|(kind, number)| Step::of(*kind, *number));
-    for next in std::iter::once(Step::Create).chain(steps) {
-        if !model.takes(&next) {
+    let steps = steps.iter().copied().map(Step::of);
+    for (at, next) in std::iter::once((0, Step::Create)).chain(steps) {
+        if !model.takes(at, &next) {
             continue;
         }
-        let wanted = model.apply(&next);
-        let done = step(rig, engine, id, image, &next).await;
+        let wanted = model.apply(at, &next);
+        let done = step(rig, engine, life, image, (at, &next)).await;
         let ends = match &done {
             Ok(version) => Ends::Well(*version),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ends::NotFound,
-            Err(error) => panic!("{next:?}: {error}"),
+            Err(error) => match error.kind() {
+                ErrorKind::NotFound => Ends::NotFound,
+                ErrorKind::AlreadyExists => Ends::AlreadyExists,
+                ErrorKind::FailedPrecondition => Ends::Refused,
+                _ => panic!("{next:?} of {at}: {error}"),
+            },
         };
-        assert_eq!(ends, wanted, "{next:?}: {done:?}");
-        let workspace = engine.workspace(id).unwrap();
-        let Some(held) = model.held() else {
-            assert_eq!(workspace.info().await.unwrap_err().kind(), ErrorKind::NotFound);
-            continue;
-        };
-        assert_eq!(workspace.info().await.unwrap().task_running, held.running, "{next:?}");
-        if held.running {
-            assert_eq!(words(&workspace).await, held.content, "{next:?}");
+        assert_eq!(ends, wanted, "{next:?} of {at}: {done:?}");
+        for at in 0..PLACES {
+            let workspace = engine.workspace(&id_at(life, at)).unwrap();
+            let Some(held) = model.held(at) else {
+                assert_eq!(workspace.info().await.unwrap_err().kind(), ErrorKind::NotFound);
+                continue;
+            };
+            assert_eq!(workspace.info().await.unwrap().task_running, held.running, "{next:?}");
+            if held.running {
+                assert_eq!(words(&workspace).await, held.content, "{next:?}");
+            }
+            assert_eq!(versions(&workspace).await, held.versions().into_keys().collect(), "{next:?}");
         }
-        assert_eq!(versions(&workspace).await, held.versions.keys().copied().collect(), "{next:?}");
+        assert_eq!(rig.snapshots_of(life), model.snapshots(), "{next:?} of {at}");
     }
-    let workspace = engine.workspace(id).unwrap();
-    if let Some(held) = model.held() {
-        workspace.ensure_running(StartOptions::default()).await.unwrap();
-        for (version, content) in &held.versions {
-            workspace.snapshots().rollback(back_to(*version, true)).await.unwrap();
-            assert_eq!(words(&workspace).await, *content, "version {version}");
+    for at in 0..PLACES {
+        let workspace = engine.workspace(&id_at(life, at)).unwrap();
+        if let Some(held) = model.held(at) {
+            workspace.ensure_running(StartOptions::default()).await.unwrap();
+            for (version, content) in held.versions() {
+                workspace.snapshots().rollback(back_to(version, true)).await.unwrap();
+                assert_eq!(words(&workspace).await, content, "version {version} of {at}");
+            }
         }
+        workspace.delete(kill()).await.unwrap();
     }
-    workspace.delete(kill()).await.unwrap();
+    assert_eq!(rig.snapshots_of(life), 0);
 }
 
 #[test]
@@ -127,7 +160,7 @@ fn any_life_is_as_the_model_says() {
     let (mut lives, mut last) = (0, None);
     let outcome = {
         let state = std::sync::Mutex::new((&mut engine, &mut lives, &mut last));
-        let life = prop::collection::vec(any::<(u8, u8)>(), 1..16);
+        let life = prop::collection::vec(any::<(u8, u8, u8)>(), 1..20);
         TestRunner::new(config).run(&life, |steps| {
             let mut state = state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let (engine, lives, last) = &mut *state;
@@ -136,12 +169,12 @@ fn any_life_is_as_the_model_says() {
                 return Ok(());
             }
             **lives += 1;
-            let id = format!("life-{lives}");
+            let life = format!("life-{lives}");
             let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                runtime.block_on(live(&rig, engine, &id, &image, &steps));
+                runtime.block_on(live(&rig, engine, &life, &image, &steps));
             }));
             done.map_err(|why| {
-                **last = Some(id);
+                **last = Some(life);
                 let text = why.downcast_ref::<String>().cloned();
                 TestCaseError::fail(text.unwrap_or_else(|| "it panicked".to_owned()))
             })
@@ -149,7 +182,7 @@ fn any_life_is_as_the_model_says() {
     };
     println!("{lives} lives in {:?}", began.elapsed());
     if let Err(TestError::Fail(why, steps)) = &outcome {
-        let steps: Vec<Step> = steps.iter().map(|(kind, number)| Step::of(*kind, *number)).collect();
+        let steps: Vec<(usize, Step)> = steps.iter().copied().map(Step::of).collect();
         panic!("DUNNAGE_TEST_SEED={seed}: {why} ({last:?})\nafter Create and {steps:#?}");
     }
     outcome.unwrap();
@@ -209,7 +242,7 @@ async fn garbage_collection_takes_nothing_that_is_kept() {
     let engine = rig.engine().await;
     let image = rig.pulled(&engine, "busybox").await;
     let before = rig.count();
-    let workspace = running(&engine, "kept", &image).await;
+    let workspace = running(&engine, &id_at("kept", 0), &image).await;
     let mut model = Model::default();
     let mut engine_again = engine.clone();
     let write = |word: &str| Step::Write(word.to_owned());
@@ -230,25 +263,28 @@ async fn garbage_collection_takes_nothing_that_is_kept() {
         Step::Snapshot,
         back(4, false),
         Step::Start,
+        // What others stand on, and then what the fork stands on.
+        Step::Remove { version: 1, squash: true },
+        Step::Fork { version: 3, to: 1 },
+        Step::Snapshot,
+        Step::Prune { keep_last: 2 },
     ];
     for next in steps {
-        model.apply(&next);
-        step(&rig, &mut engine_again, "kept", &image, &next)
+        model.apply(0, &next);
+        step(&rig, &mut engine_again, "kept", &image, (0, &next))
             .await
             .unwrap_or_else(|e| panic!("{next:?}: {e}"));
         rig.collect();
-        let held = model.held().unwrap();
-        let there = rig.ctr(&["snapshots", "ls"]);
-        let its = there.lines().filter(|line| line.starts_with("workspace-kept-")).count();
-        assert_eq!(its, held.versions.len() + 1, "{next:?}: {there}");
+        let held = model.held(0).unwrap();
+        assert_eq!(rig.snapshots_of("kept"), model.snapshots(), "{next:?}");
         if held.running {
             assert_eq!(words(&workspace).await, held.content, "{next:?}");
         }
     }
-    for (version, content) in &model.held().unwrap().versions {
-        workspace.snapshots().rollback(back_to(*version, true)).await.unwrap();
+    for (version, content) in model.held(0).unwrap().versions() {
+        workspace.snapshots().rollback(back_to(version, true)).await.unwrap();
         rig.collect();
-        assert_eq!(words(&workspace).await, *content, "version {version}");
+        assert_eq!(words(&workspace).await, content, "version {version}");
     }
     workspace.delete(kill()).await.unwrap();
     rig.settle(&before);

@@ -24,6 +24,11 @@ const XATTR_MAX: usize = 65536;
 /// The overlay's own attributes that say something of one place in one stack only. A directory that is made anew gets none of them.
 const OF_ONE_STACK: [&str; 5] = ["origin", "impure", "nlink", "uuid", "upper"];
 
+/// The name of an attribute of the overlay's own.
+pub(super) fn own_attribute(user_xattr: bool, name: &str) -> String {
+    format!("{}.overlay.{name}", if user_xattr { "user" } else { "trusted" })
+}
+
 /// Puts into the empty directory `into` what the layers, the topmost first, say together of what lies below them.
 ///
 /// # Errors
@@ -31,16 +36,14 @@ const OF_ONE_STACK: [&str; 5] = ["origin", "impure", "nlink", "uuid", "upper"];
 /// directories); else what the file system says, with the path.
 pub(super) fn squash(layers: &[PathBuf], into: &Path, user_xattr: bool) -> Result<()> {
     let layers = layers.iter().map(|layer| open_dir(layer)).collect::<Result<Vec<_>>>()?;
-    let work =
-        Squashing { layers, into: open_dir(into)?, prefix: if user_xattr { "user" } else { "trusted" } };
-    work.run()
+    Squashing { layers, into: open_dir(into)?, user_xattr }.run()
 }
 
 struct Squashing {
     layers: Vec<OwnedFd>,
     into: OwnedFd,
-    /// The namespace of the overlay's own attributes.
-    prefix: &'static str,
+    /// Whether the overlay's own attributes are in the `user.` namespace.
+    user_xattr: bool,
 }
 
 /// A directory that is made, and the layers that have a part in it, the topmost first.
@@ -171,7 +174,7 @@ impl Squashing {
         rustix::fs::fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
         rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
         for name in xattrs(from)? {
-            let own = name.strip_prefix(self.prefix).and_then(|rest| rest.strip_prefix(".overlay."));
+            let own = name.strip_prefix(&self.own(""));
             // Whether it is opaque is found from all layers together.
             if own.is_some_and(|own| own == "opaque" || OF_ONE_STACK.contains(&own)) {
                 continue;
@@ -182,7 +185,7 @@ impl Squashing {
     }
 
     fn own(&self, name: &str) -> String {
-        format!("{}.overlay.{name}", self.prefix)
+        own_attribute(self.user_xattr, name)
     }
 }
 
@@ -255,11 +258,15 @@ fn errno(error: io::Error) -> Errno {
 }
 
 fn timestamps(stat: &Stat) -> Timestamps {
-    let time = |seconds, nanoseconds: u64| Timespec { tv_sec: seconds, tv_nsec: nanoseconds as i64 };
     Timestamps {
-        last_access: time(stat.st_atime, stat.st_atime_nsec),
-        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+        last_access: timespec(stat.st_atime, stat.st_atime_nsec),
+        last_modification: timespec(stat.st_mtime, stat.st_mtime_nsec),
     }
+}
+
+/// The kernel's structures and the C library's have nanoseconds of different types.
+fn timespec(seconds: i64, nanoseconds: impl TryInto<i64>) -> Timespec {
+    Timespec { tv_sec: seconds, tv_nsec: nanoseconds.try_into().unwrap_or_default() }
 }
 
 /// The names of a file's attributes.

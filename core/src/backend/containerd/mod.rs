@@ -157,9 +157,9 @@ impl Backend for Containerd {
         snapshots::commit(&self.client, snapshotter, key, name, labels).await
     }
 
-    async fn is_untouched(&self, snapshotter: &str, key: &str) -> Result<bool> {
+    async fn is_untouched(&self, snapshotter: &str, key: &str, data_dir: &Path) -> Result<bool> {
         let mounts = snapshots::mounts(&self.client, snapshotter, key).await?;
-        Ok(rootfs::is_untouched(mounts).await)
+        Ok(rootfs::is_untouched(mounts, data_dir.to_owned()).await)
     }
 
     async fn prepare_user(

@@ -3,6 +3,7 @@
 //! Every path is resolved by the kernel inside the tree (`openat2` with `RESOLVE_IN_ROOT`): a link that an image made
 //! to `/etc/shadow` leads to the image's own file.
 
+use super::layers;
 use crate::error::{Error, ErrorKind, Result};
 use containerd_client::types::Mount;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
@@ -162,28 +163,48 @@ impl RootFs {
     }
 }
 
-/// Whether the writable layer behind these mounts holds nothing but directories. False when it cannot be seen from here.
-pub(super) async fn is_untouched(mounts: Vec<Mount>) -> bool {
+/// Whether the writable layer behind these mounts holds nothing but the way to a directory that [`RootFs::give_dir`] has
+/// made. False when it cannot be seen from here.
+pub(super) async fn is_untouched(mounts: Vec<Mount>, given: PathBuf) -> bool {
     let looked = tokio::task::spawn_blocking(move || {
-        let dir = match Layers::of(&mounts)? {
-            Layers::Overlay { upper: Some((upper, _)), .. } => PathBuf::from(upper),
-            // Such a directory holds what is below it too.
-            Layers::Overlay { .. } | Layers::Directory(_) => return Ok(false),
+        let Layers::Overlay { upper: Some((upper, _)), user_xattr, .. } = Layers::of(&mounts)? else {
+            // A directory without layers holds what is below it too.
+            return Ok(false);
         };
-        holds_only_directories(&dir).map_err(|e| Error::io(e, "cannot look into the snapshot"))
+        let opaque = layers::own_attribute(user_xattr, "opaque");
+        holds_only(Path::new(&upper), &given, &opaque)
+            .map_err(|e| Error::io(e, "cannot look into the snapshot"))
     });
     matches!(looked.await, Ok(Ok(true)))
 }
 
-/// Follows no links: they count as files.
-fn holds_only_directories(dir: &Path) -> io::Result<bool> {
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        if !entry.file_type()?.is_dir() || !holds_only_directories(&entry.path())? {
-            return Ok(false);
+/// Whether there is nothing in a layer but the directories of `way`. Follows no links. A directory that hides what is below
+/// it stands for one that was removed.
+fn holds_only(layer: &Path, way: &Path, opaque: &str) -> io::Result<bool> {
+    let mut dir = layer.to_owned();
+    for part in way.components() {
+        let Component::Normal(name) = part else { continue };
+        for entry in std::fs::read_dir(&dir)? {
+            if entry?.file_name() != name {
+                return Ok(false);
+            }
+        }
+        dir.push(name);
+        match dir.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+            found => {
+                if !found?.is_dir() {
+                    return Ok(false);
+                }
+            }
+        }
+        match rustix::fs::lgetxattr(&dir, opaque, &mut [0u8; 8][..]) {
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            // It is there, or cannot be read.
+            _ => return Ok(false),
         }
     }
-    Ok(true)
+    Ok(std::fs::read_dir(&dir)?.next().is_none())
 }
 
 fn make_and_give(

@@ -171,3 +171,26 @@ fn other_mounts_are_refused_by_name() {
     }
     assert_eq!(split_lower(r"/a\:b:/c\\d"), ["/a:b", r"/c\d"]);
 }
+
+#[tokio::test]
+async fn directories_that_somebody_made_count_as_changes() {
+    let fixture = fixture();
+    let up = |path: &str| fixture.dir.path().join("up").join(path);
+    let untouched = async || is_untouched(fixture.mounts.clone(), PathBuf::from("/data")).await;
+    assert!(untouched().await);
+    if !privileged(&fixture) {
+        return;
+    }
+    RootFs::read_only(&fixture.mounts).unwrap().give_dir(&fixture.mounts, Path::new("/data"), 7, 7).unwrap();
+    assert!(untouched().await, "what creation makes is no change");
+    std::fs::create_dir(up("data/notes")).unwrap();
+    assert!(!untouched().await, "a directory below it is one");
+    std::fs::remove_dir(up("data/notes")).unwrap();
+    std::fs::create_dir(up("srv")).unwrap();
+    assert!(!untouched().await, "and one beside it");
+    std::fs::remove_dir(up("srv")).unwrap();
+    assert!(untouched().await);
+    let opaque = layers::own_attribute(false, "opaque");
+    rustix::fs::setxattr(up("data"), opaque.as_str(), b"y", rustix::fs::XattrFlags::empty()).unwrap();
+    assert!(!untouched().await, "a directory was removed and made again");
+}

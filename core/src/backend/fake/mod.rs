@@ -374,7 +374,7 @@ impl Backend for FakeBackend {
         self.call("commit_snapshot", key, |state| state.commit(snapshotter, key, name, labels)).await
     }
 
-    async fn is_untouched(&self, snapshotter: &str, key: &str) -> Result<bool> {
+    async fn is_untouched(&self, snapshotter: &str, key: &str, _data_dir: &Path) -> Result<bool> {
         self.call("is_untouched", key, |state| Ok(state.is_untouched(snapshotter, key))).await
     }
 

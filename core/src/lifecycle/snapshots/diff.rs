@@ -2,8 +2,7 @@ use super::history::{History, history};
 use crate::backend::{Change, ChangesRequest};
 use crate::engine::EngineInner;
 use crate::error::{Error, Result};
-use crate::lifecycle::info::missing;
-use crate::lifecycle::resolve::resolve;
+use crate::lifecycle::resolve::existing;
 use crate::names::WorkspaceId;
 use crate::store::VersionRecord;
 use crate::types::{ChangeKind, SnapshotChange, SnapshotDiff, SnapshotDiffOptions};
@@ -33,7 +32,7 @@ pub(crate) async fn diff(
             .with("value", after)
             .caused_by(e)
     })?;
-    let found = resolve(inner, id).await?.ok_or_else(|| missing(id))?;
+    let found = existing(inner, id).await?;
     let history = history(inner, id, &found).await?;
     let to = options.to.map(|number| history.version(id, number)).transpose()?;
     let from = match options.from {

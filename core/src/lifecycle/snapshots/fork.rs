@@ -3,9 +3,9 @@ use super::version::{Position, check_number, unknown};
 use crate::engine::EngineInner;
 use crate::error::{Error, Result};
 use crate::lifecycle::create::{Origin, build};
-use crate::lifecycle::info::{describe, missing};
+use crate::lifecycle::info::describe;
 use crate::lifecycle::recover::recover;
-use crate::lifecycle::resolve::resolve;
+use crate::lifecycle::resolve::{existing, resolve};
 use crate::lifecycle::{millis, options as create_options};
 use crate::names::WorkspaceId;
 use crate::operation::OperationContext;
@@ -36,7 +36,7 @@ pub(crate) async fn fork(
     let _second = context.or_cancelled(inner.locks.acquire(second)).await?;
     recover(inner, id).await?;
     recover(inner, &new).await?;
-    let found = resolve(inner, id).await?.ok_or_else(|| missing(id))?;
+    let found = existing(inner, id).await?;
     if let Some(there) = resolve(inner, &new).await? {
         return Err(Error::already_exists("there is a workspace of this id: choose another, or delete it")
             .with("workspace", new)

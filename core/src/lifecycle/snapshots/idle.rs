@@ -43,7 +43,7 @@ pub(in crate::lifecycle) async fn idle(
         if snapshot.kind == SnapshotKind::Active
             && snapshot.labels.get(HOME).is_some_and(|of| *of == home)
             && active != Some(snapshot.key.as_str())
-            && inner.backend.is_untouched(snapshotter, &snapshot.key).await?
+            && inner.backend.is_untouched(snapshotter, &snapshot.key, &inner.config.guest.data_dir).await?
         {
             going.push(snapshot.key.clone());
         }

@@ -3,8 +3,7 @@ use super::version::{NAME, SOURCE, is_base, name_of, to_labels};
 use crate::backend::{Snapshot, SnapshotKind};
 use crate::engine::EngineInner;
 use crate::error::{Error, Result};
-use crate::lifecycle::info::missing;
-use crate::lifecycle::resolve::resolve;
+use crate::lifecycle::resolve::existing;
 use crate::names::WorkspaceId;
 use crate::store::VersionRecord;
 use crate::types::{SnapshotInfo, SnapshotList, SnapshotListOptions};
@@ -19,7 +18,7 @@ pub(crate) async fn list(
     id: &WorkspaceId,
     options: &SnapshotListOptions,
 ) -> Result<SnapshotList> {
-    let found = resolve(inner, id).await?.ok_or_else(|| missing(id))?;
+    let found = existing(inner, id).await?;
     let snapshotter = found.container.snapshotter.clone();
     if let Some(asked) = options.snapshotter.as_ref().filter(|asked| **asked != snapshotter) {
         return Err(Error::invalid_argument("the workspace's snapshots are in another snapshotter")

@@ -1,4 +1,4 @@
-//! Random lives of a workspace on the backend in memory, compared step by step with a model of what has to come of them.
+//! Random lives of workspaces on the backend in memory, compared step by step with a model of what has to come of them.
 //!
 //! A new kind of step goes into the model, [`dunnage_harness::model`], and into [`Life::step`].
 
@@ -6,17 +6,26 @@ use crate::engine::{Engine, Workspace};
 use crate::error::{ErrorKind, Result};
 use crate::lifecycle::tests::Bench;
 use crate::types::{
-    CreateOptions, DeleteOptions, SnapshotCreateOptions, SnapshotListOptions, SnapshotRollbackOptions,
-    StartOptions, StopOptions,
+    CreateOptions, DeleteOptions, SnapshotCreateOptions, SnapshotDeleteOptions, SnapshotForkOptions,
+    SnapshotListOptions, SnapshotPruneOptions, SnapshotRollbackOptions, StartOptions, StopOptions,
 };
-use dunnage_harness::model::{Ends, Model, Step};
+use dunnage_harness::model::{Content, Ends, Model, PLACES, Step};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 const SNAPSHOTTER: &str = "overlayfs";
-const CONTAINER: &str = "workspace-a";
+/// The ids at the model's places.
+const IDS: [&str; PLACES] = ["a", "b", "c"];
 
-/// A workspace that is compared with the model.
+fn container(at: usize) -> String {
+    format!("workspace-{}", IDS[at])
+}
+
+fn words(text: &str) -> Content {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Workspaces that are compared with the model.
 struct Life {
     bench: Bench,
     engine: Engine,
@@ -24,32 +33,41 @@ struct Life {
 }
 
 impl Life {
-    fn workspace(&self) -> Workspace {
-        self.engine.workspace("a").unwrap()
+    fn workspace(&self, at: usize) -> Workspace {
+        self.engine.workspace(IDS[at]).unwrap()
     }
 
     /// Does a step in both, and compares how it ends and what there is then.
-    async fn step(&mut self, step: &Step) {
-        if !self.model.takes(step) {
+    async fn step(&mut self, at: usize, step: &Step) {
+        if !self.model.takes(at, step) {
             return;
         }
-        let wanted = self.model.apply(step);
-        let done = self.done(step).await;
+        let wanted = self.model.apply(at, step);
+        let done = self.done(at, step).await;
         let ends = match &done {
             Ok(version) => Ends::Well(*version),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ends::NotFound,
-            Err(error) => panic!("{error}"),
+            Err(error) => match error.kind() {
+                ErrorKind::NotFound => Ends::NotFound,
+                ErrorKind::AlreadyExists => Ends::AlreadyExists,
+                ErrorKind::FailedPrecondition => Ends::Refused,
+                _ => panic!("{error}"),
+            },
         };
-        assert_eq!(ends, wanted, "{done:?}");
-        self.compare().await;
+        assert_eq!(ends, wanted, "{step:?} of {at}: {done:?}");
+        for at in 0..PLACES {
+            self.compare(at).await;
+        }
+        let keys = self.bench.fake.snapshot_keys(SNAPSHOTTER);
+        let ours: Vec<&String> = keys.iter().filter(|key| !key.starts_with("sha256:")).collect();
+        assert_eq!(ours.len(), self.model.snapshots(), "{step:?} of {at}: {ours:?}");
     }
 
-    async fn done(&mut self, step: &Step) -> Result<Option<u64>> {
-        let workspace = self.workspace();
+    async fn done(&mut self, at: usize, step: &Step) -> Result<Option<u64>> {
+        let workspace = self.workspace(at);
         match step {
             Step::Create => workspace.create(CreateOptions::default()).await.map(|_| None),
             Step::Write(word) => {
-                self.bench.fake.write(CONTAINER, word);
+                self.bench.fake.write(&container(at), word);
                 Ok(None)
             }
             Step::Snapshot => {
@@ -60,6 +78,19 @@ impl Life {
                 let options =
                     SnapshotRollbackOptions::default().version(*version).discard(*discard).grace_ms(0u64);
                 workspace.snapshots().rollback(options).await.map(|back| back.kept_version)
+            }
+            Step::Fork { version, to } => {
+                let options = SnapshotForkOptions::default().version(*version).new_id(IDS[*to]);
+                workspace.snapshots().fork(options).await.map(|_| None)
+            }
+            Step::Remove { version, squash } => {
+                let options =
+                    SnapshotDeleteOptions::default().version(*version).squash(*squash).grace_ms(0u64);
+                workspace.snapshots().delete(options).await.map(|_| None)
+            }
+            Step::Prune { keep_last } => {
+                let options = SnapshotPruneOptions::default().keep_last(*keep_last).grace_ms(0u64);
+                workspace.snapshots().prune(options).await.map(|_| None)
             }
             Step::Stop => workspace.stop(StopOptions::default().grace_ms(0u64)).await.map(|_| None),
             Step::Start => workspace.start(StartOptions::default()).await.map(|_| None),
@@ -72,21 +103,19 @@ impl Life {
         }
     }
 
-    async fn compare(&self) {
-        let info = self.workspace().info().await;
-        let Some(held) = self.model.held() else {
+    async fn compare(&self, at: usize) {
+        let info = self.workspace(at).info().await;
+        let Some(held) = self.model.held(at) else {
             assert_eq!(info.unwrap_err().kind(), ErrorKind::NotFound);
-            let left = self.bench.fake.snapshot_keys(SNAPSHOTTER);
-            assert!(left.iter().all(|key| key.starts_with("sha256:")), "{left:?}");
             return;
         };
         let info = info.unwrap();
         assert_eq!(info.task_running, held.running);
-        assert_eq!(self.bench.active_snapshots(), [info.snapshot_key], "only one can be written to");
-        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect();
-        let content: std::collections::BTreeSet<String> = words(&self.bench.fake.words(CONTAINER).unwrap());
-        assert_eq!(content, held.content);
-        let list = self.workspace().snapshots().list(SnapshotListOptions::default()).await.unwrap();
+        let mut active = self.bench.active_snapshots();
+        active.retain(|key| key.starts_with(&container(at)));
+        assert_eq!(active, [info.snapshot_key], "only one can be written to");
+        assert_eq!(words(&self.bench.fake.words(&container(at)).unwrap()), held.content);
+        let list = self.workspace(at).snapshots().list(SnapshotListOptions::default()).await.unwrap();
         let versions = list.snapshots.into_iter().filter_map(|made| Some((made.version?, made)));
         let versions: BTreeMap<u64, _> = versions
             .map(|(version, made)| {
@@ -94,7 +123,7 @@ impl Life {
                 (version, words(&content.unwrap()))
             })
             .collect();
-        assert_eq!(versions, held.versions);
+        assert_eq!(versions, held.versions());
     }
 }
 
@@ -102,15 +131,15 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_life_is_as_the_model_says(steps in prop::collection::vec(any::<(u8, u8)>(), 1..24)) {
+    fn any_life_is_as_the_model_says(steps in prop::collection::vec(any::<(u8, u8, u8)>(), 1..32)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let bench = Bench::in_memory();
             let engine = bench.engine().await;
             let mut life = Life { bench, engine, model: Model::default() };
-            life.step(&Step::Create).await;
-            for (kind, number) in steps {
-                life.step(&Step::of(kind, number)).await;
+            life.step(0, &Step::Create).await;
+            for (at, step) in steps.into_iter().map(Step::of) {
+                life.step(at, &step).await;
             }
             life.engine.close().await;
         });

@@ -154,7 +154,7 @@ async fn keep(
 ) -> Result<(Position, Vec<String>)> {
     let mut kept = Vec::new();
     for snapshot in left {
-        if inner.backend.is_untouched(snapshotter, &snapshot.key).await? {
+        if inner.backend.is_untouched(snapshotter, &snapshot.key, &inner.config.guest.data_dir).await? {
             inner.backend.remove_snapshot(snapshotter, &snapshot.key).await?;
             continue;
         }

@@ -1,5 +1,5 @@
 use super::history::{History, history_to_change, owned};
-use super::relocate::runs;
+use super::relocate::{prepare, runs, unfinished};
 use super::removal::{Removed, remove};
 use super::squash::{Merge, Plan, plan};
 use super::version::{LEFT, NEXT, ONTO, Position, base_labels, check_number, name_of, to_labels};
@@ -7,10 +7,9 @@ use crate::backend::{NewSnapshot, Snapshot, SnapshotFilter, Squash};
 use crate::engine::EngineInner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lifecycle::boot::halt;
-use crate::lifecycle::info::missing;
 use crate::lifecycle::millis;
-use crate::lifecycle::recover::recover;
-use crate::lifecycle::resolve::{Found, resolve};
+use crate::lifecycle::recover::take;
+use crate::lifecycle::resolve::{Found, existing, resolve};
 use crate::lifecycle::start::start_existing;
 use crate::lifecycle::stop::grace;
 use crate::names::WorkspaceId;
@@ -42,9 +41,8 @@ pub(crate) async fn delete(
     let began = Instant::now();
     let grace = grace(inner, options.grace_ms)?;
     check_number(options.version)?;
-    let _guard = context.or_cancelled(inner.locks.acquire(id)).await?;
-    recover(inner, id).await?;
-    let found = resolve(inner, id).await?.ok_or_else(|| missing(id))?;
+    let _guard = take(inner, id, context).await?;
+    let found = existing(inner, id).await?;
     let history = history_to_change(inner, id, &found).await?;
     let version = history.version(id, options.version)?;
     if !options.squash {
@@ -77,9 +75,8 @@ pub(crate) async fn prune(
         )
         .with("field", "keep_last"));
     }
-    let _guard = context.or_cancelled(inner.locks.acquire(id)).await?;
-    recover(inner, id).await?;
-    let found = resolve(inner, id).await?.ok_or_else(|| missing(id))?;
+    let _guard = take(inner, id, context).await?;
+    let found = existing(inner, id).await?;
     let history = history_to_change(inner, id, &found).await?;
     let numbers = to_remove(&history, &options);
     if options.dry_run || numbers.is_empty() {
@@ -177,14 +174,17 @@ async fn removal(
             };
         }
     }
-    arrive(inner, id, &intent).await?;
-    let arrived = resolve(inner, id).await?.unwrap_or_else(|| found.clone());
+    let arrived = async {
+        arrive(inner, id, &intent).await?;
+        resolve(inner, id).await
+    };
+    let arrived = arrived.await.map_err(unfinished)?.unwrap_or_else(|| found.clone());
     let restarted = again(inner, id, &arrived, &intent, context, &mut phases).await;
     if restart {
         downtime_ms = millis(stopped);
     }
     let began_delete = Instant::now();
-    let removed = finish(inner, id, context.id(), &intent, &arrived).await?;
+    let removed = finish(inner, id, context.id(), &intent, &arrived).await.map_err(unfinished)?;
     phases.delete = millis(began_delete);
     restarted?;
     let made: Vec<String> = made(&intent.plan);
@@ -240,7 +240,7 @@ async fn give_up(
     error: Error,
 ) -> Error {
     if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) {
-        return error.with("unfinished", "it is completed by the workspace's next operation");
+        return unfinished(error);
     }
     match undo(inner, id, operation, intent).await {
         Ok(()) => error,
@@ -371,10 +371,7 @@ async fn arrive(inner: &EngineInner, id: &WorkspaceId, intent: &PruneIntent) -> 
         parent: moved.base.name.clone(),
         labels,
     };
-    match backend.prepare_snapshot(&new).await {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-        other => other?,
-    }
+    prepare(inner, &new).await?;
     backend.move_container(&intent.container_id, &moved.to).await.map(drop)
 }
 

@@ -75,7 +75,7 @@ pub(super) async fn relocate(
     if let Err(error) = left.await {
         // Nobody knows whether a commit without an answer took place: that is for the next who can look.
         if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) {
-            return Err(error.with("unfinished", "it is completed by the workspace's next operation"));
+            return Err(unfinished(error));
         }
         inner.store.finish_move(context.id(), id, &intent.from, None, None, None).await?;
         let mut again = Phases::default();
@@ -84,12 +84,28 @@ pub(super) async fn relocate(
             Err(not) => Err(error.with("not_restarted", not)),
         };
     }
-    arrive(inner, id, intent).await?;
-    let arrived = resolve(inner, id).await?.unwrap_or_else(|| found.clone());
+    let arrived = async {
+        arrive(inner, id, intent).await?;
+        resolve(inner, id).await
+    };
+    let arrived = arrived.await.map_err(unfinished)?.unwrap_or_else(|| found.clone());
     let restarted = restart(inner, id, &arrived, intent, context, phases).await;
-    finish(inner, id, context.id(), intent).await?;
+    finish(inner, id, context.id(), intent).await.map_err(unfinished)?;
     restarted?;
     Ok(Relocated { downtime_ms: if intent.restart { millis(began) } else { 0 } })
+}
+
+/// What stops an operation that cannot be undone any more.
+pub(super) fn unfinished(error: Error) -> Error {
+    error.with("unfinished", "it is completed by the workspace's next operation")
+}
+
+/// Makes a writable snapshot. Done twice it does nothing.
+pub(super) async fn prepare(inner: &EngineInner, new: &NewSnapshot) -> Result<()> {
+    match inner.backend.prepare_snapshot(new).await {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 /// Completes a relocation that a process has left unfinished. The caller holds the lock.
@@ -224,10 +240,7 @@ async fn arrive(inner: &EngineInner, id: &WorkspaceId, intent: &RelocateIntent) 
     let mut labels = position.to_labels(&inner.config, id);
     labels.insert(LEFT.to_owned(), intent.from.clone());
     let new = NewSnapshot { snapshotter: snapshotter.to_owned(), key: intent.to.clone(), parent, labels };
-    match backend.prepare_snapshot(&new).await {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-        other => other?,
-    }
+    prepare(inner, &new).await?;
     backend.move_container(&intent.container_id, &intent.to).await?;
     if intent.keep.is_none() {
         backend.remove_snapshot(snapshotter, &intent.from).await?;

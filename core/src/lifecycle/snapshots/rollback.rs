@@ -4,10 +4,9 @@ use super::relocate::{RelocateIntent, relocate, runs};
 use super::version::{Position, check_number, is_base, name_of, unknown};
 use crate::engine::EngineInner;
 use crate::error::Result;
-use crate::lifecycle::info::missing;
 use crate::lifecycle::millis;
-use crate::lifecycle::recover::recover;
-use crate::lifecycle::resolve::resolve;
+use crate::lifecycle::recover::take;
+use crate::lifecycle::resolve::existing;
 use crate::lifecycle::stop::grace;
 use crate::names::WorkspaceId;
 use crate::operation::OperationContext;
@@ -25,9 +24,8 @@ pub(crate) async fn rollback(
     let began = Instant::now();
     let grace = grace(inner, options.grace_ms)?;
     check_number(options.version)?;
-    let _guard = context.or_cancelled(inner.locks.acquire(id)).await?;
-    recover(inner, id).await?;
-    let found = resolve(inner, id).await?.ok_or_else(|| missing(id))?;
+    let _guard = take(inner, id, context).await?;
+    let found = existing(inner, id).await?;
     // All that can be known to fail is found out before anything is stopped.
     let history = history_to_change(inner, id, &found).await?;
     let target = history.version(id, options.version)?.clone();

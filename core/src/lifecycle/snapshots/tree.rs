@@ -2,8 +2,7 @@ use super::history::{History, history};
 use super::version::name_of;
 use crate::engine::EngineInner;
 use crate::error::Result;
-use crate::lifecycle::info::missing;
-use crate::lifecycle::resolve::resolve;
+use crate::lifecycle::resolve::existing;
 use crate::names::WorkspaceId;
 use crate::types::{SnapshotVersion, TreeFormat, TreeOptions, VersionList, VersionTree, VersionsOptions};
 use std::fmt::Write;
@@ -42,7 +41,7 @@ pub(crate) async fn tree(
 }
 
 async fn of(inner: &EngineInner, id: &WorkspaceId) -> Result<History> {
-    let found = resolve(inner, id).await?.ok_or_else(|| missing(id))?;
+    let found = existing(inner, id).await?;
     history(inner, id, &found).await
 }
 

@@ -88,6 +88,12 @@ impl Rig {
         run(self.containerd.ctr(&self.namespace).args(arguments))
     }
 
+    /// How many snapshots there are of workspaces whose ids begin with this and a hyphen.
+    pub(crate) fn snapshots_of(&self, id: &str) -> usize {
+        let prefix = format!("workspace-{id}-");
+        self.ctr(&["snapshots", "ls"]).lines().filter(|line| line.starts_with(&prefix)).count()
+    }
+
     /// Counts what is there. Pinned network namespaces are counted as mounts below the harness's own directory; those
     /// of the whole host belong to others as well.
     pub(crate) fn count(&self) -> Leaks {
