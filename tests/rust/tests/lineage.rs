@@ -287,6 +287,10 @@ async fn garbage_collection_takes_nothing_that_is_kept() {
         assert_eq!(words(&workspace).await, content, "version {version}");
     }
     workspace.delete(kill()).await.unwrap();
+    rig.collect();
+    let fork = engine.workspace(&id_at("kept", 1)).unwrap();
+    assert_eq!(words(&fork).await, model.held(1).unwrap().content, "the fork needs no other workspace");
+    fork.delete(kill()).await.unwrap();
     rig.settle(&before);
     engine.close().await;
 }
