@@ -16,6 +16,7 @@ use containerd_client::services::v1::{
 };
 use containerd_client::tonic::Request;
 use containerd_client::tonic::transport::Channel;
+use containerd_client::types::Mount;
 use dunnage::Workspace;
 use prost_types::Any;
 use serde_json::Value;
@@ -78,6 +79,19 @@ impl<'a> Floor<'a> {
         Ok(())
     }
 
+    /// Makes a writable snapshot of the image, and tells how to mount it.
+    pub(crate) async fn snapshot(&self, key: &str) -> Result<Vec<Mount>, Failure> {
+        let prepare = PrepareSnapshotRequest {
+            snapshotter: SNAPSHOTTER.into(),
+            key: key.to_owned(),
+            parent: self.parent.clone(),
+            // Otherwise a collection that comes before a container is recorded takes it.
+            labels: HashMap::from([("containerd.io/gc.root".to_owned(), "bench".to_owned())]),
+        };
+        let mut snapshots = SnapshotsClient::new(self.channel.clone());
+        Ok(snapshots.prepare(request(self.bed, prepare)?).await?.into_inner().mounts)
+    }
+
     /// Makes one container and removes it. Returns when it began and when each of the four steps was done.
     async fn make(&self, seccomp: bool) -> Result<[Instant; 5], Failure> {
         let id = self.bed.name("floor");
@@ -87,14 +101,7 @@ impl<'a> Floor<'a> {
         let spec = self.spec_for(&id, seccomp)?;
 
         let began = Instant::now();
-        let prepare = PrepareSnapshotRequest {
-            snapshotter: SNAPSHOTTER.into(),
-            key: id.clone(),
-            parent: self.parent.clone(),
-            // Otherwise a collection that comes before the container is recorded takes it.
-            labels: HashMap::from([("containerd.io/gc.root".to_owned(), "bench".to_owned())]),
-        };
-        let mounts = snapshots.prepare(request(self.bed, prepare)?).await?.into_inner().mounts;
+        let mounts = self.snapshot(&id).await?;
         let prepared = Instant::now();
         let record = Container {
             id: id.clone(),

@@ -5,12 +5,12 @@ use crate::bed::Bed;
 use crate::report::{Bar, Row};
 use crate::sample::Series;
 use dunnage::Engine;
-use dunnage::types::{CreateOptions, DeleteOptions, ListOptions, NetworkMode, PullOptions};
+use dunnage::types::{DeleteOptions, ListOptions, PullOptions};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// How many there are.
-const COUNT: usize = 100;
+pub(super) const COUNT: usize = 100;
 /// How many are made or removed at a time.
 const AT_ONCE: usize = 10;
 
@@ -26,17 +26,7 @@ pub(super) async fn hundred(bed: &Bed) -> Result<Vec<Row>, Failure> {
 }
 
 async fn measure(bed: &Bed, engine: &Engine, namespace: &str) -> Result<Row, Failure> {
-    for first in (0..COUNT).step_by(AT_ONCE) {
-        let made: Vec<_> = (first..first + AT_ONCE)
-            .map(|number| {
-                let options = CreateOptions::default().image(&bed.image).network(NetworkMode::None);
-                Ok(engine.workspace(format!("w{number}"))?.create(options))
-            })
-            .collect::<Result<_, Failure>>()?;
-        for create in made {
-            create.await?;
-        }
-    }
+    fill(bed, engine).await?;
     let mut row = Row {
         name: "list_100".into(),
         about: "engine.list of 100 running workspaces; peer: ctr containers ls and ctr tasks ls".into(),
@@ -66,7 +56,21 @@ async fn measure(bed: &Bed, engine: &Engine, namespace: &str) -> Result<Row, Fai
     Ok(row)
 }
 
-async fn remove(engine: &Engine) -> Result<(), Failure> {
+/// Makes a hundred workspaces that run.
+pub(super) async fn fill(bed: &Bed, engine: &Engine) -> Result<(), Failure> {
+    for first in (0..COUNT).step_by(AT_ONCE) {
+        let made: Vec<_> = (first..first + AT_ONCE)
+            .map(|number| Ok(engine.workspace(format!("w{number}"))?.create(bed.plain())))
+            .collect::<Result<_, Failure>>()?;
+        for create in made {
+            create.await?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes all workspaces.
+pub(super) async fn remove(engine: &Engine) -> Result<(), Failure> {
     let names: Vec<String> =
         engine.list(ListOptions::default()).await?.workspaces.into_iter().map(|w| w.workspace_id).collect();
     for names in names.chunks(AT_ONCE) {

@@ -6,6 +6,7 @@ mod files;
 mod list;
 mod memory;
 mod pull;
+mod reconcile;
 mod stop;
 mod versions;
 
@@ -34,7 +35,9 @@ enum Kind {
     SnapshotDowntime,
     SnapshotSize,
     Fork,
+    Reconcile100,
     LongLine,
+    Among10000,
 }
 
 /// All benches, in the order in which they run.
@@ -54,7 +57,10 @@ pub(crate) fn all() -> &'static [Bench] {
         bench("snapshot_downtime", Kind::SnapshotDowntime),
         bench("snapshot_size", Kind::SnapshotSize),
         bench("fork", Kind::Fork),
+        bench("reconcile_100", Kind::Reconcile100),
         bench("long_line", Kind::LongLine),
+        // Last: what it fills the daemon with goes with the daemon.
+        bench("list_among_10000", Kind::Among10000),
     ];
     ALL
 }
@@ -73,6 +79,8 @@ pub(crate) async fn run(bench: &Bench, bed: &Bed) -> Result<Vec<Row>, Failure> {
         Kind::SnapshotDowntime => versions::downtime(bed).await,
         Kind::SnapshotSize => versions::size(bed).await,
         Kind::Fork => versions::fork(bed).await,
+        Kind::Reconcile100 => reconcile::hundred(bed).await,
         Kind::LongLine => versions::long_line(bed).await,
+        Kind::Among10000 => versions::among_many(bed).await,
     }
 }

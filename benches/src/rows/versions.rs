@@ -2,6 +2,7 @@
 
 use crate::Failure;
 use crate::bed::Bed;
+use crate::floor::Floor;
 use crate::report::{Bar, Row};
 use crate::sample::Series;
 use dunnage::Workspace;
@@ -11,9 +12,11 @@ use dunnage::types::{
 };
 use std::time::{Duration, Instant};
 
-/// How many versions the long line has, and how many a list is measured at.
+/// How many versions the long line has.
 const MANY: usize = 1000;
+/// How many a list is measured at, and how many snapshots of others there are meanwhile.
 const DEEP: usize = 100;
+const OTHERS: usize = 10_000;
 
 fn row(name: &str, about: &str, bars: Vec<Bar>) -> Row {
     Row { name: name.into(), about: about.into(), unit: "ms", bars, ..Row::default() }
@@ -96,37 +99,24 @@ pub(super) async fn fork(bed: &Bed) -> Result<Vec<Row>, Failure> {
     Ok(vec![measured])
 }
 
-/// A start after a thousand versions beside one after the first, and a list on the way.
+/// A start after a thousand versions beside one after the first.
 pub(super) async fn long_line(bed: &Bed) -> Result<Vec<Row>, Failure> {
     let mut start = row(
         "start_at_1000",
         "stopped workspace → agent answers, after 1,000 versions; peer: after 1",
         vec![Bar::TimesPeer(1.3)],
     );
-    let mut list = row("lineage_100", "snapshots.list at depth 100", vec![Bar::AtMost(10.0)]);
     let workspace = bed.engine.workspace("long")?;
     let options = CreateOptions::default().image(&bed.image).network(NetworkMode::None).start(false);
     workspace.create(options).await?;
     workspace.snapshots().create(SnapshotCreateOptions::default()).await?;
     start.peer = Some(starts(bed, &workspace).await?);
-    for number in 2..=MANY {
+    for _ in 1..MANY {
         workspace.snapshots().create(SnapshotCreateOptions::default()).await?;
-        if number == DEEP {
-            for turn in 0..=bed.rounds {
-                let began = Instant::now();
-                let told = workspace.snapshots().list(SnapshotListOptions::default()).await?;
-                if told.snapshots.len() <= DEEP {
-                    return Err(format!("{} snapshots are told", told.snapshots.len()).into());
-                }
-                if turn > 0 {
-                    list.ours.push_time(began.elapsed());
-                }
-            }
-        }
     }
     start.ours = starts(bed, &workspace).await?;
     workspace.delete(DeleteOptions::default().grace_ms(0u64)).await?;
-    Ok(vec![list, start])
+    Ok(vec![start])
 }
 
 async fn starts(bed: &Bed, workspace: &Workspace) -> Result<Series, Failure> {
@@ -136,6 +126,45 @@ async fn starts(bed: &Bed, workspace: &Workspace) -> Result<Series, Failure> {
         workspace.start(StartOptions::default()).await?;
         let took = began.elapsed();
         workspace.stop(StopOptions::default()).await?;
+        if turn > 0 {
+            series.push_time(took);
+        }
+    }
+    Ok(series)
+}
+
+/// A list of a line of a hundred where it is almost alone, and among ten thousand snapshots of others.
+pub(super) async fn among_many(bed: &Bed) -> Result<Vec<Row>, Failure> {
+    let mut measured = row(
+        "lineage_among_10000",
+        "snapshots.list at depth 100, with 10,000 snapshots of others beside it; peer: the same without them",
+        vec![Bar::TimesPeer(1.2), Bar::AtMost(10.0)],
+    );
+    let workspace = bed.engine.workspace("deep")?;
+    workspace.create(bed.plain().start(false)).await?;
+    for _ in 0..DEEP {
+        workspace.snapshots().create(SnapshotCreateOptions::default()).await?;
+    }
+    measured.peer = Some(lists(bed, &workspace).await?);
+    let others = Floor::new(bed).await?;
+    for number in 0..OTHERS {
+        others.snapshot(&format!("other-{number}")).await?;
+    }
+    measured.ours = lists(bed, &workspace).await?;
+    others.end().await?;
+    bed.delete(&workspace).await?;
+    Ok(vec![measured])
+}
+
+async fn lists(bed: &Bed, workspace: &Workspace) -> Result<Series, Failure> {
+    let mut series = Series::default();
+    for turn in 0..=bed.rounds {
+        let began = Instant::now();
+        let told = workspace.snapshots().list(SnapshotListOptions::default()).await?;
+        let took = began.elapsed();
+        if told.snapshots.len() <= DEEP {
+            return Err(format!("{} snapshots are told", told.snapshots.len()).into());
+        }
         if turn > 0 {
             series.push_time(took);
         }

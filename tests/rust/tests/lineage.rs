@@ -56,7 +56,7 @@ async fn step(
     image: &str,
     (at, step): (usize, &Step),
 ) -> Result<Option<u64>> {
-    let workspace = engine.workspace(&id_at(life, at))?;
+    let workspace = engine.workspace(id_at(life, at))?;
     match step {
         Step::Create => workspace.create(CreateOptions::default().image(image)).await.map(|_| None),
         Step::Write(word) => {
@@ -111,7 +111,7 @@ async fn live(rig: &Rig, engine: &mut Engine, life: &str, image: &str, steps: &[
         };
         assert_eq!(ends, wanted, "{next:?} of {at}: {done:?}");
         for at in 0..PLACES {
-            let workspace = engine.workspace(&id_at(life, at)).unwrap();
+            let workspace = engine.workspace(id_at(life, at)).unwrap();
             let Some(held) = model.held(at) else {
                 assert_eq!(workspace.info().await.unwrap_err().kind(), ErrorKind::NotFound);
                 continue;
@@ -125,7 +125,7 @@ async fn live(rig: &Rig, engine: &mut Engine, life: &str, image: &str, steps: &[
         assert_eq!(rig.snapshots_of(life), model.snapshots(), "{next:?} of {at}");
     }
     for at in 0..PLACES {
-        let workspace = engine.workspace(&id_at(life, at)).unwrap();
+        let workspace = engine.workspace(id_at(life, at)).unwrap();
         if let Some(held) = model.held(at) {
             workspace.ensure_running(StartOptions::default()).await.unwrap();
             for (version, content) in held.versions() {
@@ -288,7 +288,7 @@ async fn garbage_collection_takes_nothing_that_is_kept() {
     }
     workspace.delete(kill()).await.unwrap();
     rig.collect();
-    let fork = engine.workspace(&id_at("kept", 1)).unwrap();
+    let fork = engine.workspace(id_at("kept", 1)).unwrap();
     assert_eq!(words(&fork).await, model.held(1).unwrap().content, "the fork needs no other workspace");
     fork.delete(kill()).await.unwrap();
     rig.settle(&before);

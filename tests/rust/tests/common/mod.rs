@@ -3,6 +3,7 @@
 
 pub(crate) mod helper;
 pub(crate) mod log;
+pub(crate) mod older;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -40,6 +40,8 @@ pub(crate) struct Operation {
     pub(crate) broken: Option<(&'static str, Place)>,
     /// Whether somebody else has removed the container before it.
     pub(crate) lost: bool,
+    /// Whether an older implementation has made the versions that are there before it.
+    pub(crate) older: bool,
     /// How many snapshots that are no versions may be below what is left: what several were made one to.
     pub(crate) bases: usize,
     /// Does it, in the process that meets the fault. None for what opening an engine does by itself.
@@ -66,11 +68,16 @@ pub(crate) fn operations() -> Vec<Operation> {
         after,
         broken: None,
         lost: false,
+        older: false,
         bases: 0,
         run: Some(run),
     };
     let create: Run = |_, workspace, image| {
         Box::pin(async move { workspace.create(CreateOptions::default().image(image)).await.map(drop) })
+    };
+    let make: Run = |_, workspace, _| {
+        let options = SnapshotCreateOptions::default().grace_ms(0u64);
+        Box::pin(async move { workspace.snapshots().create(options).await.map(drop) })
     };
     let delete: Run = |_, workspace, _| Box::pin(async move { workspace.delete(kill()).await.map(drop) });
     let mut all = vec![
@@ -94,10 +101,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             let options = StopOptions::default().grace_ms(0u64);
             Box::pin(async move { workspace.stop(options).await.map(drop) })
         }),
-        operation("snapshots.create", one(), holds("two", &[(1, "one"), (2, "two")]), |_, workspace, _| {
-            let options = SnapshotCreateOptions::default().grace_ms(0u64);
-            Box::pin(async move { workspace.snapshots().create(options).await.map(drop) })
-        }),
+        operation("snapshots.create", one(), holds("two", &[(1, "one"), (2, "two")]), make),
         operation("snapshots.rollback", one(), holds("one", &[(1, "one"), (2, "two")]), |_, workspace, _| {
             let options = SnapshotRollbackOptions::default().version(1u64).grace_ms(0u64);
             Box::pin(async move { workspace.snapshots().rollback(options).await.map(drop) })
@@ -107,15 +111,21 @@ pub(crate) fn operations() -> Vec<Operation> {
             Box::pin(async move { workspace.snapshots().rollback(options).await.map(drop) })
         }),
         Operation {
+            older: true,
+            ..operation(
+                "snapshots.create beside adopted versions",
+                holds("one", &[(1, "one"), (2, "two")]),
+                holds("one", &[(1, "one"), (2, "two"), (3, "one")]),
+                make,
+            )
+        },
+        Operation {
             bases: 1,
             ..operation(
                 FLATTENING,
                 holds("one", &[(1, "one"), (2, "two")]),
                 holds("one", &[(1, "one"), (2, "two"), (3, "one")]),
-                |_, workspace, _| {
-                    let options = SnapshotCreateOptions::default().grace_ms(0u64);
-                    Box::pin(async move { workspace.snapshots().create(options).await.map(drop) })
-                },
+                make,
             )
         },
         operation("snapshots.fork", one(), one(), |_, workspace, _| {
@@ -168,6 +178,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             after,
             broken: Some((broken, place)),
             lost: false,
+            older: false,
             bases,
             run: None,
         });

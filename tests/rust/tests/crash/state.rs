@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use common::older::Older;
 use common::{kill, said, sh};
 use dunnage::types::{
     CreateOptions, SnapshotCreateOptions, SnapshotListOptions, SnapshotRollbackOptions, StartOptions,
@@ -59,7 +60,13 @@ pub(crate) async fn set_up(config: &Config, id: &str, image: &str, operation: &O
     workspace.create(CreateOptions::default().image(image).network(operation.network)).await.unwrap();
     for (_, word) in versions {
         write(&workspace, word).await;
-        workspace.snapshots().create(SnapshotCreateOptions::default().grace_ms(0u64)).await.unwrap();
+        if operation.older {
+            workspace.stop(StopOptions::default().grace_ms(0u64)).await.unwrap();
+            Older::connect(config).await.version(&format!("workspace-{id}"), "v").await;
+            workspace.start(StartOptions::default()).await.unwrap();
+        } else {
+            workspace.snapshots().create(SnapshotCreateOptions::default().grace_ms(0u64)).await.unwrap();
+        }
     }
     write(&workspace, content).await;
     if !operation.running {
