@@ -3,10 +3,10 @@ use super::create::build;
 use super::list::filters;
 use super::recover::take;
 use super::resolve::{Found, resolve, workspace_of};
-use super::snapshots;
+use super::snapshots::{self, Strays};
 use super::start::{repair_network, start_existing};
 use super::{lost, options};
-use crate::backend::{SnapshotFilter, SnapshotKind, TaskStatus};
+use crate::backend::TaskStatus;
 use crate::engine::{Engine, EngineInner};
 use crate::error::{Error, Result};
 use crate::names::WorkspaceId;
@@ -17,6 +17,7 @@ use crate::types::{
 };
 use futures::stream::{self, StreamExt};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// The most workspaces that are worked on at a time.
 const MOST: u32 = 64;
@@ -39,15 +40,16 @@ pub(crate) async fn reconcile(
         asked => asked as usize,
     };
     lost::complete_records(inner).await?;
-    let ids = known(inner).await?;
+    let (ids, strays) = known(inner).await?;
+    let strays = Arc::new(strays);
     let total = ids.len() as u64;
     let work = ids.into_iter().map(|id| {
-        let (engine, context) = (engine.clone(), context.clone());
+        let (engine, context, strays) = (engine.clone(), context.clone(), strays.clone());
         // A task of its own: one workspace's work is not held up by the polling of another's.
         tokio::spawn(async move {
             let inner = &engine.inner;
             let done = match context.check_cancelled() {
-                Ok(()) => put_in_order(inner, &id, &context).await,
+                Ok(()) => put_in_order(inner, &id, &strays, &context).await,
                 Err(error) => Err(error),
             };
             outcome(id, done)
@@ -98,8 +100,8 @@ fn reconciled(id: &WorkspaceId, outcome: ReconcileOutcome) -> ReconciledWorkspac
     }
 }
 
-/// All workspaces of which there is anything.
-async fn known(inner: &EngineInner) -> Result<BTreeSet<WorkspaceId>> {
+/// All workspaces of which there is anything, and what lost containers have left.
+async fn known(inner: &EngineInner) -> Result<(BTreeSet<WorkspaceId>, Strays)> {
     let mut ids: BTreeSet<WorkspaceId> = inner.store.workspaces().await?.into_iter().collect();
     ids.extend(inner.store.unfinished_workspaces().await?);
     let mut snapshotters = BTreeSet::from([inner.config.containerd.snapshotter.clone()]);
@@ -107,22 +109,16 @@ async fn known(inner: &EngineInner) -> Result<BTreeSet<WorkspaceId>> {
         ids.extend(workspace_of(&inner.config, &container));
         snapshotters.insert(container.snapshotter);
     }
-    let ours = SnapshotFilter { labels: inner.config.names.labels.clone(), ..SnapshotFilter::default() };
-    for snapshotter in snapshotters {
-        for snapshot in inner.backend.snapshots(&snapshotter, std::slice::from_ref(&ours)).await? {
-            let id = snapshot.labels.get(&inner.config.names.id_label);
-            if snapshot.kind == SnapshotKind::Active {
-                ids.extend(id.and_then(|id| WorkspaceId::new(id.as_str()).ok()));
-            }
-        }
-    }
-    Ok(ids)
+    let strays = snapshots::strays(inner, &snapshotters).await?;
+    ids.extend(strays.owners(inner));
+    Ok((ids, strays))
 }
 
 /// Puts one workspace in order. None when there is nothing of it any more.
 async fn put_in_order(
     inner: &EngineInner,
     id: &WorkspaceId,
+    strays: &Strays,
     context: &OperationContext,
 ) -> Result<Option<ReconciledWorkspace>> {
     let _guard = take(inner, id, context).await?;
@@ -132,7 +128,8 @@ async fn put_in_order(
     if is_elsewhere(inner, &found) {
         return Ok(None);
     }
-    let recovered_snapshots = keep_orphans(inner, id, &found).await?;
+    let recovered_snapshots =
+        if strays.any_of(inner, id)? { keep_orphans(inner, id, &found).await? } else { Vec::new() };
     let status = inner.backend.task(&found.container.id).await?.map(|task| task.status);
     let wanted = found.record.as_ref().is_some_and(|record| record.auto_start);
     let outcome = match status {

@@ -35,7 +35,7 @@ pub(crate) use rollback::rollback;
 pub(crate) use tree::{tree, versions};
 
 pub(super) use idle::{idle, left_to_nobody, owners};
-pub(super) use orphans::{Orphans, adopt, keep_beside, orphans};
+pub(super) use orphans::{Orphans, Strays, adopt, keep_beside, orphans, strays};
 pub(super) use prune::recover_prune;
 pub(super) use relocate::{recover, recover_lost};
 pub(super) use removal::{all_but, left_of, remove};

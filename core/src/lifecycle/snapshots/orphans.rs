@@ -1,6 +1,6 @@
 use super::history::{history_to_change, labelled};
 use super::version::{Position, from_labels, to_labels};
-use crate::backend::{Snapshot, SnapshotFilter, SnapshotKind};
+use crate::backend::{Container, Snapshot, SnapshotFilter, SnapshotKind};
 use crate::engine::EngineInner;
 use crate::error::{ErrorKind, Result};
 use crate::lifecycle::create::HOME;
@@ -8,7 +8,7 @@ use crate::lifecycle::resolve::Found;
 use crate::names::WorkspaceId;
 use crate::store::{VersionRecord, VersionRecords};
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Writable snapshots of a workspace on which no container stands, the one changed last at the end.
 #[derive(Debug, Default)]
@@ -49,37 +49,87 @@ pub(in crate::lifecycle) async fn orphans(
     let label = &inner.config.names.id_label;
     let labels = BTreeMap::from([(label.clone(), id.to_string())]);
     let mut filters = vec![SnapshotFilter { labels, ..SnapshotFilter::default() }];
-    let mut names = vec![inner.config.container_id(id)?];
-    names.extend(inner.config.names.legacy_prefixes.iter().map(|prefix| format!("{prefix}{id}")));
-    filters.extend(
-        names
-            .iter()
-            .map(|name| SnapshotFilter { key_prefix: Some(name.clone()), ..SnapshotFilter::default() }),
-    );
+    let names = container_names(inner, id)?;
+    filters.extend(names.iter().map(|name| named(name)));
     let mut snapshots = inner.backend.snapshots(snapshotter, &filters).await?;
-    let home = inner.config.home_mark();
     let versions = snapshots
         .iter()
         .filter(|snapshot| snapshot.labels.get(label).is_some_and(|owner| owner == id.as_str()))
         .filter_map(|snapshot| from_labels(snapshotter, snapshot));
     let last = versions.map(|version| version.version).max().unwrap_or_default();
-    snapshots.retain(|snapshot| {
-        snapshot.kind == SnapshotKind::Active
-            // Another data root's workspace of the same name may be in the making.
-            && snapshot.labels.get(HOME).is_none_or(|of| *of == home)
-            && match snapshot.labels.get(label) {
-                Some(owner) => owner == id.as_str(),
-                None => names.iter().any(|name| is_writable_of(&snapshot.key, name)),
-            }
-    });
+    snapshots.retain(|snapshot| is_writable(inner, snapshot) && is_of(inner, id, &names, snapshot));
     if !snapshots.is_empty() {
         let containers = inner.backend.containers(&[]).await?;
-        snapshots.retain(|snapshot| {
-            !containers.iter().any(|c| c.snapshotter == snapshotter && c.snapshot_key == snapshot.key)
-        });
+        snapshots.retain(|snapshot| stands_alone(snapshotter, snapshot, &containers));
     }
     snapshots.sort_by(|a, b| (a.updated_at, &a.key).cmp(&(b.updated_at, &b.key)));
     Ok(Orphans { snapshots, last })
+}
+
+/// Writable snapshots on which no container stands, of all workspaces, as one look has found them.
+#[derive(Debug)]
+pub(in crate::lifecycle) struct Strays(Vec<Snapshot>);
+
+/// Looks for them.
+pub(in crate::lifecycle) async fn strays(
+    inner: &EngineInner,
+    snapshotters: &BTreeSet<String>,
+) -> Result<Strays> {
+    let names = &inner.config.names;
+    let mut filters = vec![SnapshotFilter { labels: names.labels.clone(), ..SnapshotFilter::default() }];
+    filters.extend(names.legacy_prefixes.iter().chain([&names.container_prefix]).map(|prefix| named(prefix)));
+    let mut found = Vec::new();
+    for snapshotter in snapshotters {
+        let mut snapshots = inner.backend.snapshots(snapshotter, &filters).await?;
+        // After the snapshots: one that is in the making gets its container last.
+        let containers = inner.backend.containers(&[]).await?;
+        snapshots.retain(|snapshot| {
+            is_writable(inner, snapshot) && stands_alone(snapshotter, snapshot, &containers)
+        });
+        found.extend(snapshots);
+    }
+    Ok(Strays(found))
+}
+
+impl Strays {
+    /// The workspaces whose label they have.
+    pub(in crate::lifecycle) fn owners(&self, inner: &EngineInner) -> impl Iterator<Item = WorkspaceId> {
+        let labels = self.0.iter().filter_map(|stray| stray.labels.get(&inner.config.names.id_label));
+        labels.filter_map(|id| WorkspaceId::new(id.as_str()).ok())
+    }
+
+    /// Whether one of them is a workspace's.
+    pub(in crate::lifecycle) fn any_of(&self, inner: &EngineInner, id: &WorkspaceId) -> Result<bool> {
+        let names = container_names(inner, id)?;
+        Ok(self.0.iter().any(|stray| is_of(inner, id, &names, stray)))
+    }
+}
+
+/// The names that a workspace's container has or had.
+fn container_names(inner: &EngineInner, id: &WorkspaceId) -> Result<Vec<String>> {
+    let older = inner.config.names.legacy_prefixes.iter().map(|prefix| Ok(format!("{prefix}{id}")));
+    std::iter::once(inner.config.container_id(id)).chain(older).collect()
+}
+
+fn named(prefix: &str) -> SnapshotFilter {
+    SnapshotFilter { key_prefix: Some(prefix.to_owned()), ..SnapshotFilter::default() }
+}
+
+fn is_writable(inner: &EngineInner, snapshot: &Snapshot) -> bool {
+    snapshot.kind == SnapshotKind::Active
+        // Another data root's workspace of the same name may be in the making.
+        && snapshot.labels.get(HOME).is_none_or(|of| *of == inner.config.home_mark())
+}
+
+fn is_of(inner: &EngineInner, id: &WorkspaceId, names: &[String], snapshot: &Snapshot) -> bool {
+    match snapshot.labels.get(&inner.config.names.id_label) {
+        Some(owner) => owner == id.as_str(),
+        None => names.iter().any(|name| is_writable_of(&snapshot.key, name)),
+    }
+}
+
+fn stands_alone(snapshotter: &str, snapshot: &Snapshot, containers: &[Container]) -> bool {
+    !containers.iter().any(|c| c.snapshotter == snapshotter && c.snapshot_key == snapshot.key)
 }
 
 /// Whether a name is one that a container's writable snapshot has: the container's own, or that, a word and a number.
