@@ -1,6 +1,7 @@
 //! What is different between the file trees of two snapshots.
 //!
 //! Both trees are looked at as they show, merged; the layers in which they differ only tell which directories need a look.
+//! What is so deep that no path leads there (`PATH_MAX`, 4,096 bytes) is not told of; the directory that it is in is.
 
 use super::client::Client;
 use super::layers::{names, xattr, xattrs};
@@ -17,7 +18,6 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
-use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -100,9 +100,7 @@ fn compare(from: &[Mount], to: &[Mount], request: &ChangesRequest) -> Result<Vec
     };
     let after = PathBuf::from(OsString::from_vec(request.after.clone()));
     let after: Vec<OsString> = after.iter().map(ToOwned::to_owned).collect();
-    let there = walk.from.is_some();
-    // Stopped or at the end: what was found is what was asked for.
-    let _ = walk.directory(Path::new(""), there, true, &after)?;
+    walk.compare(&after)?;
     Ok(walk.found)
 }
 
@@ -115,41 +113,57 @@ struct Walk {
     found: Vec<Change>,
 }
 
+/// An entry before and after.
 type Sides = (Option<Stat>, Option<Stat>);
 
+/// A directory on the way.
+struct Level {
+    path: PathBuf,
+    /// What is left of it.
+    entries: std::vec::IntoIter<(OsString, Sides)>,
+    /// Beyond what in it the comparison begins.
+    resume: Vec<OsString>,
+}
+
 impl Walk {
-    /// Compares what is in a directory that is there before, after or both. Begins beyond `after`, a path from here.
-    fn directory(
-        &mut self,
-        path: &Path,
-        before: bool,
-        after: bool,
-        resume: &[OsString],
-    ) -> Result<ControlFlow<()>> {
-        let entries = self.entries(path, before, after)?;
-        for (name, sides) in entries {
-            // An entry on the way to where it begins was told before, but not all that is in it.
-            let (told, below) = match resume.split_first() {
-                Some((first, _)) if name.as_bytes() < first.as_bytes() => continue,
-                Some((first, rest)) if name == *first => (true, rest),
-                _ => (false, &[][..]),
+    /// Compares all that is there, in the order of the directories' entries. Begins beyond `after`, a path, and ends at the
+    /// limit. Not by recursion: how deep directories are is for a workspace to say.
+    fn compare(&mut self, after: &[OsString]) -> Result<()> {
+        let root = self.level(PathBuf::new(), self.from.is_some(), true, after.to_vec())?;
+        let mut levels = vec![root];
+        while let Some(level) = levels.last_mut() {
+            let Some((name, sides)) = level.entries.next() else {
+                levels.pop();
+                continue;
             };
-            let path = path.join(&name);
+            // An entry on the way to where it begins was told before, but not all that is in it.
+            let (told, below) = match level.resume.split_first() {
+                Some((first, _)) if name.as_bytes() < first.as_bytes() => continue,
+                Some((first, rest)) if name == *first => (true, rest.to_vec()),
+                _ => (false, Vec::new()),
+            };
+            let path = level.path.join(&name);
             if !told && let Some(change) = self.change(&path, &sides)? {
                 self.found.push(change);
                 if self.found.len() >= self.limit {
-                    return Ok(ControlFlow::Break(()));
+                    return Ok(());
                 }
             }
             let directory =
                 |stat: &Option<Stat>| stat.as_ref().is_some_and(|stat| kind(stat) == EntryKind::Dir);
             let (before, after) = (directory(&sides.0), directory(&sides.1));
             let enter = if before && after { self.differs(&path)? } else { before || after };
-            if enter && self.directory(&path, before, after, below)?.is_break() {
-                return Ok(ControlFlow::Break(()));
+            if enter {
+                levels.push(self.level(path, before, after, below)?);
             }
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(())
+    }
+
+    /// A directory that is there before, after or both.
+    fn level(&self, path: PathBuf, before: bool, after: bool, resume: Vec<OsString>) -> Result<Level> {
+        let entries = self.entries(&path, before, after)?.into_iter();
+        Ok(Level { path, entries, resume })
     }
 
     /// What is in a directory on either side, ordered by name.
@@ -158,8 +172,8 @@ impl Walk {
             let here = if path.as_os_str().is_empty() { Path::new(".") } else { path };
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
             match tree.open(here, flags) {
-                // A running workspace may have removed or replaced it since.
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+                // A running workspace may have removed or replaced it since. Or no path leads there, see path_resolution(7).
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => Ok(None),
                 opened => opened.map(Some).map_err(|e| failed(path, e)),
             }
         };
@@ -189,7 +203,7 @@ impl Walk {
         for layer in &self.differing {
             match rustix::fs::statat(layer, path, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(_) => return Ok(true),
-                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) => {}
                 Err(errno) => return Err(failed(path, errno)),
             }
         }
@@ -302,7 +316,7 @@ impl Walk {
         let Some(tree) = tree.into() else { return Ok(None) };
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         match tree.open(path, flags) {
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => Ok(None),
             opened => opened.map(Some).map_err(|e| failed(path, e)),
         }
     }
@@ -315,7 +329,7 @@ impl Walk {
             .and_then(|link| rustix::fs::readlinkat(link, "", Vec::new()));
         match read {
             Ok(target) => Ok(Some(target.into_bytes())),
-            Err(Errno::NOENT | Errno::INVAL) => Ok(None),
+            Err(Errno::NOENT | Errno::INVAL | Errno::NAMETOOLONG) => Ok(None),
             Err(errno) => Err(failed(path, errno)),
         }
     }

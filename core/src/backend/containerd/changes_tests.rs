@@ -229,3 +229,34 @@ proptest! {
         prop_assert_eq!(changes, vec![]);
     }
 }
+
+#[test]
+fn directories_of_any_depth_are_compared_as_far_as_paths_lead() {
+    if !privileged() {
+        return;
+    }
+    let stack = Stack::new(&["image", "deep"]);
+    stack.write("image/file", "");
+    let dir = |at: &std::os::fd::OwnedFd, name: &str| {
+        rustix::fs::mkdirat(at, name, Mode::RWXU).unwrap();
+        rustix::fs::openat(at, name, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap()
+    };
+    let mut at = open_dir(&stack.path("deep")).unwrap();
+    for _ in 0..5_000 {
+        at = dir(&at, "d");
+    }
+    drop(at);
+    // On a stack as small as those on which this runs.
+    let small = std::thread::Builder::new().stack_size(256 << 10);
+    let work = move || {
+        let all = stack.compare(&["image"], &["deep", "image"], "", usize::MAX).unwrap();
+        let last = String::from_utf8_lossy(&all.last().unwrap().path).into_owned();
+        let beyond = stack.compare(&["image"], &["deep", "image"], &last, usize::MAX).unwrap();
+        // The usual way of removing it takes as much stack as it is deep.
+        std::process::Command::new("rm").arg("-rf").arg(stack.path("deep")).status().unwrap();
+        (all.len(), beyond.len())
+    };
+    let (all, beyond) = small.spawn(work).unwrap().join().unwrap();
+    // A path of 4,095 bytes, and the 0 that ends it, leads into the 2,048th; what is in there is told.
+    assert_eq!((all, beyond), (2_049, 0));
+}
