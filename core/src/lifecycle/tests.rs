@@ -22,6 +22,8 @@ pub(super) struct Bench {
     pub(super) fake: Arc<FakeBackend>,
     pub(super) dir: tempfile::TempDir,
     agents: tokio::task::JoinHandle<()>,
+    /// From how many layers on a line is made short.
+    pub(super) flatten_at: u32,
 }
 
 impl Drop for Bench {
@@ -44,13 +46,15 @@ impl Bench {
         std::fs::create_dir(dir.path().join("runtime")).unwrap();
         std::fs::write(dir.path().join("runtime/bridge"), "").unwrap();
         let run = dir.path().join("data/run");
-        Self { fake: Arc::new(FakeBackend::new()), dir, agents: tokio::spawn(answer_everywhere(run)) }
+        let agents = tokio::spawn(answer_everywhere(run));
+        Self { fake: Arc::new(FakeBackend::new()), dir, agents, flatten_at: Config::default().flatten_at }
     }
 
     fn config(&self) -> Config {
         let mut config = Config::default()
             .data_root(self.dir.path().join("data"))
             .runtime_dir(self.dir.path().join("runtime"));
+        config.flatten_at = self.flatten_at;
         config.network.mode = NetworkMode::None;
         config.time_limits.ready_ms = 3_000;
         config.time_limits.stop_ms = 200;

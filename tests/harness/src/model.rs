@@ -47,7 +47,10 @@ pub enum Step {
     /// It is started.
     Start,
     /// The engine is closed and a new one opened.
-    Reopen,
+    Reopen {
+        /// Whether its database is lost meanwhile.
+        lost: bool,
+    },
     /// It is deleted.
     Delete,
 }
@@ -70,7 +73,7 @@ impl Step {
             20 => Self::Prune { keep_last: u64::from(number % 3) },
             21 => Self::Stop,
             22..=23 => Self::Start,
-            24 => Self::Reopen,
+            24 => Self::Reopen { lost: number % 2 == 1 },
             _ => Self::Delete,
         };
         (at, step)
@@ -144,7 +147,7 @@ impl Model {
     /// Does a step, and tells how it ends.
     pub fn apply(&mut self, at: usize, step: &Step) -> Ends {
         match step {
-            Step::Reopen => return Ends::Well(None),
+            Step::Reopen { .. } => return Ends::Well(None),
             Step::Create => {
                 self.workspaces.entry(at).or_default().running = true;
                 return Ends::Well(None);
@@ -191,7 +194,7 @@ impl Model {
                 let going = held.versions.keys().rev().skip(keep).copied().collect();
                 self.remove(at, &going);
             }
-            Step::Create | Step::Delete | Step::Reopen => {}
+            Step::Create | Step::Delete | Step::Reopen { .. } => {}
         }
         Ends::Well(None)
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::helper::{Helper, text, write_config};
-use common::{Rig, kill, running, said, sh};
+use common::{Rig, kill, lose_database, running, said, sh};
 use dunnage::types::{
     CreateOptions, SnapshotCreateOptions, SnapshotDeleteOptions, SnapshotForkOptions, SnapshotListOptions,
     SnapshotPruneOptions, SnapshotRollbackOptions, StartOptions, StopOptions,
@@ -82,8 +82,11 @@ async fn step(
         Step::Stop => workspace.stop(StopOptions::default().grace_ms(0u64)).await.map(|_| None),
         Step::Start => workspace.start(StartOptions::default()).await.map(|_| None),
         Step::Delete => workspace.delete(kill()).await.map(|_| None),
-        Step::Reopen => {
+        Step::Reopen { lost } => {
             engine.close().await;
+            if *lost {
+                lose_database(&rig.config());
+            }
             *engine = Engine::open(rig.config()).await?;
             Ok(None)
         }

@@ -6,15 +6,12 @@ mod common;
 use std::path::Path;
 
 use common::older::Older;
-use common::{Rig, kill, names, running, said, sh};
+use common::{Rig, database, kill, lose_database, running, said, sh};
 use dunnage::types::{
     SnapshotCreateOptions, SnapshotDiffOptions, SnapshotForkOptions, SnapshotListOptions,
     SnapshotPruneOptions, SnapshotRollbackOptions,
 };
-use dunnage::{Config, Engine, Workspace};
-
-/// The database and what SQLite keeps beside it.
-const DATABASE: &str = "dunnage.db";
+use dunnage::{Engine, Workspace};
 
 fn snapshot() -> SnapshotCreateOptions {
     SnapshotCreateOptions::default().grace_ms(0u64)
@@ -39,15 +36,6 @@ async fn write(workspace: &Workspace, word: &str) {
 
 async fn word(workspace: &Workspace) -> String {
     said(sh(workspace, "cat /data/word").await)
-}
-
-fn database(config: &Config) -> impl Iterator<Item = std::path::PathBuf> {
-    let root = config.data_root.clone();
-    names(&root).into_iter().filter(|name| name.starts_with(DATABASE)).map(move |name| root.join(name))
-}
-
-fn lose_database(config: &Config) {
-    assert!(database(config).map(|path| std::fs::remove_file(path).unwrap()).count() > 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

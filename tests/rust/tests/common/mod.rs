@@ -189,6 +189,17 @@ pub(crate) fn names(dir: &Path) -> BTreeSet<String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
+/// The database of an engine and what SQLite keeps beside it.
+pub(crate) fn database(config: &Config) -> impl Iterator<Item = PathBuf> {
+    let root = config.data_root.clone();
+    names(&root).into_iter().filter(|name| name.starts_with("dunnage.db")).map(move |name| root.join(name))
+}
+
+/// Removes the database. No engine may be open.
+pub(crate) fn lose_database(config: &Config) {
+    assert!(database(config).map(|path| std::fs::remove_file(path).unwrap()).count() > 0);
+}
+
 /// The directory with the agent: `$DUNNAGE_RUNTIME_DIR`, else that of the build directory, built when it is missing.
 pub(crate) fn runtime_dir() -> PathBuf {
     static DIR: OnceLock<PathBuf> = OnceLock::new();

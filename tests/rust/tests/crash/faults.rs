@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Rig, kill, names, runtime_dir};
+use common::{Rig, kill, lose_database, names, runtime_dir};
 use dunnage::failpoints::{Side, unfinished};
 use dunnage::types::{GcOptions, NetworkMode};
 use dunnage::{Config, Engine};
@@ -212,9 +212,7 @@ impl Bench {
                 let host = start(case, Deed::Die(case.place.clone()));
                 let end = tokio::task::spawn_blocking(move || host.end().0).await.unwrap();
                 if fault == Fault::Database {
-                    for name in ["dunnage.db", "dunnage.db-wal", "dunnage.db-shm"] {
-                        let _ = std::fs::remove_file(case.config.data_root.join(name));
-                    }
+                    lose_database(&case.config);
                 }
                 match end {
                     End::Killed => Ok(false),
