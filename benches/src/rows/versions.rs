@@ -10,6 +10,7 @@ use dunnage::types::{
     CreateOptions, DeleteOptions, NetworkMode, RunOptions, SnapshotCreateOptions, SnapshotForkOptions,
     SnapshotListOptions, StartOptions, StopOptions,
 };
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How many versions the long line has.
@@ -30,14 +31,18 @@ pub(super) async fn downtime(bed: &Bed) -> Result<Vec<Row>, Failure> {
         vec![Bar::AtMost(120.0)],
     );
     measured.moonshot = Some(Bar::AtMost(85.0));
+    let mut calls = BTreeMap::new();
     let workspace = bed.workspace("downtime").await?;
     for turn in 0..=bed.rounds {
+        bed.calls.clear();
         let made = workspace.snapshots().create(SnapshotCreateOptions::default()).await?;
         if turn > 0 {
+            bed.calls.take_into(&mut calls);
             measured.ours.push_time(Duration::from_millis(made.downtime_ms));
         }
     }
     bed.delete(&workspace).await?;
+    measured.add_calls(calls);
     Ok(vec![measured])
 }
 

@@ -10,6 +10,7 @@ mod filter;
 mod images;
 mod layers;
 mod lease;
+mod process;
 mod pull;
 mod rootfs;
 mod snapshots;

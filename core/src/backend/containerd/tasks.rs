@@ -1,7 +1,7 @@
 //! Tasks: a container's first process, made, started, signalled, awaited and removed.
 
 use super::client::Client;
-use super::{convert, snapshots};
+use super::{convert, process, snapshots};
 use crate::backend::{Container, Task, TaskExit, TaskStatus};
 use crate::error::{Error, ErrorKind, Result};
 use containerd_client::services::v1::{
@@ -120,14 +120,21 @@ pub(super) async fn list(client: &Client) -> Result<Vec<Task>> {
 }
 
 pub(super) async fn kill(client: &Client, container: &str, signal: i32, all: bool) -> Result<bool> {
-    let Some(signal) = u32::try_from(signal).ok().filter(|signal| (1..=64).contains(signal)) else {
+    let number = signal;
+    let Some(signal) = u32::try_from(number).ok().filter(|signal| (1..=64).contains(signal)) else {
         return Err(Error::invalid_argument("malformed signal: use a number from 1 to 64")
             .with("signal", signal)
             .with("container", container));
     };
     // 1.6 says yes to a signal for all processes of a task that has ended. It has none left: they end with the first one.
-    if all && get(client, container).await?.is_none_or(|task| task.exit.is_some()) {
+    let Some(task) = get(client, container).await?.filter(|task| task.exit.is_none()) else {
         return Ok(false);
+    };
+    if !all
+        && task.status == TaskStatus::Running
+        && process::signal(task.pid, client.namespace(), container, number)
+    {
+        return Ok(true);
     }
     let request = client.request(KillRequest {
         container_id: container.to_owned(),

@@ -84,11 +84,8 @@ pub(super) async fn relocate(
             Err(not) => Err(error.with("not_restarted", not)),
         };
     }
-    let arrived = async {
-        arrive(inner, id, intent).await?;
-        resolve(inner, id).await
-    };
-    let arrived = arrived.await.map_err(unfinished)?.unwrap_or_else(|| found.clone());
+    let container = arrive(inner, id, intent).await.map_err(unfinished)?;
+    let arrived = Found { container, ..found.clone() };
     let restarted = restart(inner, id, &arrived, intent, context, phases).await;
     finish(inner, id, context.id(), intent).await.map_err(unfinished)?;
     restarted?;
@@ -123,10 +120,10 @@ pub(in crate::lifecycle) async fn recover(
     // commit of the same name does nothing, and nothing runs that could write meanwhile.
     halt(inner, id, &intent.container_id, Duration::ZERO).await?;
     leave(inner, id, &intent).await?;
-    arrive(inner, id, &intent).await?;
+    let container = arrive(inner, id, &intent).await?;
     finish(inner, id, &entry.operation, &intent).await?;
     let context = OperationContext::detached(&entry.operation);
-    let arrived = resolve(inner, id).await?.unwrap_or(found);
+    let arrived = Found { container, ..found };
     restart(inner, id, &arrived, &intent, &context, &mut Phases::default()).await
 }
 
@@ -188,7 +185,7 @@ pub(in crate::lifecycle) async fn recover_lost(
                 event: None,
                 restart: false,
             };
-            return arrive(inner, id, &intent).await;
+            return arrive(inner, id, &intent).await.map(drop);
         }
         return Ok(());
     };
@@ -226,8 +223,8 @@ async fn leave(inner: &EngineInner, id: &WorkspaceId, intent: &RelocateIntent) -
     }
 }
 
-/// Makes the new writable snapshot and moves the container to it. Done twice it does nothing.
-async fn arrive(inner: &EngineInner, id: &WorkspaceId, intent: &RelocateIntent) -> Result<()> {
+/// Makes the new writable snapshot and moves the container to it. Done twice it does nothing. Returns the container.
+async fn arrive(inner: &EngineInner, id: &WorkspaceId, intent: &RelocateIntent) -> Result<Container> {
     let (backend, snapshotter) = (&inner.backend, intent.snapshotter.as_str());
     let mut position = intent.position.clone();
     let mut parent = intent.parent.clone();
@@ -241,7 +238,7 @@ async fn arrive(inner: &EngineInner, id: &WorkspaceId, intent: &RelocateIntent) 
     labels.insert(LEFT.to_owned(), intent.from.clone());
     let new = NewSnapshot { snapshotter: snapshotter.to_owned(), key: intent.to.clone(), parent, labels };
     prepare(inner, &new).await?;
-    backend.move_container(&intent.container_id, &intent.to).await?;
+    let container = backend.move_container(&intent.container_id, &intent.to).await?;
     if intent.keep.is_none() {
         backend.remove_snapshot(snapshotter, &intent.from).await?;
         if let Some(base) = &intent.base {
@@ -252,7 +249,7 @@ async fn arrive(inner: &EngineInner, id: &WorkspaceId, intent: &RelocateIntent) 
             }
         }
     }
-    Ok(())
+    Ok(container)
 }
 
 /// Lets the workspace run again, if it ran.
