@@ -3,7 +3,7 @@
 use super::bridge::{socket, target};
 use super::ends::tell_exit;
 use super::layout::{FD_SOCKET, SOCKET};
-use super::millis;
+use super::{millis, whole_millis};
 use crate::backend::{Container, NetworkNamespace, Task, TaskExit, TaskStatus};
 use crate::engine::EngineInner;
 use crate::error::{Error, ErrorKind, Result};
@@ -19,7 +19,15 @@ use std::time::{Duration, Instant};
 const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
 
-/// Starts a container's first process, connects its network meanwhile, and waits until the agent answers. Returns the task.
+/// A container whose first process runs.
+#[derive(Debug)]
+pub(super) struct Booted {
+    pub(super) task: Task,
+    /// When its agent answered; where it has none, when the process ran.
+    pub(super) answered: Instant,
+}
+
+/// Starts a container's first process, connects its network meanwhile, and waits until the agent answers.
 ///
 /// On an error the task may be left; [`halt`] removes it.
 pub(super) async fn boot(
@@ -30,7 +38,7 @@ pub(super) async fn boot(
     legacy: bool,
     context: &OperationContext,
     phases: &mut Phases,
-) -> Result<Task> {
+) -> Result<Booted> {
     inner.bridges.evict(id.as_str());
     let socket = socket(inner, container);
     if let Some(socket) = &socket {
@@ -56,49 +64,51 @@ pub(super) async fn boot(
             inner.network.attach(&container.id, &task_netns(task.pid), ports).await?;
         }
         context.check_cancelled()?;
-        let (start, ready) = if socket.is_some() || legacy {
-            start_and_answer(inner, id, container, context, began).await?
+        let (started, answered) = if socket.is_some() || legacy {
+            start_and_answer(inner, id, container, context).await?
         } else {
             inner.backend.start_task(&container.id).await?;
-            (millis(began), 0)
+            let now = Instant::now();
+            (now, now)
         };
-        Ok::<_, Error>((Task { status: TaskStatus::Running, ..task }, start, ready))
+        let task = Task { status: TaskStatus::Running, ..task };
+        // The agent is often there before the backend has told of the start.
+        let ready = answered.saturating_duration_since(started);
+        Ok::<_, Error>((Booted { task, answered }, started - began, ready))
     };
     // Both are waited for, also when one fails: nothing may go on behind the back of an undo.
     let (network, process) = tokio::join!(network, process);
-    let (task, start, ready) = process?;
+    let (booted, start, ready) = process?;
     phases.network = network?;
-    phases.start = start;
-    phases.ready = ready;
-    Ok(task)
+    phases.start = whole_millis(start);
+    phases.ready = whole_millis(ready);
+    Ok(booted)
 }
 
-/// Lets the first process go and waits until the agent answers. Returns the milliseconds from `began` until the backend
-/// said that it runs, and those that the agent took beyond that.
-///
-/// The agent is often there before the backend has told of the start, so both are awaited at once.
+/// Lets the first process go and waits until the agent answers; both are awaited at once. Returns when the backend said
+/// that it runs, and when the agent answered.
 async fn start_and_answer(
     inner: &EngineInner,
     id: &WorkspaceId,
     container: &Container,
     context: &OperationContext,
-    began: Instant,
-) -> Result<(u64, u64)> {
+) -> Result<(Instant, Instant)> {
     let mut starting = inner.backend.start_task(&container.id);
     let mut answering = pin!(answer(inner, id, container, context));
     tokio::select! {
         biased;
         started = &mut starting => {
             started?;
-            let start = millis(began);
+            let started = Instant::now();
             answering.await?;
-            Ok((start, millis(began) - start))
+            Ok((started, Instant::now()))
         }
         answered = &mut answering => {
+            let at = Instant::now();
             // A start that is under way is never dropped: an undo has to know how it ended. Its own error tells more.
             starting.await?;
             answered?;
-            Ok((millis(began), 0))
+            Ok((Instant::now(), at))
         }
     }
 }

@@ -271,7 +271,7 @@ async fn make(
     let mut task = None;
     if intent.options.start {
         context.emit_kind(EventType::Starting);
-        task = Some(boot(inner, id, &container, &intent.options.ports, false, context, phases).await?);
+        task = Some(boot(inner, id, &container, &intent.options.ports, false, context, phases).await?.task);
     }
     Ok((container, task))
 }

@@ -43,9 +43,13 @@ pub(crate) use restart::Restarting;
 pub(crate) use start::{ensure_running, start};
 pub(crate) use stop::stop;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Milliseconds since an instant.
 fn millis(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+    whole_millis(since.elapsed())
+}
+
+fn whole_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

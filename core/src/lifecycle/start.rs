@@ -132,6 +132,19 @@ pub(super) async fn start_existing(
             halt(inner, id, &container.id, Duration::ZERO).await?;
         }
     }
+    start_stopped(inner, id, found, context, phases).await?;
+    Ok(true)
+}
+
+/// Starts a container that has no task. Returns when its agent answered. The caller holds the lock.
+pub(super) async fn start_stopped(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    found: &Found,
+    context: &OperationContext,
+    phases: &mut Phases,
+) -> Result<Instant> {
+    let container = &found.container;
     context.check_cancelled()?;
     context.emit_kind(EventType::Starting);
     let options = found.record.as_ref().map(|record| record.options.clone()).unwrap_or_default();
@@ -139,15 +152,18 @@ pub(super) async fn start_existing(
         let hostname = options.hostname.clone().unwrap_or_else(|| options::default_hostname(id));
         inner.network.write_guest_files(&inner.config.etc_dir(id), &hostname, None)?;
     }
-    if let Err(error) = boot(inner, id, container, &options.ports, found.legacy, context, phases).await {
-        return match halt(inner, id, &container.id, Duration::ZERO).await {
-            Ok(_) => Err(error),
-            Err(undo) => Err(error.with("not_undone", undo)),
-        };
-    }
+    let booted = match boot(inner, id, container, &options.ports, found.legacy, context, phases).await {
+        Ok(booted) => booted,
+        Err(error) => {
+            return match halt(inner, id, &container.id, Duration::ZERO).await {
+                Ok(_) => Err(error),
+                Err(undo) => Err(error.with("not_undone", undo)),
+            };
+        }
+    };
     let event = NewEvent::of(LifecycleKind::Start, id, &container.id).operation(context.id());
     remember(inner, id, found, Some(&event)).await?;
-    Ok(true)
+    Ok(booted.answered)
 }
 
 /// Notes that the workspace is to run, and tells of its start, if it was started; an adopted one gets its record.

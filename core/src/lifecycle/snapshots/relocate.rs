@@ -5,9 +5,9 @@ use crate::engine::EngineInner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lifecycle::boot::halt;
 use crate::lifecycle::create::HOME;
-use crate::lifecycle::millis;
 use crate::lifecycle::resolve::{Found, resolve};
-use crate::lifecycle::start::start_existing;
+use crate::lifecycle::start::{start_existing, start_stopped};
+use crate::lifecycle::{millis, whole_millis};
 use crate::names::WorkspaceId;
 use crate::operation::OperationContext;
 use crate::store::{JournalEntry, NewEvent, VersionRecord};
@@ -79,17 +79,24 @@ pub(super) async fn relocate(
         }
         inner.store.finish_move(context.id(), id, &intent.from, None, None, None).await?;
         let mut again = Phases::default();
-        return match restart(inner, id, found, intent, &detached(context), &mut again).await {
-            Ok(()) => Err(error),
+        if !intent.restart {
+            return Err(error);
+        }
+        // It may run still.
+        return match start_existing(inner, id, found, &detached(context), &mut again).await {
+            Ok(_) => Err(error),
             Err(not) => Err(error.with("not_restarted", not)),
         };
     }
     let container = arrive(inner, id, intent).await.map_err(unfinished)?;
     let arrived = Found { container, ..found.clone() };
-    let restarted = restart(inner, id, &arrived, intent, context, phases).await;
+    let restarted = match intent.restart {
+        true => start_stopped(inner, id, &arrived, context, phases).await.map(Some),
+        false => Ok(None),
+    };
     finish(inner, id, context.id(), intent).await.map_err(unfinished)?;
-    restarted?;
-    Ok(Relocated { downtime_ms: if intent.restart { millis(began) } else { 0 } })
+    let away = restarted?.map_or(Duration::ZERO, |answered| answered.saturating_duration_since(began));
+    Ok(Relocated { downtime_ms: whole_millis(away) })
 }
 
 /// What stops an operation that cannot be undone any more.
@@ -122,9 +129,13 @@ pub(in crate::lifecycle) async fn recover(
     leave(inner, id, &intent).await?;
     let container = arrive(inner, id, &intent).await?;
     finish(inner, id, &entry.operation, &intent).await?;
+    if !intent.restart {
+        return Ok(());
+    }
     let context = OperationContext::detached(&entry.operation);
     let arrived = Found { container, ..found };
-    restart(inner, id, &arrived, &intent, &context, &mut Phases::default()).await
+    // The process that is gone may have begun to start it.
+    start_existing(inner, id, &arrived, &context, &mut Phases::default()).await.map(drop)
 }
 
 /// Writes down where the workspace is now, and takes the relocation out of the journal.
@@ -250,21 +261,6 @@ async fn arrive(inner: &EngineInner, id: &WorkspaceId, intent: &RelocateIntent) 
         }
     }
     Ok(container)
-}
-
-/// Lets the workspace run again, if it ran.
-async fn restart(
-    inner: &EngineInner,
-    id: &WorkspaceId,
-    found: &Found,
-    intent: &RelocateIntent,
-    context: &OperationContext,
-    phases: &mut Phases,
-) -> Result<()> {
-    if !intent.restart {
-        return Ok(());
-    }
-    start_existing(inner, id, found, context, phases).await.map(drop)
 }
 
 /// The events go on, but the caller's cancellation is over: what it has asked for is done.
