@@ -322,6 +322,7 @@ mod tests {
             labels: Default::default(),
             mounts: Vec::new(),
             network: NetworkNamespace::Host,
+            user: Default::default(),
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: Timestamp::UNIX_EPOCH,
         }

@@ -244,6 +244,8 @@ pub(crate) struct Container {
     pub(crate) mounts: Vec<GuestMount>,
     /// Where its network is, as its specification has it.
     pub(crate) network: NetworkNamespace,
+    /// Whose its first process is, as its specification has it.
+    pub(crate) user: ResolvedUser,
     pub(crate) created_at: Timestamp,
     pub(crate) updated_at: Timestamp,
 }

@@ -396,7 +396,8 @@ pub(super) fn labels_of_writable(
     labels
 }
 
-fn make_run_dir(dir: &Path, user: &ResolvedUser) -> Result<()> {
+/// Makes the directory of an agent's sockets and gives it to the agent's user.
+pub(super) fn make_run_dir(dir: &Path, user: &ResolvedUser) -> Result<()> {
     let _step = step("dir.make");
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(|e| Error::io(e, "cannot make the socket directory").with("path", dir.display()))?;

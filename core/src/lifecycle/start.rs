@@ -1,6 +1,6 @@
 use super::boot::{boot, halt, task_netns};
-use super::bridge::addresses;
-use super::create::{build, record};
+use super::bridge::{addresses, socket};
+use super::create::{build, make_run_dir, record};
 use super::info::describe;
 use super::recover::take;
 use super::resolve::{Found, existing, resolve};
@@ -151,6 +151,12 @@ pub(super) async fn start_stopped(
     if !found.legacy {
         let hostname = options.hostname.clone().unwrap_or_else(|| options::default_hostname(id));
         inner.network.write_guest_files(&inner.config.etc_dir(id), &hostname, None)?;
+        let run_dir = inner.config.run_dir(id);
+        let ours = socket(inner, container).is_some_and(|socket| socket.starts_with(&run_dir));
+        // The data root was lost, or cleared by somebody: the container is mended with all that is in it.
+        if ours && !run_dir.exists() {
+            make_run_dir(&run_dir, &container.user)?;
+        }
     }
     let booted = match boot(inner, id, container, &options.ports, found.legacy, context, phases).await {
         Ok(booted) => booted,

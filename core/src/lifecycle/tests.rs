@@ -409,6 +409,7 @@ async fn a_container_of_an_older_implementation_is_adopted() {
         labels: Default::default(),
         mounts: Vec::new(),
         network: NetworkNamespace::Host,
+        user: Default::default(),
         created_at: jiff::Timestamp::now(),
         updated_at: jiff::Timestamp::now(),
     };

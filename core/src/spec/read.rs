@@ -1,4 +1,4 @@
-use crate::backend::{GuestMount, NetworkNamespace};
+use crate::backend::{GuestMount, NetworkNamespace, ResolvedUser};
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -7,7 +7,22 @@ use std::path::PathBuf;
 #[serde(default)]
 struct Seen {
     mounts: Vec<SeenMount>,
+    process: SeenProcess,
     linux: Option<SeenLinux>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct SeenProcess {
+    user: SeenUser,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct SeenUser {
+    uid: u32,
+    gid: u32,
+    additional_gids: Vec<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -34,12 +49,22 @@ struct SeenNamespace {
     path: PathBuf,
 }
 
-/// The host paths that show inside and the network of a specification in JSON, whoever wrote it. One that cannot be
-/// read has no mounts and a private network: such a container is not ours, and listing it must not fail.
-pub(crate) fn read_back(json: &[u8]) -> (Vec<GuestMount>, NetworkNamespace) {
-    let seen: Seen = match serde_json::from_slice(json) {
-        Ok(seen) => seen,
-        Err(_) => return (Vec::new(), NetworkNamespace::Private),
+/// What is read back of a specification.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ReadBack {
+    /// The host paths that show inside.
+    pub(crate) mounts: Vec<GuestMount>,
+    pub(crate) network: NetworkNamespace,
+    /// Whose the first process is.
+    pub(crate) user: ResolvedUser,
+}
+
+/// Reads a specification in JSON, whoever wrote it. One that cannot be read has no mounts, a private network and root as
+/// its user: such a container is not ours, and listing it must not fail.
+pub(crate) fn read_back(json: &[u8]) -> ReadBack {
+    let Ok(seen) = serde_json::from_slice::<Seen>(json) else {
+        let user = ResolvedUser::default();
+        return ReadBack { mounts: Vec::new(), network: NetworkNamespace::Private, user };
     };
     let mounts = seen.mounts.into_iter().filter_map(guest_mount).collect();
     let namespaces = seen.linux.unwrap_or_default().namespaces.unwrap_or_default();
@@ -48,7 +73,8 @@ pub(crate) fn read_back(json: &[u8]) -> (Vec<GuestMount>, NetworkNamespace) {
         Some(namespace) if namespace.path.as_os_str().is_empty() => NetworkNamespace::Private,
         Some(namespace) => NetworkNamespace::Path(namespace.path),
     };
-    (mounts, network)
+    let SeenUser { uid, gid, additional_gids } = seen.process.user;
+    ReadBack { mounts, network, user: ResolvedUser { uid, gid, additional_gids } }
 }
 
 fn guest_mount(mount: SeenMount) -> Option<GuestMount> {
@@ -68,12 +94,13 @@ mod tests {
 
     #[test]
     fn specifications_of_others_are_read() {
-        let json = br#"{"ociVersion":"1.1.0","mounts":[
+        let json = br#"{"ociVersion":"1.1.0","process":{"user":{"uid":7,"gid":8,"additionalGids":[9]}},"mounts":[
             {"destination":"/proc","type":"proc","source":"proc"},
             {"destination":"/data","type":"bind","source":"/srv/bots/a","options":["rbind","rw"]},
             {"destination":"/etc/resolv.conf","source":"/r","options":["bind","ro"]}],
             "linux":{"namespaces":[{"type":"pid"},{"type":"network","path":"/run/netns/a"}]},"windows":{"odd":1}}"#;
-        let (mounts, network) = read_back(json);
+        let ReadBack { mounts, network, user } = read_back(json);
+        assert_eq!(user, ResolvedUser { uid: 7, gid: 8, additional_gids: vec![9] });
         let mount = |source: &str, target: &str, read_only| GuestMount {
             source: source.into(),
             target: target.into(),
@@ -81,11 +108,12 @@ mod tests {
         };
         assert_eq!(mounts, [mount("/srv/bots/a", "/data", false), mount("/r", "/etc/resolv.conf", true)]);
         assert_eq!(network, NetworkNamespace::Path("/run/netns/a".into()));
-        assert_eq!(read_back(br#"{"linux":{}}"#).1, NetworkNamespace::Host);
+        assert_eq!(read_back(br#"{"linux":{}}"#).network, NetworkNamespace::Host);
         assert_eq!(
-            read_back(br#"{"linux":{"namespaces":[{"type":"network"}]}}"#).1,
+            read_back(br#"{"linux":{"namespaces":[{"type":"network"}]}}"#).network,
             NetworkNamespace::Private
         );
-        assert_eq!(read_back(b"\x0a\x02"), (Vec::new(), NetworkNamespace::Private));
+        let unread = read_back(b"\x0a\x02");
+        assert!(unread.mounts.is_empty() && unread.network == NetworkNamespace::Private, "{unread:?}");
     }
 }

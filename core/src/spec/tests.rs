@@ -112,7 +112,7 @@ fn the_network_is_where_it_was_said_to_be() {
     let network = |network| {
         let container = NewContainer { network, ..container() };
         let json = json(&container, V1);
-        read_back(json.to_string().as_bytes()).1
+        read_back(json.to_string().as_bytes()).network
     };
     for wanted in [NetworkNamespace::Host, NetworkNamespace::Private, NetworkNamespace::Path("/n".into())] {
         assert_eq!(network(wanted.clone()), wanted);
@@ -122,7 +122,7 @@ fn the_network_is_where_it_was_said_to_be() {
 #[test]
 fn mounts_are_read_back_and_parents_come_first() {
     let json = json(&container(), V2);
-    let (mounts, _) = read_back(json.to_string().as_bytes());
+    let mounts = read_back(json.to_string().as_bytes()).mounts;
     let mut given = container().mounts;
     given.swap(0, 1);
     assert_eq!(

@@ -69,10 +69,10 @@ async fn one_that_cannot_be_put_in_order_stops_no_other() {
     for workspace in &all {
         power_off(&rig, workspace);
     }
-    // The directory that its socket is to be in is not there.
+    // Where the directory of its socket was is a file.
     let run_dir = rig.config().data_root.join("run/b");
-    let away = rig.containerd.dir().join("away");
-    std::fs::rename(&run_dir, &away).unwrap();
+    std::fs::remove_dir_all(&run_dir).unwrap();
+    std::fs::write(&run_dir, "").unwrap();
     let (done, events) = watched(engine.reconcile(ReconcileOptions::default().parallelism(2u32))).await;
     let done = done.unwrap();
     assert_eq!(done.failed, 1, "{done:?}");
@@ -90,7 +90,7 @@ async fn one_that_cannot_be_put_in_order_stops_no_other() {
     let counts: Vec<_> = told.iter().map(|event| (event.done, event.total)).collect();
     assert_eq!(counts, (1..=4).map(|n| (Some(n), Some(4))).collect::<Vec<_>>());
 
-    std::fs::rename(&away, &run_dir).unwrap();
+    std::fs::remove_file(&run_dir).unwrap();
     let again = engine.reconcile(ReconcileOptions::default()).await.unwrap();
     assert_eq!(again.failed, 0, "{again:?}");
     until(Duration::from_secs(5), "all of them run", async || {

@@ -9,7 +9,7 @@ use common::older::Older;
 use common::{Rig, database, kill, lose_database, running, said, sh};
 use dunnage::types::{
     SnapshotCreateOptions, SnapshotDiffOptions, SnapshotForkOptions, SnapshotListOptions,
-    SnapshotPruneOptions, SnapshotRollbackOptions,
+    SnapshotPruneOptions, SnapshotRollbackOptions, StartOptions, StopOptions,
 };
 use dunnage::{Engine, Workspace};
 
@@ -94,6 +94,35 @@ async fn an_older_database_is_brought_up_to_date() {
         workspace.delete(kill()).await.unwrap();
     }
     rig.settle(&before);
+    engine.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_data_root_loses_no_workspace() {
+    let rig = Rig::start();
+    let engine = rig.engine().await;
+    // Its user is not root, and has to reach the directory of its socket.
+    let image = rig.pulled(&engine, "user").await;
+    let before = rig.count();
+    let workspace = running(&engine, "kept", &image).await;
+    write(&workspace, "one").await;
+    workspace.snapshots().create(snapshot().name("first")).await.unwrap();
+    write(&workspace, "two").await;
+    workspace.stop(StopOptions::default().grace_ms(0u64)).await.unwrap();
+    let now = told(&workspace).await;
+    engine.close().await;
+    std::fs::remove_dir_all(rig.containerd.data_root()).unwrap();
+
+    let engine = rig.engine().await;
+    let workspace = engine.workspace("kept").unwrap();
+    workspace.ensure_running(StartOptions::default()).await.unwrap();
+    assert_eq!(word(&workspace).await, "two");
+    assert_eq!(told(&workspace).await, now);
+    workspace.snapshots().rollback(back_to(1)).await.unwrap();
+    assert_eq!(word(&workspace).await, "one");
+    workspace.delete(kill()).await.unwrap();
+    rig.settle(&before);
+    rig.no_files_of("kept");
     engine.close().await;
 }
 

@@ -152,17 +152,18 @@ pub(crate) fn runtime_options(runtime: &str, binary: Option<&std::path::Path>) -
     Some(Any { type_url: RUNC_OPTIONS_URL.to_owned(), value: options.encode_to_vec() })
 }
 
-/// A container's record, with what its specification says of mounts and network.
+/// A container's record, with what its specification says of mounts, network and user.
 pub(crate) fn container(record: containerd_client::services::v1::Container) -> Container {
-    let (mounts, network) = spec::read_back(record.spec.as_ref().map_or(&[], |any| &any.value));
+    let seen = spec::read_back(record.spec.as_ref().map_or(&[], |any| &any.value));
     Container {
         id: record.id,
         image: record.image,
         snapshotter: record.snapshotter,
         snapshot_key: record.snapshot_key,
         labels: record.labels.into_iter().collect(),
-        mounts,
-        network,
+        mounts: seen.mounts,
+        network: seen.network,
+        user: seen.user,
         created_at: timestamp(record.created_at),
         updated_at: timestamp(record.updated_at),
     }

@@ -78,6 +78,7 @@ impl FakeBackend {
             labels: BTreeMap::new(),
             mounts: Vec::new(),
             network: super::NetworkNamespace::Private,
+            user: super::ResolvedUser::default(),
             created_at: now,
             updated_at: now,
         };

@@ -320,6 +320,7 @@ impl State {
             labels: new.labels.clone(),
             mounts: new.mounts.clone(),
             network: new.network.clone(),
+            user: new.user.clone(),
             created_at: now,
             updated_at: now,
         };
