@@ -15,6 +15,11 @@ pub struct ImageRef {
     digest: Option<String>,
 }
 
+/// The longest host name (RFC 1035, section 2.3.4, without the length bytes).
+const MAX_HOST: usize = 253;
+/// More than any full form has: registry, repository (255), tag (128) and digest (135) with what stands between them.
+const MAX_TEXT: usize = 1024;
+
 impl ImageRef {
     /// Parses and completes a reference.
     ///
@@ -28,8 +33,8 @@ impl ImageRef {
         if text.is_empty() {
             return fail("it is empty");
         }
-        if text.len() > 512 {
-            return fail("it is longer than 512 bytes");
+        if text.len() > MAX_TEXT {
+            return fail("it is longer than 1024 bytes");
         }
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest)),
@@ -55,7 +60,7 @@ impl ImageRef {
             repository
         };
         if !valid_registry(registry) {
-            return fail("the registry is not a host name with an optional port");
+            return fail("the registry is not a host name of up to 253 characters with an optional port");
         }
         if repository.len() > 255 || !repository.split('/').all(valid_component) {
             return fail("the repository may hold lowercase letters, digits and single separators (. _ - /)");
@@ -133,11 +138,11 @@ fn valid_registry(registry: &str) -> bool {
             && !l.starts_with('-')
             && !l.ends_with('-')
     };
-    host.split('.').all(label) && port.is_none_or(valid_port)
+    host.len() <= MAX_HOST && host.split('.').all(label) && port.is_none_or(valid_port)
 }
 
 fn valid_port(port: &str) -> bool {
-    port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|p| p > 0)
+    port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|p| p > 0)
 }
 
 /// One path component: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
@@ -250,9 +255,17 @@ mod tests {
 
     #[test]
     fn the_full_form_parses_to_itself() {
-        for text in ["debian", "a.b/c:1", "x/y"] {
+        let host = ["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61)].join(".");
+        let (longest, tag, digest) = ("r".repeat(255), "t".repeat(128), "a".repeat(128));
+        let own = "r".repeat(255 - "library/".len());
+        let most = format!("{host}:65535/{longest}:{tag}@sha512:{digest}");
+        let completed = format!("{host}/{longest}");
+        for text in ["debian", "a.b/c:1", "x/y", &own, &completed, &most] {
             let full = ImageRef::parse(text).unwrap();
             assert_eq!(ImageRef::parse(&full.to_string()).unwrap(), full);
+        }
+        for long in [format!("{host}e/x"), format!("x.y/{longest}r"), format!("{most}0")] {
+            assert!(ImageRef::parse(&long).is_err(), "{long}");
         }
     }
 }

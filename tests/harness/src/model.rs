@@ -120,6 +120,8 @@ pub struct Held {
     last: u64,
     /// What its writable snapshot stands on.
     base: Option<Node>,
+    /// Snapshots that removals have made below it, which are no versions.
+    bases: BTreeSet<Node>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -222,8 +224,14 @@ impl Model {
     /// go on standing on the old one.
     fn remove(&mut self, at: usize, numbers: &BTreeSet<u64>) {
         let Some(mut held) = self.workspaces.remove(&at) else { return };
-        let gone: BTreeSet<Node> =
+        let mut gone: BTreeSet<Node> =
             numbers.iter().filter_map(|n| Some(held.versions.remove(n)?.node)).collect();
+        // A snapshot is made after what it stands on, and has a higher number.
+        for base in &held.bases {
+            if self.stands_on_any(*base, &gone) {
+                gone.insert(*base);
+            }
+        }
         let own: BTreeSet<Node> = held.versions.values().map(|version| version.node).collect();
         let mut anew = BTreeMap::new();
         for version in held.versions.values_mut() {
@@ -234,8 +242,14 @@ impl Model {
             // What the writable snapshot had of them is a snapshot of its own.
             self.parents.push(below);
             held.base = Some(self.parents.len() - 1);
+            held.bases.extend(held.base);
         }
         self.workspaces.insert(at, held);
+    }
+
+    fn stands_on_any(&self, node: Node, nodes: &BTreeSet<Node>) -> bool {
+        let below = |node: &Node| self.parents[*node];
+        std::iter::successors(below(&node), below).any(|on| nodes.contains(&on))
     }
 
     /// The first below that stays.

@@ -344,7 +344,8 @@ impl State {
         self.last_pid += 1;
         let task = Task {
             container: id.clone(),
-            pid: 1000 + self.last_pid,
+            // No process has a number above 2^22 (PID_MAX_LIMIT, proc(5)).
+            pid: (1 << 22) + self.last_pid,
             status: TaskStatus::Created,
             exit: None,
         };

@@ -143,13 +143,13 @@ impl Life {
 }
 
 /// Lives a life, and deletes all that is left at its end.
-async fn live(flatten_at: u32, steps: Vec<(u8, u8, u8)>) {
+async fn live(flatten_at: u32, steps: impl IntoIterator<Item = (usize, Step)>) {
     let mut bench = Bench::in_memory();
     bench.flatten_at = flatten_at;
     let engine = bench.engine().await;
     let mut life = Life { bench, engine, model: Model::default() };
     life.step(0, &Step::Create).await;
-    for (at, step) in steps.into_iter().map(Step::of) {
+    for (at, step) in steps {
         life.step(at, &step).await;
     }
     for at in 0..PLACES {
@@ -163,12 +163,23 @@ fn run(life: impl Future<Output = ()>) {
     runtime.block_on(life);
 }
 
+/// Two removals in a row: what the first has put below the workspace stands on what the second removes.
+#[test]
+fn what_a_removal_has_made_goes_with_the_next() {
+    let kept = [Step::Snapshot, Step::Snapshot, Step::Snapshot];
+    let remove = |version| Step::Remove { version, squash: true };
+    for (first, second) in [(1, 3), (1, 2), (2, 3), (2, 1), (3, 2), (3, 1)] {
+        let steps = kept.iter().cloned().chain([remove(first), remove(second)]).map(|step| (0, step));
+        run(live(Config::default().flatten_at, steps));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_life_is_as_the_model_says(steps in prop::collection::vec(any::<(u8, u8, u8)>(), 1..32)) {
-        run(live(Config::default().flatten_at, steps));
+        run(live(Config::default().flatten_at, steps.into_iter().map(Step::of)));
     }
 
     #[test]
@@ -176,6 +187,6 @@ proptest! {
         flatten_at in 2..5u32,
         steps in prop::collection::vec(any::<(u8, u8, u8)>(), 1..32),
     ) {
-        run(live(flatten_at, steps));
+        run(live(flatten_at, steps.into_iter().map(Step::of)));
     }
 }

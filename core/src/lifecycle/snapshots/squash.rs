@@ -66,7 +66,8 @@ pub(super) fn plan(
         all.iter().map(|snapshot| (snapshot.key.as_str(), snapshot.parent.as_str())).collect();
     let (going, staying): (Vec<&VersionRecord>, Vec<&VersionRecord>) =
         history.versions.iter().partition(|version| numbers.contains(&version.version));
-    let gone: HashSet<&str> = going.iter().map(|version| version.snapshot.as_str()).collect();
+    let mut gone: HashSet<&str> = going.iter().map(|version| version.snapshot.as_str()).collect();
+    gone.extend(bases_above(&gone, all, &parents));
     let mut work = Work { found, parents, gone, anew: HashMap::new(), depths: depths(all, &going), below };
 
     // What others stand on is made before them.
@@ -138,6 +139,25 @@ pub(super) fn plan(
     Plan { rebuilt, moved, versions, relabelled, position, remove }
 }
 
+/// The bases that stand on something of these, directly or not. They are nobody's version, so nothing makes them anew
+/// elsewhere: what stands on them takes their content along.
+fn bases_above<'s>(
+    gone: &HashSet<&str>,
+    all: &'s [Snapshot],
+    parents: &HashMap<&'s str, &'s str>,
+) -> Vec<&'s str> {
+    let stands_on_gone = |base: &&Snapshot| {
+        let mut at = base.key.as_str();
+        // A circle ends after as many steps as there are snapshots.
+        (0..all.len()).any(|_| {
+            at = parents.get(at).copied().unwrap_or_default();
+            gone.contains(at)
+        })
+    };
+    let bases = all.iter().filter(|snapshot| super::version::is_base(snapshot));
+    bases.filter(stands_on_gone).map(|base| base.key.as_str()).collect()
+}
+
 fn depths(all: &[Snapshot], versions: &[&VersionRecord]) -> HashMap<String, u32> {
     let labelled = all.iter().map(|snapshot| (snapshot.key.clone(), Position::of(snapshot).depth));
     labelled.chain(versions.iter().map(|v| (v.snapshot.clone(), v.depth))).collect()
@@ -146,6 +166,7 @@ fn depths(all: &[Snapshot], versions: &[&VersionRecord]) -> HashMap<String, u32>
 struct Work<'s> {
     found: &'s Found,
     parents: HashMap<&'s str, &'s str>,
+    /// The versions that go, and the bases above them.
     gone: HashSet<&'s str>,
     /// The new names of what is made anew.
     anew: HashMap<String, String>,
