@@ -1,5 +1,6 @@
 //! The benches. Each measures the library and its peer turn by turn and returns its rows.
 
+mod archives;
 mod create;
 mod exec;
 mod files;
@@ -29,6 +30,7 @@ enum Kind {
     PullCold,
     ExecTrue,
     Files,
+    Archives,
     Memory,
     List100,
     StopStart,
@@ -51,6 +53,7 @@ pub(crate) fn all() -> &'static [Bench] {
         bench("stop_start", Kind::StopStart),
         bench("exec_true", Kind::ExecTrue),
         bench("files", Kind::Files),
+        bench("archives", Kind::Archives),
         bench("pull_cold", Kind::PullCold),
         bench("memory", Kind::Memory),
         bench("list_100", Kind::List100),
@@ -72,6 +75,7 @@ pub(crate) async fn run(bench: &Bench, bed: &Bed) -> Result<Vec<Row>, Failure> {
         Kind::CreateCni => create::cni(bed).await,
         Kind::PullCold => pull::cold(bed).await,
         Kind::ExecTrue => exec::command(bed).await,
+        Kind::Archives => archives::both_ways(bed).await,
         Kind::Files => files::both_ways(bed).await,
         Kind::Memory => memory::resident(bed).await,
         Kind::List100 => list::hundred(bed).await,

@@ -1,12 +1,12 @@
 //! One entry of an archive, written.
 
 use super::settle::{Applied, MissingLink};
-use super::tar_stream::{Entry, Kind, Moment, TarStream};
-use super::tree::{Place, Tree, clean, is_whiteout, split, through_proc};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use super::tree::{Place, Tree, clean, is_whiteout, split};
+use dunnage_archive::{Entry, Kind, Reader, write};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::io::{self, BufRead};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 const WHITEOUT: &[u8] = b".wh.";
 const META: &[u8] = b".wh..wh.";
@@ -14,17 +14,6 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// How overlayfs marks a directory that hides what is below it.
 const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
-
-/// Attributes that steer overlayfs: an archive must not.
-const OVERLAY_XATTRS: &[u8] = b"trusted.overlay.";
-
-/// Files from this size on are searched for zeros that need no space.
-const SPARSE_FROM: u64 = 1 << 20;
-
-/// What is left out at least.
-const HOLE: usize = 64 << 10;
-
-static ZEROS: [u8; HOLE] = [0; HOLE];
 
 /// The state of a layer that is being written.
 pub(super) struct Writing {
@@ -44,7 +33,7 @@ impl Writing {
     ///
     /// # Errors
     /// Of the archive or of the file system; the message names the entry.
-    pub(super) fn all<R: BufRead>(&mut self, archive: &mut TarStream<R>) -> io::Result<()> {
+    pub(super) fn all<R: BufRead>(&mut self, archive: &mut Reader<R>) -> io::Result<()> {
         while let Some(entry) = archive.next()? {
             self.one(&entry, archive).map_err(|e| {
                 let path = String::from_utf8_lossy(&entry.path).into_owned();
@@ -60,7 +49,7 @@ impl Writing {
         Applied::new(root, implied, self.times, self.missing, self.root_named)
     }
 
-    fn one<R: BufRead>(&mut self, entry: &Entry, archive: &mut TarStream<R>) -> io::Result<()> {
+    fn one<R: BufRead>(&mut self, entry: &Entry, archive: &mut Reader<R>) -> io::Result<()> {
         let path = clean(&entry.path);
         let (parent, name) = split(&path);
         if name == OPAQUE {
@@ -82,8 +71,8 @@ impl Writing {
             if entry.kind == Kind::Directory {
                 self.root_named = true;
                 let root = rustix::fs::openat(self.tree.root(), ".", READ_DIRECTORY, Mode::empty())?;
-                attributes(root.as_fd(), entry)?;
-                self.times.push((Vec::new(), times(entry)));
+                write::attributes(root.as_fd(), entry)?;
+                self.times.push((Vec::new(), write::times(entry)));
             }
             return Ok(());
         }
@@ -96,7 +85,7 @@ impl Writing {
                 self.fresh(&place, |place| {
                     rustix::fs::symlinkat(&entry.link[..], place.dir(), &place.name[..])
                 })?;
-                special(&place, entry)
+                write::special(place.dir(), &place.name, entry)
             }
             Kind::Fifo | Kind::Character | Kind::Block => {
                 let kind = match entry.kind {
@@ -115,7 +104,7 @@ impl Writing {
                         device,
                     )
                 })?;
-                special(&place, entry)?;
+                write::special(place.dir(), &place.name, entry)?;
                 rustix::fs::chmodat(place.dir(), &place.name[..], mode, AtFlags::empty())?;
                 // chmod changes only ctime; the times set before stay.
                 Ok(())
@@ -154,43 +143,22 @@ impl Writing {
             done => done?,
         }
         let fd = rustix::fs::openat(place.dir(), &place.name[..], READ_DIRECTORY, Mode::empty())?;
-        attributes(fd.as_fd(), entry)?;
+        write::attributes(fd.as_fd(), entry)?;
         if hides {
             rustix::fs::fsetxattr(&fd, OPAQUE_XATTR, b"y", XattrFlags::empty())?;
         }
-        self.times.push((path.to_vec(), times(entry)));
+        self.times.push((path.to_vec(), write::times(entry)));
         Ok(())
     }
 
-    fn file<R: BufRead>(
-        &mut self,
-        place: &Place,
-        entry: &Entry,
-        archive: &mut TarStream<R>,
-    ) -> io::Result<()> {
+    fn file<R: BufRead>(&mut self, place: &Place, entry: &Entry, archive: &mut Reader<R>) -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = self.fresh(place, |place| {
             rustix::fs::openat(place.dir(), &place.name[..], flags, Mode::from_raw_mode(0o600))
         })?;
-        match &entry.sparse {
-            None => dense(fd.as_fd(), entry.size, archive)?,
-            Some(map) => {
-                for (offset, length) in map {
-                    let mut done = 0;
-                    while done < *length {
-                        let at = offset + done;
-                        let put = |bytes: &[u8]| put_at(fd.as_fd(), bytes, at);
-                        match archive.data(length - done, put)? {
-                            0 => break,
-                            more => done += more,
-                        }
-                    }
-                }
-                rustix::fs::ftruncate(&fd, entry.size)?;
-            }
-        }
-        attributes(fd.as_fd(), entry)?;
-        rustix::fs::futimens(&fd, &times(entry))?;
+        write::data(fd.as_fd(), entry, archive)?;
+        write::attributes(fd.as_fd(), entry)?;
+        rustix::fs::futimens(&fd, &write::times(entry))?;
         Ok(())
     }
 
@@ -277,96 +245,4 @@ pub(super) const READ_DIRECTORY: OFlags =
 struct EntryError {
     path: String,
     source: io::Error,
-}
-
-/// Writes a file's data, leaving out long runs of zeros.
-fn dense<R: BufRead>(fd: BorrowedFd<'_>, size: u64, archive: &mut TarStream<R>) -> io::Result<()> {
-    let holes = size >= SPARSE_FROM;
-    let mut at = 0;
-    let mut end = 0;
-    while at < size {
-        let taken = archive.data(size - at, |bytes| {
-            if !holes {
-                end = at + bytes.len() as u64;
-                return put(fd, bytes);
-            }
-            let mut offset = at;
-            for part in bytes.chunks(HOLE) {
-                if part.len() < HOLE || part != ZEROS {
-                    put_at(fd, part, offset)?;
-                    end = offset + part.len() as u64;
-                }
-                offset += part.len() as u64;
-            }
-            Ok(())
-        })?;
-        if taken == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive ends within a file"));
-        }
-        at += taken;
-    }
-    if end < size {
-        rustix::fs::ftruncate(fd, size)?;
-    }
-    Ok(())
-}
-
-fn put(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let written = rustix::io::retry_on_intr(|| rustix::io::write(fd, bytes))?;
-        bytes = &bytes[written..];
-    }
-    Ok(())
-}
-
-fn put_at(fd: BorrowedFd<'_>, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let written = rustix::io::retry_on_intr(|| rustix::io::pwrite(fd, bytes, offset))?;
-        bytes = &bytes[written..];
-        offset += written as u64;
-    }
-    Ok(())
-}
-
-/// Owner, attributes and mode, in this order: a change of owner takes setuid and capabilities away.
-fn attributes(fd: BorrowedFd<'_>, entry: &Entry) -> io::Result<()> {
-    rustix::fs::fchown(fd, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
-    for (name, value) in &entry.xattrs {
-        if !name.starts_with(OVERLAY_XATTRS) {
-            bearable(rustix::fs::fsetxattr(fd, &name[..], value, XattrFlags::empty()))?;
-        }
-    }
-    rustix::fs::fchmod(fd, Mode::from_raw_mode(entry.mode))?;
-    Ok(())
-}
-
-/// The same without mode for what cannot be opened: links, devices, FIFOs.
-fn special(place: &Place, entry: &Entry) -> io::Result<()> {
-    let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-    let name = &place.name[..];
-    rustix::fs::chownat(place.dir(), name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-    for (key, value) in &entry.xattrs {
-        if !key.starts_with(OVERLAY_XATTRS) {
-            match rustix::fs::lsetxattr(through_proc(place), &key[..], value, XattrFlags::empty()) {
-                // The kernel allows `user.` attributes on files and directories only.
-                Err(Errno::PERM) if key.starts_with(b"user.") => {}
-                done => bearable(done)?,
-            }
-        }
-    }
-    rustix::fs::utimensat(place.dir(), name, &times(entry), AtFlags::SYMLINK_NOFOLLOW)?;
-    Ok(())
-}
-
-/// A file system without extended attributes holds the file all the same.
-fn bearable(done: rustix::io::Result<()>) -> rustix::io::Result<()> {
-    match done {
-        Err(Errno::NOTSUP) => Ok(()),
-        done => done,
-    }
-}
-
-fn times(entry: &Entry) -> Timestamps {
-    let time = |m: Moment| Timespec { tv_sec: m.seconds, tv_nsec: m.nanoseconds };
-    Timestamps { last_access: time(entry.accessed), last_modification: time(entry.modified) }
 }

@@ -46,14 +46,8 @@ impl Inflating {
     /// # Errors
     /// Malformed data, or a transfer that failed.
     pub(super) fn run(self, mut source: Arriving) -> io::Result<()> {
-        match source.peek()? {
-            [0x1f, 0x8b, ..] => self.pump(&mut flate2::bufread::MultiGzDecoder::new(source)),
-            // The second is a skippable frame, with which seekable archives may begin.
-            [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => {
-                self.pump(&mut zstd::stream::read::Decoder::with_buffer(source)?)
-            }
-            _ => self.pump(&mut source),
-        }
+        let first = source.peek()?;
+        self.pump(&mut dunnage_archive::inflate(first, source)?)
     }
 
     fn pump(&self, from: &mut dyn Read) -> io::Result<()> {

@@ -11,7 +11,6 @@ mod entry;
 mod inflate;
 mod settle;
 mod source;
-mod tar_stream;
 mod tree;
 mod worker;
 

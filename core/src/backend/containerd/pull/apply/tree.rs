@@ -3,11 +3,8 @@
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::rc::Rc;
 
 /// Directories kept open; an archive names few at a time.
@@ -180,12 +177,6 @@ fn remove_all(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
     }
     rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?;
     Ok(())
-}
-
-/// A path to something that has no descriptor of its own, for the calls that take paths only.
-pub(super) fn through_proc(place: &Place) -> std::path::PathBuf {
-    use std::os::fd::AsRawFd;
-    Path::new("/proc/self/fd").join(place.parent.as_raw_fd().to_string()).join(OsStr::from_bytes(&place.name))
 }
 
 /// Whether this is how overlayfs marks what is deleted.

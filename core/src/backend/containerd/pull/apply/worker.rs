@@ -2,10 +2,10 @@ use super::entry::Writing;
 use super::inflate::pipe;
 use super::settle::Applied;
 use super::source::{Arriving, Piece};
-use super::tar_stream::TarStream;
 use crate::backend::LayerCounter;
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::Hasher;
+use dunnage_archive::Reader;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ fn unpack(root: OwnedFd, diff_id: &str, hasher: Hasher, source: Arriving) -> Res
         let thread = std::thread::Builder::new().name("dunnage-inflate".to_owned());
         let inflate = thread.spawn_scoped(scope, move || inflating.run(source)).map_err(no_thread)?;
         let mut writing = Writing::new(root);
-        let mut archive = TarStream::new(inflated);
+        let mut archive = Reader::new(inflated);
         let written = writing.all(&mut archive);
         // On failure this drops the pipe, which lets the other thread end.
         let written = match written {

@@ -19,7 +19,7 @@ fn header(path: &str, kind: EntryType, size: u64) -> Header {
 }
 
 fn read_all(bytes: &[u8]) -> io::Result<Vec<(Entry, Vec<u8>)>> {
-    let mut stream = TarStream::new(bytes);
+    let mut stream = Reader::new(bytes);
     let mut found = Vec::new();
     while let Some(entry) = stream.next()? {
         let mut data = Vec::new();

@@ -3,6 +3,8 @@
 //! The headers' fields are decoded by the `tar` crate. Its own iterator is not used: it splits PAX records at newlines,
 //! which binary attribute values may hold, and copies every byte once more.
 
+use crate::acl;
+use crate::entry::{Entry, Kind, Moment};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read};
 use tar::Header;
@@ -12,51 +14,14 @@ const BLOCK: u64 = 512;
 /// The longest description of one entry; names and attributes stay far below.
 const LONGEST_EXTENSION: u64 = 1 << 20;
 
-/// What an entry is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    File,
-    HardLink,
-    Symlink,
-    Character,
-    Block,
-    Directory,
-    Fifo,
-}
-
-/// A moment, as archives have it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Moment {
-    pub(super) seconds: i64,
-    pub(super) nanoseconds: i64,
-}
-
-/// One entry, without its data.
-#[derive(Debug, Clone)]
-pub(super) struct Entry {
-    pub(super) kind: Kind,
-    pub(super) path: Vec<u8>,
-    pub(super) link: Vec<u8>,
-    /// The file's length.
-    pub(super) size: u64,
-    pub(super) mode: u32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) modified: Moment,
-    pub(super) accessed: Moment,
-    pub(super) device: (u32, u32),
-    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Where the data goes, when it is not one piece from the beginning.
-    pub(super) sparse: Option<Vec<(u64, u64)>>,
-}
-
 /// An archive being read.
-pub(super) struct TarStream<R> {
+pub struct Reader<R> {
     from: R,
     /// Bytes of the current entry that have not been taken.
     left: u64,
     /// Bytes after them up to the next header.
     padding: u64,
+    marked: bool,
 }
 
 type Pax = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -65,19 +30,29 @@ fn corrupt(what: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.into())
 }
 
-impl<R: BufRead> TarStream<R> {
-    pub(super) fn new(from: R) -> Self {
-        Self { from, left: 0, padding: 0 }
+impl<R: BufRead> Reader<R> {
+    /// Reads an archive from its beginning.
+    pub fn new(from: R) -> Self {
+        Self { from, left: 0, padding: 0, marked: false }
+    }
+
+    /// Whether the end marker was met. An archive without one may have been cut off between two entries.
+    pub fn is_marked(&self) -> bool {
+        self.marked
     }
 
     /// What is read from.
-    pub(super) fn into_inner(self) -> R {
+    pub fn into_inner(self) -> R {
         self.from
     }
 
     /// The next entry; none at the end marker, or where the archive ends without one. Data of the entry before that
     /// was not taken is passed over.
-    pub(super) fn next(&mut self) -> io::Result<Option<Entry>> {
+    ///
+    /// # Errors
+    /// `InvalidData`, `UnexpectedEof` or `Unsupported` for the archive, else of what it is read from.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> io::Result<Option<Entry>> {
         let mut pax: Option<Pax> = None;
         let mut long_path = None;
         let mut long_link = None;
@@ -187,9 +162,17 @@ impl<R: BufRead> TarStream<R> {
             self.pax_sparse(&pax, &mut entry)?;
         }
         const XATTR: &[u8] = b"SCHILY.xattr.";
+        let binary: Vec<Vec<u8>> =
+            pax.keys().filter_map(|key| Some(key.strip_prefix(XATTR)?.to_vec())).collect();
         for (key, value) in pax {
             if let Some(name) = key.strip_prefix(XATTR) {
-                entry.xattrs.push((name.to_vec(), value));
+                entry.xattrs.push((unescaped(name), value));
+            } else if let Some(which @ (b"access" | b"default")) = key.strip_prefix(b"SCHILY.acl.") {
+                let name = [b"system.posix_acl_", which].concat();
+                // GNU tar may write both forms; the text may name users whose numbers are not known here.
+                if !binary.contains(&name) {
+                    entry.xattrs.push((name, acl::from_text(&value)?));
+                }
             }
         }
         Ok(entry)
@@ -255,7 +238,10 @@ impl<R: BufRead> TarStream<R> {
     }
 
     /// Gives at most `most` bytes of the entry's data to `take`. Returns how many; 0 at the data's end.
-    pub(super) fn data(&mut self, most: u64, take: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<u64> {
+    ///
+    /// # Errors
+    /// Of `take` and of what the archive is read from; `UnexpectedEof` when it ends within the data.
+    pub fn data(&mut self, most: u64, take: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<u64> {
         if self.left == 0 || most == 0 {
             return Ok(0);
         }
@@ -309,6 +295,7 @@ impl<R: BufRead> TarStream<R> {
             }
         }
         if bytes.iter().all(|b| *b == 0) {
+            self.marked = true;
             return Ok(None);
         }
         let blank = 8 * u32::from(b' ');
@@ -416,6 +403,22 @@ fn parse_moment(bytes: &[u8]) -> Option<Moment> {
         (true, 1..) => Moment { seconds: seconds.checked_sub(1)?, nanoseconds: 1_000_000_000 - nanoseconds },
         _ => Moment { seconds, nanoseconds },
     })
+}
+
+/// An attribute's name, in which GNU tar escapes what separates keys from values.
+fn unescaped(name: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let [first, more @ ..] = rest {
+        let (byte, after) = match rest {
+            [b'%', b'3', b'D', after @ ..] => (b'=', after),
+            [b'%', b'2', b'5', after @ ..] => (b'%', after),
+            _ => (*first, more),
+        };
+        out.push(byte);
+        rest = after;
+    }
+    out
 }
 
 /// `length key=value\n`, where the length counts all of it.
