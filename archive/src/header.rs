@@ -193,8 +193,11 @@ impl Ustar<'_> {
         };
         let octal = |field: &mut [u8], value: u64| {
             let digits = field.len() - 1;
-            let value = value.min(most(digits as u32));
-            field[..digits].copy_from_slice(format!("{value:0digits$o}").as_bytes());
+            let mut value = value.min(most(digits as u32));
+            for digit in field[..digits].iter_mut().rev() {
+                *digit = b'0' + (value & 7) as u8;
+                value >>= 3;
+            }
         };
         text(&mut block[..100], self.name);
         octal(&mut block[100..108], u64::from(self.mode));

@@ -217,7 +217,9 @@ impl Tree<'_> {
         archive: &mut Reader<R>,
     ) -> Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let make = |here: BorrowedFd<'_>| rustix::fs::openat(here, name, flags, Mode::RUSR | Mode::WUSR);
+        // Nobody else can look into the tree yet, so it may have its mode from the beginning.
+        let mode = Mode::from_raw_mode(entry.mode & 0o777);
+        let make = |here: BorrowedFd<'_>| rustix::fs::openat(here, name, flags, mode);
         let file: OwnedFd = self.fresh(path, name, make)?;
         write::data(file.as_fd(), entry, archive).map_err(reading)?;
         write::attributes(file.as_fd(), entry).and_then(|()| write::set_times(&file, entry)).map_err(writing)

@@ -204,13 +204,12 @@ impl<'a> Walk<'a> {
     }
 
     fn file(&mut self, name: &[u8]) -> Result<Tried> {
-        let file = match self.open(name) {
+        let (file, stat) = match self.open(name) {
             Err(Errno::NOENT) => return Ok(Tried::Gone),
             // A link, or a device that may not be opened: it was no file any more.
             Err(Errno::LOOP | Errno::NXIO | Errno::ACCESS) => return Ok(Tried::Other),
             opened => opened.map_err(|e| self.failed(e, "cannot open the file"))?,
         };
-        let stat = rustix::fs::fstat(&file).map_err(|e| self.failed(e, "cannot read the file"))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Ok(Tried::Other);
         }
@@ -252,10 +251,13 @@ impl<'a> Walk<'a> {
     }
 
     /// Opens a file of this name for reading. What is no file is not touched: opening a device or a pipe can have effects.
-    fn open(&self, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+    fn open(&self, name: &[u8]) -> rustix::io::Result<(OwnedFd, Stat)> {
         let reading = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         if self.no_devices {
-            return rustix::fs::openat(self.chain.here(), name, reading | OFlags::NOFOLLOW, Mode::empty());
+            let file =
+                rustix::fs::openat(self.chain.here(), name, reading | OFlags::NOFOLLOW, Mode::empty())?;
+            let stat = rustix::fs::fstat(&file)?;
+            return Ok((file, stat));
         }
         let held = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let held = rustix::fs::openat(self.chain.here(), name, held, Mode::empty())?;
@@ -264,7 +266,8 @@ impl<'a> Walk<'a> {
             return Err(Errno::LOOP);
         }
         let same = format!("/proc/self/fd/{}", held.as_raw_fd());
-        rustix::fs::open(same, reading, Mode::empty())
+        // The same inode, so the same facts.
+        Ok((rustix::fs::open(same, reading, Mode::empty())?, stat))
     }
 
     /// Copies as many bytes from where the file is read. One that ends before is filled up with zeros.

@@ -98,11 +98,19 @@ fn put_at(fd: BorrowedFd<'_>, mut bytes: &[u8], mut offset: u64) -> io::Result<(
 /// # Errors
 /// Of the file system; one that has no attributes holds the file without them.
 pub fn attributes(fd: BorrowedFd<'_>, entry: &Entry) -> io::Result<()> {
-    rustix::fs::fchown(fd, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
+    let made = rustix::fs::fstat(fd)?;
+    // What is right already is not set again: each is a transaction of the file system.
+    let own = (made.st_uid, made.st_gid) != (entry.uid, entry.gid);
+    if own {
+        rustix::fs::fchown(fd, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
+    }
     for (name, value) in &entry.xattrs {
         if !is_overlays(name) && !is_access_list(name) {
             bearable(rustix::fs::fsetxattr(fd, &name[..], value, XattrFlags::empty()))?;
         }
+    }
+    if !own && made.st_mode & 0o7777 == entry.mode && entry.xattrs.is_empty() {
+        return Ok(());
     }
     permissions(fd, entry.mode, &entry.xattrs)
 }

@@ -197,30 +197,32 @@ fn import(set: &Set, of: &str, archive: &Path, turns: usize) -> Result<Row, Fail
         format!("restore {} and wait for the disk{whose}; peer: igzip -d | tar x, sync -f", set.about);
     let mut row = row(format!("import_{}{of}", set.name), about, 1.1, None);
     let (mut peer, mut cpu, mut peer_cpu) = (Series::default(), Series::default(), Series::default());
-    let into = set.at("back");
-    let fresh = || -> Result<(), Failure> {
-        if into.exists() {
-            fs::remove_dir_all(&into)?;
+    let mut used = Vec::new();
+    let mut fresh = || -> Result<PathBuf, Failure> {
+        // Small files of the turns before stay: ext4 makes new ones slowly for minutes after many were removed.
+        if set.name == "large" {
+            used.drain(..).try_for_each(fs::remove_dir_all::<PathBuf>)?;
         }
-        fs::create_dir(&into)?;
+        let into = tempfile::Builder::new().prefix("back-").tempdir_in(set.place.path())?.keep();
+        used.push(into.clone());
         // What the turn before has left to write is not this one's.
-        Ok(rustix::fs::syncfs(File::open(&into)?)?)
+        rustix::fs::syncfs(File::open(&into)?)?;
+        Ok(into)
     };
     for turn in 0..=turns {
         if turn == 1 {
             (row.ours, peer, cpu, peer_cpu) = Default::default();
         }
-        fresh()?;
+        let into = fresh()?;
         timed(&mut row.ours, &mut cpu, || {
             unpack(File::open(archive)?, File::open(&into)?.as_fd(), &Limits::default(), &Watch::default())?;
             Ok(())
         })?;
-        fresh()?;
+        let into = fresh()?;
         timed(&mut peer, &mut peer_cpu, || {
             shell("igzip -d -c \"$1\" | tar x -C \"$2\"; sync -f \"$2\"", &[archive, &into])
         })?;
     }
-    fs::remove_dir_all(&into)?;
     row.peer = Some(peer);
     row.phases = vec![("processor time".into(), cpu), ("processor time of the peer".into(), peer_cpu)];
     Ok(row)
