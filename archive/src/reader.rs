@@ -120,7 +120,9 @@ impl<R: BufRead> Reader<R> {
                 Some(value) => value,
                 None => u64::try_from(field(own)?).unwrap_or(u64::MAX),
             };
-            u32::try_from(value).map_err(|_| corrupt(format!("the {key} {value} is too large")))
+            // The highest stands for none (chown(2)).
+            let id = u32::try_from(value).ok().filter(|id| *id != u32::MAX);
+            id.ok_or_else(|| corrupt(format!("the {key} {value} is too large")))
         };
         let moment = |key: &str| {
             let parse =
