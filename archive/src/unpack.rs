@@ -269,8 +269,7 @@ impl Tree<'_> {
         let Some((first, above)) = target.split_last() else { return Err(lost()) };
         let missing = |_: BorrowedFd<'_>, _: &[u8]| Err(io::Error::from(Errno::NOENT));
         self.targets.go(above.iter().copied(), missing).map_err(|e| lost().because(e))?;
-        let from = self.targets.here();
-        let stat = rustix::fs::statat(from, *first, AtFlags::SYMLINK_NOFOLLOW);
+        let stat = rustix::fs::statat(self.targets.here(), *first, AtFlags::SYMLINK_NOFOLLOW);
         let stat = stat.map_err(|e| lost().because(e.into()))?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             return Err(Error::corrupt("a hard link to a directory"));
@@ -278,10 +277,17 @@ impl Tree<'_> {
         if target == path {
             return Ok(());
         }
-        // What is held here stays, whichever name goes to make room.
-        let held = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let held = rustix::fs::openat(from, *first, held, Mode::empty()).map_err(writing)?;
-        self.fresh(path, name, |here| rustix::fs::linkat(&held, "", here, name, AtFlags::EMPTY_PATH))
+        let link = |tree: &Self| {
+            rustix::fs::linkat(tree.targets.here(), *first, tree.chain.here(), name, AtFlags::empty())
+        };
+        match link(self) {
+            Err(Errno::EXIST) => {
+                self.remove(path, name)?;
+                self.targets.go(above.iter().copied(), missing).map_err(writing)?;
+                link(self).map_err(writing)
+            }
+            done => done.map_err(writing),
+        }
     }
 
     /// Makes something where nothing may be: what is there goes first.

@@ -175,9 +175,10 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        self.packed.changed += 1;
-        self.path.truncate(above);
-        Ok(())
+        Err(self.failed(
+            io::Error::from(io::ErrorKind::Interrupted),
+            "it becomes something else whenever it is looked at",
+        ))
     }
 
     fn directory(&mut self, name: &[u8]) -> Result<Tried> {
@@ -206,8 +207,10 @@ impl<'a> Walk<'a> {
     fn file(&mut self, name: &[u8]) -> Result<Tried> {
         let (file, stat) = match self.open(name) {
             Err(Errno::NOENT) => return Ok(Tried::Gone),
-            // A link, or a device that may not be opened: it was no file any more.
-            Err(Errno::LOOP | Errno::NXIO | Errno::ACCESS) => return Ok(Tried::Other),
+            // A link, or a pipe or device without its other end: it was no file any more.
+            Err(Errno::LOOP | Errno::NXIO) => return Ok(Tried::Other),
+            // A device where none may be opened; or else a file that may not be read, which must not be left out.
+            Err(Errno::ACCESS) if !self.is_file(name) => return Ok(Tried::Other),
             opened => opened.map_err(|e| self.failed(e, "cannot open the file"))?,
         };
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
@@ -250,6 +253,11 @@ impl<'a> Walk<'a> {
         Ok(Tried::Done)
     }
 
+    fn is_file(&self, name: &[u8]) -> bool {
+        let stat = rustix::fs::statat(self.chain.here(), name, AtFlags::SYMLINK_NOFOLLOW);
+        stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
+    }
+
     /// Opens a file of this name for reading. What is no file is not touched: opening a device or a pipe can have effects.
     fn open(&self, name: &[u8]) -> rustix::io::Result<(OwnedFd, Stat)> {
         let reading = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -265,7 +273,8 @@ impl<'a> Walk<'a> {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Errno::LOOP);
         }
-        let same = format!("/proc/self/fd/{}", held.as_raw_fd());
+        // The thread's own: its identity may be another than the process's.
+        let same = format!("/proc/thread-self/fd/{}", held.as_raw_fd());
         // The same inode, so the same facts.
         Ok((rustix::fs::open(same, reading, Mode::empty())?, stat))
     }

@@ -2,7 +2,7 @@ use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// How far a [`pack()`](crate::pack()) or [`unpack()`](crate::unpack()) has come, to be read from another thread, and the means to
-/// end it.
+/// end it. Each is for one of them.
 #[derive(Debug, Default)]
 pub struct Watch {
     entries: AtomicU64,

@@ -150,7 +150,7 @@ pub fn special(directory: BorrowedFd<'_>, name: &[u8], entry: &Entry) -> io::Res
 
 /// A path to something that has no descriptor of its own, for the calls that take paths only.
 pub(crate) fn through_proc(directory: BorrowedFd<'_>, name: &[u8]) -> PathBuf {
-    Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(OsStr::from_bytes(name))
+    Path::new("/proc/thread-self/fd").join(directory.as_raw_fd().to_string()).join(OsStr::from_bytes(name))
 }
 
 /// A file system without extended attributes holds the file all the same.

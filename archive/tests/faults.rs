@@ -6,6 +6,7 @@ mod common;
 
 use common::{everything, look, packed, trusting, unpacked};
 use dunnage_archive::{ErrorKind, Format, Limits, PackOptions, Watch, pack, unpack};
+use rustix::fs::{Gid, Uid};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -183,4 +184,27 @@ fn how_far_it_has_come_can_be_seen() {
     let other = tempfile::tempdir().unwrap();
     let made = unpacked(&out, other.path(), &Limits::default()).unwrap();
     assert_eq!((made.entries, made.bytes, made.packed), (told.entries, told.bytes, told.packed));
+}
+
+/// What must not be left out is not: without the right to read a file there is no archive.
+#[test]
+fn a_file_that_may_not_be_read_is_an_error() {
+    let tree = tempfile::tempdir().unwrap();
+    common::mode(tree.path(), 0o755);
+    fs::write(tree.path().join("open"), "x").unwrap();
+    let path = tree.path().to_owned();
+    // The identity is that of this thread alone, and goes with it.
+    let as_nobody = move || {
+        let (user, group) = (Uid::from_raw(65534), Gid::from_raw(65534));
+        rustix::thread::set_thread_res_gid(group, group, group).unwrap();
+        rustix::thread::set_thread_res_uid(user, user, user).unwrap();
+        packed(&path, &PackOptions::default())
+    };
+    let (_, told) = std::thread::spawn(as_nobody.clone()).join().unwrap().unwrap();
+    assert_eq!(told.entries, 2);
+    fs::write(tree.path().join("secret"), "x").unwrap();
+    common::mode(&tree.path().join("secret"), 0);
+    let error = std::thread::spawn(as_nobody).join().unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.path()), (ErrorKind::Source, Some(&b"secret"[..])), "{error}");
+    assert_eq!(error.cause().unwrap().kind(), io::ErrorKind::PermissionDenied);
 }
