@@ -22,7 +22,7 @@ fn turns(bed: &Bed) -> usize {
 }
 
 /// A tree that is measured with.
-struct Set {
+pub(super) struct Set {
     name: &'static str,
     about: String,
     tree: PathBuf,
@@ -31,7 +31,7 @@ struct Set {
 
 impl Set {
     /// About 1.3 GB in files of 3 to 60 MiB, of the installed toolchains.
-    fn large() -> Result<Self, Failure> {
+    pub(super) fn large() -> Result<Self, Failure> {
         let sysroot = run(Command::new("rustc").args(["--print", "sysroot"]))?;
         let roots = [PathBuf::from(sysroot.trim()), "/usr/lib".into(), "/usr/local".into()];
         Self::of("large", &roots, |size| (3 * MIB..60 * MIB).contains(&size), 1_300_000_000, usize::MAX)
@@ -81,7 +81,11 @@ impl Set {
         Ok(Self { name, about, tree, place })
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub(super) fn tree(&self) -> &Path {
+        &self.tree
+    }
+
+    pub(super) fn at(&self, name: &str) -> PathBuf {
         self.place.path().join(name)
     }
 }

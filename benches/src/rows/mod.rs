@@ -2,6 +2,7 @@
 
 mod archives;
 mod create;
+mod engines;
 mod exec;
 mod files;
 mod list;
@@ -31,6 +32,7 @@ enum Kind {
     ExecTrue,
     Files,
     Archives,
+    Engines,
     Memory,
     List100,
     StopStart,
@@ -54,6 +56,7 @@ pub(crate) fn all() -> &'static [Bench] {
         bench("exec_true", Kind::ExecTrue),
         bench("files", Kind::Files),
         bench("archives", Kind::Archives),
+        bench("engines", Kind::Engines),
         bench("pull_cold", Kind::PullCold),
         bench("memory", Kind::Memory),
         bench("list_100", Kind::List100),
@@ -75,6 +78,7 @@ pub(crate) async fn run(bench: &Bench, bed: &Bed) -> Result<Vec<Row>, Failure> {
         Kind::CreateCni => create::cni(bed).await,
         Kind::PullCold => pull::cold(bed).await,
         Kind::ExecTrue => exec::command(bed).await,
+        Kind::Engines => engines::alone(bed).await,
         Kind::Archives => archives::both_ways(bed).await,
         Kind::Files => files::both_ways(bed).await,
         Kind::Memory => memory::resident(bed).await,
