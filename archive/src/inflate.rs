@@ -27,6 +27,23 @@ pub fn inflate<'a>(first: [u8; 4], source: impl BufRead + 'a) -> io::Result<Box<
     })
 }
 
+/// Reads until the buffer is full or there is nothing more. Returns how much was read.
+///
+/// # Errors
+/// Of what is read from.
+pub fn fill(from: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut length = 0;
+    while length < buffer.len() {
+        match from.read(&mut buffer[length..]) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(length)
+}
+
 /// What an inflated archive may be at most.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
@@ -103,7 +120,7 @@ pub(crate) fn inflating<'s, 'e, R: Read + Send + 's>(
             let mut inflater = members::Inflater::new();
             loop {
                 let Ok(Ok((index, member))) = jobs.lock().map(|jobs| jobs.recv()) else { return };
-                if tell.send(Some(Chunk { index, bytes: inflater.inflate(member) })).is_err() {
+                if tell.send(Chunk { index, bytes: inflater.inflate(member) }).is_err() {
                     return;
                 }
             }
@@ -116,12 +133,10 @@ pub(crate) fn inflating<'s, 'e, R: Read + Send + 's>(
     let feed = move || {
         let source = BufReader::with_capacity(CHUNK, Source { from, failed, watch });
         let mut feed = Feed { index: 0, tell, spare, members };
-        if let Err(error) = feed.run(source) {
-            // Nobody listens when the other side has failed; its error is the one that is told.
-            let _ = feed.tell.send(Some(Chunk { index: feed.index, bytes: Err(error) }));
-        } else {
-            let _ = feed.tell.send(Some(Chunk { index: feed.index, bytes: Ok(Vec::new()) }));
-        }
+        // Nothing in it: the end.
+        let bytes = feed.run(source).map(|()| Vec::new());
+        // Nobody listens when the other side has failed; its error is the one that is told.
+        let _ = feed.tell.send(Chunk { index: feed.index, bytes });
     };
     std::thread::Builder::new()
         .name("dunnage-read".to_owned())
@@ -144,7 +159,7 @@ pub(crate) fn inflating<'s, 'e, R: Read + Send + 's>(
 /// The side that reads the source.
 struct Feed {
     index: u64,
-    tell: SyncSender<Option<Chunk>>,
+    tell: SyncSender<Chunk>,
     spare: Receiver<Vec<u8>>,
     members: SyncSender<(u64, Member)>,
 }
@@ -171,7 +186,7 @@ impl Feed {
                     members::Next::End => return Ok(()),
                     members::Next::Other(begun) => {
                         let rest = io::Cursor::new(begun).chain(source);
-                        return self.pump(&mut flate2::bufread::MultiGzDecoder::new(rest));
+                        return self.pump(&mut inflate(first, rest)?);
                     }
                 }
             }
@@ -184,20 +199,12 @@ impl Feed {
         loop {
             let Ok(mut buffer) = self.spare.recv() else { return Ok(()) };
             buffer.resize(CHUNK, 0);
-            let mut length = 0;
-            while length < CHUNK {
-                match from.read(&mut buffer[length..]) {
-                    Ok(0) => break,
-                    Ok(more) => length += more,
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                    Err(e) => return Err(e),
-                }
-            }
+            let length = fill(from, &mut buffer)?;
             if length == 0 {
                 return Ok(());
             }
             buffer.truncate(length);
-            if self.tell.send(Some(Chunk { index: self.index, bytes: Ok(buffer) })).is_err() {
+            if self.tell.send(Chunk { index: self.index, bytes: Ok(buffer) }).is_err() {
                 return Ok(());
             }
             self.index += 1;
@@ -207,7 +214,7 @@ impl Feed {
 
 /// The inflated bytes, in their order.
 pub(crate) struct Inflated<'a> {
-    chunks: Receiver<Option<Chunk>>,
+    chunks: Receiver<Chunk>,
     give_back: Sender<Vec<u8>>,
     early: BTreeMap<u64, io::Result<Vec<u8>>>,
     next: u64,
@@ -226,7 +233,7 @@ impl Inflated<'_> {
                 self.next += 1;
                 return bytes;
             }
-            let Ok(Some(chunk)) = self.chunks.recv() else {
+            let Ok(chunk) = self.chunks.recv() else {
                 return Err(io::Error::other("a thread that inflates the archive broke"));
             };
             self.early.insert(chunk.index, chunk.bytes);

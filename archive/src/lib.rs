@@ -31,7 +31,7 @@ pub mod write;
 
 pub use entry::{Entry, Kind, Moment};
 pub use error::{Error, ErrorKind, Result};
-pub use inflate::inflate;
+pub use inflate::{fill, inflate};
 pub use pack::{Format, PackOptions, Packed, pack};
 pub use reader::Reader;
 pub use unpack::{Limits, Unpacked, unpack};

@@ -275,8 +275,12 @@ impl<'a> Walk<'a> {
         }
         // The thread's own: its identity may be another than the process's.
         let same = format!("/proc/thread-self/fd/{}", held.as_raw_fd());
-        // The same inode, so the same facts.
-        Ok((rustix::fs::open(same, reading, Mode::empty())?, stat))
+        match rustix::fs::open(same, reading, Mode::empty()) {
+            // The file is held, so it is /proc that is missing: that must not pass for a file that went away.
+            Err(Errno::NOENT) => Err(Errno::NOSYS),
+            // The same inode, so the same facts.
+            opened => Ok((opened?, stat)),
+        }
     }
 
     /// Copies as many bytes from where the file is read. One that ends before is filled up with zeros.
@@ -330,7 +334,12 @@ impl<'a> Walk<'a> {
             entry.device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
         }
         let through = through_proc(here, name);
-        let list = |into: &mut [u8]| rustix::fs::llistxattr(&through, into);
+        let there = || rustix::fs::statat(here, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+        let list = |into: &mut [u8]| match rustix::fs::llistxattr(&through, into) {
+            // It is there, so it is /proc that is missing.
+            Err(Errno::NOENT) if there() => Err(Errno::NOSYS),
+            listed => listed,
+        };
         let get = |key: &[u8], into: &mut [u8]| rustix::fs::lgetxattr(&through, key, into);
         entry.xattrs = attributes(list, get).map_err(|e| self.failed(e, "cannot read the attributes"))?;
         self.write_headers()?;

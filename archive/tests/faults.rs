@@ -208,3 +208,27 @@ fn a_file_that_may_not_be_read_is_an_error() {
     assert_eq!((error.kind(), error.path()), (ErrorKind::Source, Some(&b"secret"[..])), "{error}");
     assert_eq!(error.cause().unwrap().kind(), io::ErrorKind::PermissionDenied);
 }
+
+/// Where /proc is missing, a file cannot be opened safely: that is no file that went away.
+#[test]
+fn without_proc_nothing_is_left_out() {
+    use nix::mount::{MsFlags, mount};
+    // A mount table of a thread alone, which goes with it.
+    let blind = |path: std::path::PathBuf| {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        mount(Some("none"), "/proc", Some("tmpfs"), MsFlags::empty(), none).unwrap();
+        packed(&path, &PackOptions::default())
+    };
+    for name in ["file", "link"] {
+        let tree = tempfile::tempdir().unwrap();
+        match name {
+            "file" => fs::write(tree.path().join(name), "x").unwrap(),
+            _ => std::os::unix::fs::symlink("x", tree.path().join(name)).unwrap(),
+        }
+        let path = tree.path().to_owned();
+        let error = std::thread::spawn(move || blind(path)).join().unwrap().unwrap_err();
+        assert_eq!((error.kind(), error.path()), (ErrorKind::Source, Some(name.as_bytes())), "{error}");
+    }
+}

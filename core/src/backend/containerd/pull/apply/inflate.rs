@@ -54,15 +54,7 @@ impl Inflating {
         loop {
             let mut buffer = self.back.try_recv().unwrap_or_default();
             buffer.resize(CHUNK, 0);
-            let mut length = 0;
-            while length < CHUNK {
-                match from.read(&mut buffer[length..]) {
-                    Ok(0) => break,
-                    Ok(more) => length += more,
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                    Err(e) => return Err(e),
-                }
-            }
+            let length = dunnage_archive::fill(from, &mut buffer)?;
             if length > 0 && self.to.send(Some(Chunk { buffer, length })).is_err() {
                 return Ok(());
             }
