@@ -86,6 +86,19 @@ var codes = map[int32]Code{
 	14: CodeUnexpected,
 }
 
+// ArchiveFormat: how an archive is stored.
+type ArchiveFormat string
+
+// The values of ArchiveFormat.
+const (
+	// tar in gzip, which `tar xzf` restores.
+	ArchiveFormatTarGz ArchiveFormat = "tar_gz"
+	// tar in zstd.
+	ArchiveFormatTarZst ArchiveFormat = "tar_zst"
+	// tar.
+	ArchiveFormatTar ArchiveFormat = "tar"
+)
+
 // BackendHealth: the backend, as it answered.
 type BackendHealth struct {
 	// Where it was reached.
@@ -150,6 +163,8 @@ type Config struct {
 	Backend BackendKind `json:"backend,omitempty"`
 	// containerd.
 	Containerd ContainerdConfig `json:"containerd,omitzero"`
+	// Preserved data.
+	Data DataConfig `json:"data,omitzero"`
 	// The host directory of everything that must last: database, sockets, locks, archives. Default
 	// `/var/lib/dunnage`. Created with mode 0700 when absent.
 	DataRoot string `json:"data_root,omitempty"`
@@ -178,6 +193,19 @@ type Config struct {
 	// `TZ` inside, such as `Europe/Vienna`. Default: unset.
 	Timezone string `json:"timezone,omitempty"`
 }
+
+// Consistency: what becomes of a running workspace while its data is read.
+type Consistency string
+
+// The values of Consistency.
+const (
+	// It is stopped, and runs again afterwards: every program has written what it had to.
+	ConsistencyStop Consistency = "stop"
+	// Its processes are frozen: the data is as it was at one moment, as after a power failure.
+	ConsistencyPause Consistency = "pause"
+	// It goes on: each file is as it was while it was read.
+	ConsistencyLive Consistency = "live"
+)
 
 // ContainerdConfig: how containerd is reached and used.
 type ContainerdConfig struct {
@@ -214,6 +242,8 @@ type CreateOptions struct {
 	PullPolicy PullPolicy `json:"pull_policy,omitempty"`
 	// Whether its first process is started again when it ends by itself.
 	Restart RestartOptions `json:"restart,omitzero"`
+	// Whether it begins with the newest data that is preserved for its id, if there is any. Default false.
+	RestoreData bool `json:"restore_data,omitempty"`
 	// The snapshotter. Default: the configured one.
 	Snapshotter string `json:"snapshotter,omitempty"`
 	// Whether to start it. Default true.
@@ -226,7 +256,7 @@ type CreateResult struct {
 	ContainerID string `json:"container_id"`
 	// Whether it was made just now; false when it was there before.
 	Created bool `json:"created"`
-	// Whether preserved data was put back.
+	// Whether it begins with data that was there before.
 	DataRestored bool `json:"data_restored"`
 	// Whether preserved data is kept for it.
 	HasPreservedData bool `json:"has_preserved_data"`
@@ -252,10 +282,157 @@ type Credential struct {
 	Username string `json:"username,omitempty"`
 }
 
+// DataConfig: how data is preserved.
+type DataConfig struct {
+	// How many generations of preserved data are kept of each workspace; older ones go once a newer one is
+	// whole. 1 to 1000; default 3.
+	KeepGenerations *uint32 `json:"keep_generations,omitempty"`
+}
+
+// DataDiscardOptions: which preserved data goes.
+type DataDiscardOptions struct {
+	// Its number. Needed.
+	Generation uint64 `json:"generation"`
+}
+
+// DataExportOptions: how a workspace's data directory is written to an archive.
+type DataExportOptions struct {
+	// What becomes of a running workspace meanwhile. Default `stop`.
+	Consistency Consistency `json:"consistency,omitempty"`
+	// Where the archive goes: the absolute path of a file of the host. It is there with mode 0600 once it is
+	// whole and on the disk, or not at all. Needed unless `fd` is given, or a writer beside the options.
+	Destination string `json:"destination,omitempty"`
+	// Patterns of what is left out, with all below; they count more than `include`.
+	Exclude []string `json:"exclude,omitzero"`
+	// Instead, a file descriptor of this process that is open for writing: a pipe, a socket or a file. It is
+	// duplicated before the call returns, and stays the caller's.
+	Fd *int32 `json:"fd,omitempty"`
+	// How the archive is stored. Default `tar_gz`.
+	Format ArchiveFormat `json:"format,omitempty"`
+	// Milliseconds from SIGTERM to SIGKILL where the workspace is stopped. Default: the configured 10 000.
+	GraceMs *uint64 `json:"grace_ms,omitempty"`
+	// Patterns of what is exported, with all below; none for everything. `*` and `?` stay within a name, `**`
+	// does not; a pattern without a slash counts at any depth. Paths are as in the archive.
+	Include []string `json:"include,omitzero"`
+	// How hard it is compressed: 1 to 12 for `tar_gz`, 1 by default; 1 to 19 for `tar_zst`, 3 by default.
+	Level *uint32 `json:"level,omitempty"`
+	// Whether a file at `destination` is replaced. Default false: it is ALREADY_EXISTS.
+	Overwrite bool `json:"overwrite,omitempty"`
+	// A directory within the data directory to export instead of all of it; the archive's paths start there.
+	Subpath string `json:"subpath,omitempty"`
+}
+
+// DataExportResult: an archive that was written.
+type DataExportResult struct {
+	// Bytes of the archive as it is stored.
+	ArchiveBytes uint64 `json:"archive_bytes"`
+	// Bytes of files' data; holes do not count.
+	Bytes uint64 `json:"bytes"`
+	// Files that became shorter, and entries that went away, while they were read: only in a live export.
+	Changed uint64 `json:"changed"`
+	// The digest of these, as `sha256:` and 64 hexadecimal digits.
+	Digest string `json:"digest"`
+	// Milliseconds in which the workspace did not run, or was frozen, for it.
+	DowntimeMs uint64 `json:"downtime_ms"`
+	// Entries in it, the directory itself among them.
+	Entries uint64 `json:"entries"`
+	// How long each phase took.
+	PhasesMs Phases `json:"phases_ms"`
+	// Sockets, which no archive holds and which were passed over.
+	Sockets uint64 `json:"sockets"`
+}
+
+// DataImportOptions: how an archive is put into a workspace's data directory. Its format is told from its
+// first bytes.
+type DataImportOptions struct {
+	// Whether device files are made. Default false: an archive that has one is UNSUPPORTED.
+	AllowDevices bool `json:"allow_devices,omitempty"`
+	// The digest that the archive must have, as `sha256:` and 64 hexadecimal digits. Default: any.
+	Digest string `json:"digest,omitempty"`
+	// Instead, a file descriptor of this process that is open for reading: a pipe, a socket or a file. It is
+	// duplicated before the call returns, and stays the caller's.
+	Fd *int32 `json:"fd,omitempty"`
+	// Milliseconds from SIGTERM to SIGKILL where the workspace is stopped. Default: the configured 10 000.
+	GraceMs *uint64 `json:"grace_ms,omitempty"`
+	// The most bytes of files' data, holes aside. Default 1 TiB.
+	MaxBytes *uint64 `json:"max_bytes,omitempty"`
+	// The most entries. Default 10 000 000.
+	MaxEntries *uint64 `json:"max_entries,omitempty"`
+	// The longest path within the archive, and the longest target of a link, in bytes. Default 65 536.
+	MaxPath *uint32 `json:"max_path,omitempty"`
+	// How many bytes may come of each byte of the archive, once there is more than 1 GiB. Default 200.
+	MaxRatio *uint64 `json:"max_ratio,omitempty"`
+	// What becomes of what is there. Default `replace`.
+	Mode ImportMode `json:"mode,omitempty"`
+	// The archive: the absolute path of a file of the host. Needed unless `fd` is given, or a reader beside the
+	// options.
+	Source string `json:"source,omitempty"`
+}
+
+// DataImportResult: an archive that was imported.
+type DataImportResult struct {
+	// Bytes of the archive as it is stored.
+	ArchiveBytes uint64 `json:"archive_bytes"`
+	// Bytes of files' data; holes do not count.
+	Bytes uint64 `json:"bytes"`
+	// The digest of these, as `sha256:` and 64 hexadecimal digits.
+	Digest string `json:"digest"`
+	// Milliseconds in which the workspace did not run for it.
+	DowntimeMs uint64 `json:"downtime_ms"`
+	// Entries of it.
+	Entries uint64 `json:"entries"`
+	// How long each phase took.
+	PhasesMs Phases `json:"phases_ms"`
+}
+
+// DataPreserveOptions: how a workspace's data is preserved.
+type DataPreserveOptions struct {
+	// How it is kept. Default `archive`.
+	Form PreserveForm `json:"form,omitempty"`
+	// Milliseconds from SIGTERM to SIGKILL. Default: the configured 10 000.
+	GraceMs *uint64 `json:"grace_ms,omitempty"`
+}
+
+// DataPreserveResult: what a preservation did.
+type DataPreserveResult struct {
+	// Milliseconds in which the workspace did not run for it.
+	DowntimeMs uint64 `json:"downtime_ms"`
+	// The generations that went, as more are kept than are to be.
+	Dropped []uint64 `json:"dropped"`
+	// How long each phase took.
+	PhasesMs Phases `json:"phases_ms"`
+	// What is kept now; none when the workspace has no data directory.
+	Preserved *PreservedData `json:"preserved,omitempty"`
+}
+
+// DataRestoreOptions: which preserved data is put back.
+type DataRestoreOptions struct {
+	// Its number. Default: the newest.
+	Generation *uint64 `json:"generation,omitempty"`
+	// Milliseconds from SIGTERM to SIGKILL. Default: the configured 10 000.
+	GraceMs *uint64 `json:"grace_ms,omitempty"`
+}
+
+// DataRestoreResult: preserved data that was put back.
+type DataRestoreResult struct {
+	// Milliseconds in which the workspace did not run for it.
+	DowntimeMs uint64 `json:"downtime_ms"`
+	// The version that what was there before is kept as, where no byte was copied.
+	KeptVersion *uint64 `json:"kept_version,omitempty"`
+	// How long each phase took.
+	PhasesMs Phases `json:"phases_ms"`
+	// What it was. It is kept all the same.
+	Restored PreservedData `json:"restored"`
+}
+
 // DeleteOptions: how to delete a workspace.
 type DeleteOptions struct {
 	// Milliseconds from SIGTERM to SIGKILL; 0 kills at once. Default: the configured 10 000.
 	GraceMs *uint64 `json:"grace_ms,omitempty"`
+	// Whether its data is preserved before; when that fails, nothing is deleted. Default false.
+	PreserveData bool `json:"preserve_data,omitempty"`
+	// How the data is kept then. Default `archive`.
+	PreserveForm PreserveForm `json:"preserve_form,omitempty"`
 }
 
 // DeleteResult: what a deletion did.
@@ -264,6 +441,8 @@ type DeleteResult struct {
 	Deleted bool `json:"deleted"`
 	// How long each phase took.
 	PhasesMs Phases `json:"phases_ms"`
+	// What is preserved of its data; none where that was not asked for, or there was no data directory.
+	Preserved *PreservedData `json:"preserved,omitempty"`
 }
 
 // DirEntry: a file or directory inside.
@@ -345,8 +524,13 @@ const (
 // Byte counts never fall, at most 20 progress events come a second, and exactly one terminal event comes
 // last.
 type Event struct {
-	// Bytes fetched so far, of all layers and of the image's descriptions.
+	// Bytes of the archive that are done, as it is stored.
+	ArchiveBytes *uint64 `json:"archive_bytes,omitempty"`
+	// Bytes fetched so far, of all layers and of the image's descriptions; on `data_progress`, bytes of files'
+	// data that are done.
 	Bytes *uint64 `json:"bytes,omitempty"`
+	// Bytes of files' data a second, since the step began.
+	BytesPerSecond *uint64 `json:"bytes_per_second,omitempty"`
 	// The error's stable name, on `error`.
 	Code string `json:"code,omitempty"`
 	// The workspace, on `complete`.
@@ -355,6 +539,8 @@ type Event struct {
 	Done *uint64 `json:"done,omitempty"`
 	// Milliseconds since the operation began.
 	ElapsedMs uint64 `json:"elapsed_ms"`
+	// Entries that are done, on `data_progress`.
+	Entries *uint64 `json:"entries,omitempty"`
 	// The image, in the full form.
 	Image string `json:"image,omitempty"`
 	// The image as it is kept, on `complete` of a pull.
@@ -369,8 +555,12 @@ type Event struct {
 	Reconciled *ReconciledWorkspace `json:"reconciled,omitempty"`
 	// Of how many.
 	Total *uint64 `json:"total,omitempty"`
-	// Bytes to fetch in all.
+	// Bytes of the archive in all, where its length is known.
+	TotalArchiveBytes *uint64 `json:"total_archive_bytes,omitempty"`
+	// Bytes in all.
 	TotalBytes *uint64 `json:"total_bytes,omitempty"`
+	// Entries in all.
+	TotalEntries *uint64 `json:"total_entries,omitempty"`
 	// What it tells.
 	Type EventType `json:"type"`
 	// Compressed bytes unpacked so far, of `total_bytes`.
@@ -396,6 +586,17 @@ const (
 	EventTypeStopping EventType = "stopping"
 	// The container and what belongs to it are being removed.
 	EventTypeDeleting EventType = "deleting"
+	// The data directory is being written to an archive.
+	EventTypeExporting EventType = "exporting"
+	// An archive is being read.
+	EventTypeImporting EventType = "importing"
+	// The data directory is being preserved.
+	EventTypePreserving EventType = "preserving"
+	// Preserved data is being put back.
+	EventTypeRestoring EventType = "restoring"
+	// How far an export or import is; `entries`, `total_entries`, `bytes`, `total_bytes`, `archive_bytes`,
+	// `total_archive_bytes` and `bytes_per_second` tell, as far as they are known.
+	EventTypeDataProgress EventType = "data_progress"
 	// A workspace was put in order, or could not be; `reconciled`, `done` and `total` tell.
 	EventTypeReconciled EventType = "reconciled"
 	// The operation has succeeded. The last event.
@@ -545,6 +746,17 @@ type ImageName struct {
 	// The image, short or full.
 	Image string `json:"image"`
 }
+
+// ImportMode: what becomes of what is in the data directory when an archive is imported.
+type ImportMode string
+
+// The values of ImportMode.
+const (
+	// It goes: afterwards there is just what the archive has.
+	ImportModeReplace ImportMode = "replace"
+	// It stays, except for what the archive has under the same names.
+	ImportModeMerge ImportMode = "merge"
+)
 
 // InfoOptions: how to look at a workspace. There is nothing to choose yet.
 type InfoOptions struct{}
@@ -749,6 +961,8 @@ type Phases struct {
 	Pull uint64 `json:"pull"`
 	// Waiting for the agent's first answer.
 	Ready uint64 `json:"ready"`
+	// Putting the data in place that it begins with.
+	Restore uint64 `json:"restore"`
 	// Making and starting the first process.
 	Start uint64 `json:"start"`
 	// Stopping the first process.
@@ -770,6 +984,56 @@ type PortMapping struct {
 	// The transport. Default `tcp`.
 	Protocol Protocol `json:"protocol,omitempty"`
 }
+
+// PreserveForm: how preserved data is kept.
+type PreserveForm string
+
+// The values of PreserveForm.
+const (
+	// As a file `backups/<workspace>/<generation>.tar.gz` below the data root, which any tar restores. The
+	// newest one is also at `backups/<workspace>.tar.gz`.
+	PreserveFormArchive PreserveForm = "archive"
+	// As a snapshot in the workspace's snapshotter, which takes no copy of a byte, nor does its restoration;
+	// where that is not possible, as an archive.
+	PreserveFormSnapshot PreserveForm = "snapshot"
+)
+
+// PreservedData: data that is kept for a workspace, whether that is there or not.
+type PreservedData struct {
+	// Bytes of the archive; of a snapshot there are none of its own.
+	ArchiveBytes uint64 `json:"archive_bytes"`
+	// Bytes of files' data; holes do not count.
+	Bytes uint64 `json:"bytes"`
+	// When it was preserved, RFC 3339, UTC.
+	CreatedAt string `json:"created_at"`
+	// The digest of the archive, as `sha256:` and 64 hexadecimal digits.
+	Digest string `json:"digest,omitempty"`
+	// Entries, the data directory itself among them.
+	Entries uint64 `json:"entries"`
+	// How it is kept.
+	Form PreserveForm `json:"form"`
+	// Its number: later ones are higher.
+	Generation uint64 `json:"generation"`
+	// The image of the workspace that it is of, in the full form; empty where that is not known.
+	Image string `json:"image"`
+	// The archive's path.
+	Path string `json:"path,omitempty"`
+	// When it was last restored, RFC 3339, UTC. It is kept all the same.
+	RestoredAt string `json:"restored_at,omitempty"`
+	// The snapshot's name.
+	SnapshotName string `json:"snapshot_name,omitempty"`
+	// The version that the workspace went on from.
+	Version *uint64 `json:"version,omitempty"`
+}
+
+// PreservedList: all data that is kept for a workspace.
+type PreservedList struct {
+	// The newest first.
+	Preserved []PreservedData `json:"preserved"`
+}
+
+// PreservedOptions: how to ask for preserved data. There is nothing to choose yet.
+type PreservedOptions struct{}
 
 // Protocol: the transport of a published port.
 type Protocol string
@@ -1679,6 +1943,54 @@ func (s *Snapshots) Delete(ctx context.Context, version uint64, options *Snapsho
 // Nil options stand for the defaults.
 func (s *Snapshots) Prune(ctx context.Context, options *SnapshotPruneOptions, calls ...CallOption) (*SnapshotPruneResult, error) {
 	return call[SnapshotPruneResult](ctx, s.target(), "snapshots.prune", options, calls)
+}
+
+// Export does data.export: writes the data directory to an archive, at a path of the host or into a file
+// descriptor.
+//
+// Nil options stand for the defaults.
+func (d *Data) Export(ctx context.Context, options *DataExportOptions, calls ...CallOption) (*DataExportResult, error) {
+	return call[DataExportResult](ctx, d.target(), "data.export", options, calls)
+}
+
+// Import does data.import: puts an archive into the data directory, from a path of the host or a file
+// descriptor: all of it, at once, or nothing.
+//
+// Nil options stand for the defaults.
+func (d *Data) Import(ctx context.Context, options *DataImportOptions, calls ...CallOption) (*DataImportResult, error) {
+	return call[DataImportResult](ctx, d.target(), "data.import", options, calls)
+}
+
+// Preserve does data.preserve: keeps the data directory as it is now, beyond the life of the workspace.
+//
+// Nil options stand for the defaults.
+func (d *Data) Preserve(ctx context.Context, options *DataPreserveOptions, calls ...CallOption) (*DataPreserveResult, error) {
+	return call[DataPreserveResult](ctx, d.target(), "data.preserve", options, calls)
+}
+
+// Restore does data.restore: puts preserved data back: all of it, at once, or nothing.
+//
+// Nil options stand for the defaults.
+func (d *Data) Restore(ctx context.Context, options *DataRestoreOptions, calls ...CallOption) (*DataRestoreResult, error) {
+	return call[DataRestoreResult](ctx, d.target(), "data.restore", options, calls)
+}
+
+// Preserved does data.preserved: tells what is preserved of the data directory, whether the workspace is
+// there or not.
+func (d *Data) Preserved(ctx context.Context, options *PreservedOptions, calls ...CallOption) (*PreservedList, error) {
+	return call[PreservedList](ctx, d.target(), "data.preserved", options, calls)
+}
+
+// Discard does data.discard: removes preserved data.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (d *Data) Discard(ctx context.Context, generation uint64, options *DataDiscardOptions, calls ...CallOption) (*PreservedData, error) {
+	var all DataDiscardOptions
+	if options != nil {
+		all = *options
+	}
+	all.Generation = generation
+	return call[PreservedData](ctx, d.target(), "data.discard", &all, calls)
 }
 
 // Stat does fs.stat: tells what a path names; a symbolic link is followed.

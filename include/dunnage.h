@@ -1203,6 +1203,108 @@ dunnage_status dunnage_snapshots_prune(const struct dunnage_engine *engine,
                                        struct dunnage_error **error);
 
 /**
+ * `data.export`: writes the data directory to an archive, at a path of the host or into a file descriptor.
+ *
+ * `options_json` is a `DataExportOptions` as JSON, or NULL for its defaults. `*result` becomes a
+ * `DataExportResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event`
+ * takes `Event`s; cancelling it undoes what was begun.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_data_export(const struct dunnage_engine *engine,
+                                   const char *workspace_id,
+                                   const char *options_json,
+                                   const struct dunnage_call *call,
+                                   char **result,
+                                   struct dunnage_error **error);
+
+/**
+ * `data.import`: puts an archive into the data directory, from a path of the host or a file descriptor: all
+ * of it, at once, or nothing.
+ *
+ * `options_json` is a `DataImportOptions` as JSON, or NULL for its defaults. `*result` becomes a
+ * `DataImportResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event`
+ * takes `Event`s; cancelling it undoes what was begun.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_data_import(const struct dunnage_engine *engine,
+                                   const char *workspace_id,
+                                   const char *options_json,
+                                   const struct dunnage_call *call,
+                                   char **result,
+                                   struct dunnage_error **error);
+
+/**
+ * `data.preserve`: keeps the data directory as it is now, beyond the life of the workspace.
+ *
+ * `options_json` is a `DataPreserveOptions` as JSON, or NULL for its defaults. `*result` becomes a
+ * `DataPreserveResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event`
+ * takes `Event`s; cancelling it undoes what was begun.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_data_preserve(const struct dunnage_engine *engine,
+                                     const char *workspace_id,
+                                     const char *options_json,
+                                     const struct dunnage_call *call,
+                                     char **result,
+                                     struct dunnage_error **error);
+
+/**
+ * `data.restore`: puts preserved data back: all of it, at once, or nothing.
+ *
+ * `options_json` is a `DataRestoreOptions` as JSON, or NULL for its defaults. `*result` becomes a
+ * `DataRestoreResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event`
+ * takes `Event`s; cancelling it undoes what was begun.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_data_restore(const struct dunnage_engine *engine,
+                                    const char *workspace_id,
+                                    const char *options_json,
+                                    const struct dunnage_call *call,
+                                    char **result,
+                                    struct dunnage_error **error);
+
+/**
+ * `data.preserved`: tells what is preserved of the data directory, whether the workspace is there or not.
+ *
+ * `options_json` is a `PreservedOptions` as JSON, or NULL for its defaults. `*result` becomes a
+ * `PreservedList` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_data_preserved(const struct dunnage_engine *engine,
+                                      const char *workspace_id,
+                                      const char *options_json,
+                                      const struct dunnage_call *call,
+                                      char **result,
+                                      struct dunnage_error **error);
+
+/**
+ * `data.discard`: removes preserved data.
+ *
+ * `options_json` is a `DataDiscardOptions` as JSON, or NULL for its defaults. `*result` becomes a
+ * `PreservedData` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event`
+ * takes `Event`s; cancelling it undoes what was begun.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_data_discard(const struct dunnage_engine *engine,
+                                    const char *workspace_id,
+                                    const char *options_json,
+                                    const struct dunnage_call *call,
+                                    char **result,
+                                    struct dunnage_error **error);
+
+/**
  * `fs.stat`: tells what a path names; a symbolic link is followed.
  *
  * `options_json` is a `StatOptions` as JSON, or NULL for its defaults. `*result` becomes a `DirEntry` as

@@ -8,6 +8,8 @@ pub enum ErrorKind {
     Invalid,
     /// The archive is damaged, cut off, or names what no honest archive names.
     Corrupt,
+    /// The archive has something else where the tree has a directory that is not empty.
+    Conflict,
     /// The archive asks for more than a limit allows.
     Limit,
     /// The archive holds what cannot be made here.
@@ -79,8 +81,18 @@ impl Error {
         self.path.as_deref()
     }
 
+    /// What happened, without the entry and the error below.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The error of the system below, if that is where it comes from.
     pub fn cause(&self) -> Option<&io::Error> {
         self.cause.as_ref()
+    }
+
+    /// The same, to keep.
+    pub fn into_cause(self) -> Option<io::Error> {
+        self.cause
     }
 }

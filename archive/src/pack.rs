@@ -39,6 +39,17 @@ pub struct PackOptions {
     pub threads: Option<usize>,
 }
 
+impl PackOptions {
+    /// Checks them, as [`pack()`] does.
+    ///
+    /// # Errors
+    /// Invalid.
+    pub fn check(&self) -> Result<()> {
+        Patterns::new(&self.include, &self.exclude)?;
+        Compress::new(self.format, self.level).map(drop)
+    }
+}
+
 /// What was packed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Packed {
@@ -110,6 +121,19 @@ pub fn pack(
         let packed = written?;
         Ok(Packed { packed, ..walked? })
     })
+}
+
+/// Packs a tree that is not there: the archive has no entry.
+///
+/// # Errors
+/// As [`pack()`].
+pub fn pack_nothing(options: &PackOptions, out: &mut dyn Write, watch: &Watch) -> Result<Packed> {
+    let failed = |e| Error::target(e, "cannot write the archive");
+    let mut packed = Vec::new();
+    Compress::new(options.format, options.level)?.block(&[0; 1024], &mut packed).map_err(failed)?;
+    out.write_all(&packed).and_then(|()| out.flush()).map_err(failed)?;
+    watch.stored(packed.len() as u64);
+    Ok(Packed { packed: packed.len() as u64, ..Packed::default() })
 }
 
 fn threads(asked: Option<usize>) -> usize {

@@ -55,14 +55,17 @@ pub struct Unpacked {
 /// The longest name in a directory (`NAME_MAX`).
 const LONGEST_NAME: usize = 255;
 
-/// Makes a tree of an archive, in an empty directory that nobody else uses. It is compressed with gzip, zstd or nothing, as
-/// its first bytes tell. What was made is on the disk when this returns.
+/// Makes a tree of an archive, in a directory that nobody else uses. It is compressed with gzip, zstd or nothing, as its
+/// first bytes tell. What was made is on the disk when this returns.
+///
+/// Where the directory has something already, the archive's entries are added: what has the name of one goes, and is not
+/// written into; a directory stays one, with what is in it and the entry's owner, mode, times and attributes.
 ///
 /// The archive has to be whole: it ends with tar's end marker, and nothing but zeros follows. Leading slashes of names are
 /// passed over.
 ///
 /// # Errors
-/// Corrupt, Limit, Unsupported, Source, Target, Cancelled. The directory holds part of the tree then.
+/// Corrupt, Conflict, Limit, Unsupported, Source, Target, Cancelled. The directory holds part of the tree then.
 pub fn unpack<R: Read + Send>(
     source: R,
     root: BorrowedFd<'_>,
@@ -311,12 +314,15 @@ impl Tree<'_> {
             Err(Errno::ISDIR) => {}
             done => return done.map_err(writing),
         }
-        self.directories.remove(&path.join(&b'/'));
+        let ours = self.directories.remove(&path.join(&b'/')).is_some();
         // It may be on the way to the last target.
         self.targets.go(std::iter::empty(), |_, _| Ok(())).map_err(writing)?;
         match rustix::fs::unlinkat(self.chain.here(), name, AtFlags::REMOVEDIR) {
-            Err(Errno::NOTEMPTY | Errno::EXIST) => {
+            Err(Errno::NOTEMPTY | Errno::EXIST) if ours => {
                 Err(Error::corrupt("it takes the place of a directory that the archive has entries below"))
+            }
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                Err(Error::new(ErrorKind::Conflict, "it takes the place of a directory that is not empty"))
             }
             done => done.map_err(writing),
         }
@@ -361,7 +367,7 @@ fn names<'p>(path: &'p [u8], limits: &Limits) -> Result<Vec<&'p [u8]>> {
 }
 
 /// Reads what follows the end marker: zeros, with which archives are filled up.
-fn nothing_more(mut rest: Inflated<'_>) -> Result<()> {
+pub(crate) fn nothing_more(mut rest: Inflated<'_>) -> Result<()> {
     loop {
         let bytes = rest.fill_buf().map_err(reading)?;
         if bytes.is_empty() {
@@ -384,7 +390,7 @@ fn writing(error: impl Into<io::Error>) -> Error {
 }
 
 /// What an error while reading and writing at once means. An error of the system has a number, a decoder's has none.
-fn reading(error: io::Error) -> Error {
+pub(crate) fn reading(error: io::Error) -> Error {
     if error.raw_os_error().is_some() {
         return writing(error);
     }

@@ -6,6 +6,15 @@ import type { Operation } from './operation.js';
 import type {
   CreateOptions,
   CreateResult,
+  DataDiscardOptions,
+  DataExportOptions,
+  DataExportResult,
+  DataImportOptions,
+  DataImportResult,
+  DataPreserveOptions,
+  DataPreserveResult,
+  DataRestoreOptions,
+  DataRestoreResult,
   DeleteOptions,
   DeleteResult,
   DirEntry,
@@ -25,6 +34,9 @@ import type {
   ListDirOptions,
   ListOptions,
   MkdirOptions,
+  PreservedData,
+  PreservedList,
+  PreservedOptions,
   PullOptions,
   PullResult,
   ReadTextOptions,
@@ -208,6 +220,45 @@ export abstract class SnapshotsOperations extends Noun {
   /** Removes all versions but those that are to be kept. */
   prune(options: SnapshotPruneOptions & OperationCallOptions = {}): Operation<SnapshotPruneResult> {
     return operate(this.link, 'snapshots.prune', {}, options);
+  }
+}
+
+/** The calls of `data` that move no bytes. */
+export abstract class DataOperations extends Noun {
+  /** Writes the data directory to an archive, at a path of the host or into a file descriptor. */
+  export(options: DataExportOptions & OperationCallOptions = {}): Operation<DataExportResult> {
+    return operate(this.link, 'data.export', {}, options);
+  }
+
+  /**
+   * Puts an archive into the data directory, from a path of the host or a file descriptor: all of it, at once, or
+   * nothing.
+   */
+  import(options: DataImportOptions & OperationCallOptions = {}): Operation<DataImportResult> {
+    return operate(this.link, 'data.import', {}, options);
+  }
+
+  /** Keeps the data directory as it is now, beyond the life of the workspace. */
+  preserve(options: DataPreserveOptions & OperationCallOptions = {}): Operation<DataPreserveResult> {
+    return operate(this.link, 'data.preserve', {}, options);
+  }
+
+  /** Puts preserved data back: all of it, at once, or nothing. */
+  restore(options: DataRestoreOptions & OperationCallOptions = {}): Operation<DataRestoreResult> {
+    return operate(this.link, 'data.restore', {}, options);
+  }
+
+  /** Tells what is preserved of the data directory, whether the workspace is there or not. */
+  preserved(options: PreservedOptions & CallOptions = {}): Promise<PreservedList> {
+    return plain(this.link, 'data.preserved', {}, options);
+  }
+
+  /** Removes preserved data. */
+  discard(
+    generation: number,
+    options: Omit<DataDiscardOptions, 'generation'> & OperationCallOptions = {},
+  ): Operation<PreservedData> {
+    return operate(this.link, 'data.discard', { generation }, options);
   }
 }
 

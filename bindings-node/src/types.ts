@@ -51,6 +51,17 @@ export const ERROR_NUMBERS: Readonly<Record<ErrorCode, number>> = Object.freeze(
   UNEXPECTED: 14,
 });
 
+/**
+ * How an archive is stored.
+ *
+ * - `tar_gz`: tar in gzip, which `tar xzf` restores.
+ *
+ * - `tar_zst`: tar in zstd.
+ *
+ * - `tar`: tar.
+ */
+export type ArchiveFormat = 'tar_gz' | 'tar_zst' | 'tar';
+
 /** The backend, as it answered. */
 export interface BackendHealth {
   /** Where it was reached. */
@@ -109,6 +120,8 @@ export interface Config {
   backend?: BackendKind | undefined;
   /** containerd. */
   containerd?: ContainerdConfig | undefined;
+  /** Preserved data. */
+  data?: DataConfig | undefined;
   /**
    * The host directory of everything that must last: database, sockets, locks, archives. Default `/var/lib/dunnage`.
    * Created with mode 0700 when absent.
@@ -145,6 +158,17 @@ export interface Config {
   /** `TZ` inside, such as `Europe/Vienna`. Default: unset. */
   timezone?: string | null | undefined;
 }
+
+/**
+ * What becomes of a running workspace while its data is read.
+ *
+ * - `stop`: It is stopped, and runs again afterwards: every program has written what it had to.
+ *
+ * - `pause`: Its processes are frozen: the data is as it was at one moment, as after a power failure.
+ *
+ * - `live`: It goes on: each file is as it was while it was read.
+ */
+export type Consistency = 'stop' | 'pause' | 'live';
 
 /** How containerd is reached and used. */
 export interface ContainerdConfig {
@@ -183,6 +207,8 @@ export interface CreateOptions {
   pull_policy?: PullPolicy | undefined;
   /** Whether its first process is started again when it ends by itself. */
   restart?: RestartOptions | undefined;
+  /** Whether it begins with the newest data that is preserved for its id, if there is any. Default false. */
+  restore_data?: boolean | undefined;
   /** The snapshotter. Default: the configured one. */
   snapshotter?: string | null | undefined;
   /** Whether to start it. Default true. */
@@ -195,7 +221,7 @@ export interface CreateResult {
   container_id: string;
   /** Whether it was made just now; false when it was there before. */
   created: boolean;
-  /** Whether preserved data was put back. */
+  /** Whether it begins with data that was there before. */
   data_restored: boolean;
   /** Whether preserved data is kept for it. */
   has_preserved_data: boolean;
@@ -221,10 +247,167 @@ export interface Credential {
   username?: string | null | undefined;
 }
 
+/** How data is preserved. */
+export interface DataConfig {
+  /**
+   * How many generations of preserved data are kept of each workspace; older ones go once a newer one is whole. 1 to
+   * 1000; default 3.
+   */
+  keep_generations?: number | undefined;
+}
+
+/** Which preserved data goes. */
+export interface DataDiscardOptions {
+  /** Its number. Needed. */
+  generation: number;
+}
+
+/** How a workspace's data directory is written to an archive. */
+export interface DataExportOptions {
+  /** What becomes of a running workspace meanwhile. Default `stop`. */
+  consistency?: Consistency | undefined;
+  /**
+   * Where the archive goes: the absolute path of a file of the host. It is there with mode 0600 once it is whole and on
+   * the disk, or not at all. Needed unless `fd` is given, or a writer beside the options.
+   */
+  destination?: string | null | undefined;
+  /** Patterns of what is left out, with all below; they count more than `include`. */
+  exclude?: string[] | undefined;
+  /**
+   * Instead, a file descriptor of this process that is open for writing: a pipe, a socket or a file. It is duplicated
+   * before the call returns, and stays the caller's.
+   */
+  fd?: number | null | undefined;
+  /** How the archive is stored. Default `tar_gz`. */
+  format?: ArchiveFormat | undefined;
+  /** Milliseconds from SIGTERM to SIGKILL where the workspace is stopped. Default: the configured 10 000. */
+  grace_ms?: number | null | undefined;
+  /**
+   * Patterns of what is exported, with all below; none for everything. `*` and `?` stay within a name, `**` does not; a
+   * pattern without a slash counts at any depth. Paths are as in the archive.
+   */
+  include?: string[] | undefined;
+  /** How hard it is compressed: 1 to 12 for `tar_gz`, 1 by default; 1 to 19 for `tar_zst`, 3 by default. */
+  level?: number | null | undefined;
+  /** Whether a file at `destination` is replaced. Default false: it is ALREADY_EXISTS. */
+  overwrite?: boolean | undefined;
+  /** A directory within the data directory to export instead of all of it; the archive's paths start there. */
+  subpath?: string | null | undefined;
+}
+
+/** An archive that was written. */
+export interface DataExportResult {
+  /** Bytes of the archive as it is stored. */
+  archive_bytes: number;
+  /** Bytes of files' data; holes do not count. */
+  bytes: number;
+  /** Files that became shorter, and entries that went away, while they were read: only in a live export. */
+  changed: number;
+  /** The digest of these, as `sha256:` and 64 hexadecimal digits. */
+  digest: string;
+  /** Milliseconds in which the workspace did not run, or was frozen, for it. */
+  downtime_ms: number;
+  /** Entries in it, the directory itself among them. */
+  entries: number;
+  /** How long each phase took. */
+  phases_ms: Phases;
+  /** Sockets, which no archive holds and which were passed over. */
+  sockets: number;
+}
+
+/** How an archive is put into a workspace's data directory. Its format is told from its first bytes. */
+export interface DataImportOptions {
+  /** Whether device files are made. Default false: an archive that has one is UNSUPPORTED. */
+  allow_devices?: boolean | undefined;
+  /** The digest that the archive must have, as `sha256:` and 64 hexadecimal digits. Default: any. */
+  digest?: string | null | undefined;
+  /**
+   * Instead, a file descriptor of this process that is open for reading: a pipe, a socket or a file. It is duplicated
+   * before the call returns, and stays the caller's.
+   */
+  fd?: number | null | undefined;
+  /** Milliseconds from SIGTERM to SIGKILL where the workspace is stopped. Default: the configured 10 000. */
+  grace_ms?: number | null | undefined;
+  /** The most bytes of files' data, holes aside. Default 1 TiB. */
+  max_bytes?: number | undefined;
+  /** The most entries. Default 10 000 000. */
+  max_entries?: number | undefined;
+  /** The longest path within the archive, and the longest target of a link, in bytes. Default 65 536. */
+  max_path?: number | undefined;
+  /** How many bytes may come of each byte of the archive, once there is more than 1 GiB. Default 200. */
+  max_ratio?: number | undefined;
+  /** What becomes of what is there. Default `replace`. */
+  mode?: ImportMode | undefined;
+  /**
+   * The archive: the absolute path of a file of the host. Needed unless `fd` is given, or a reader beside the options.
+   */
+  source?: string | null | undefined;
+}
+
+/** An archive that was imported. */
+export interface DataImportResult {
+  /** Bytes of the archive as it is stored. */
+  archive_bytes: number;
+  /** Bytes of files' data; holes do not count. */
+  bytes: number;
+  /** The digest of these, as `sha256:` and 64 hexadecimal digits. */
+  digest: string;
+  /** Milliseconds in which the workspace did not run for it. */
+  downtime_ms: number;
+  /** Entries of it. */
+  entries: number;
+  /** How long each phase took. */
+  phases_ms: Phases;
+}
+
+/** How a workspace's data is preserved. */
+export interface DataPreserveOptions {
+  /** How it is kept. Default `archive`. */
+  form?: PreserveForm | undefined;
+  /** Milliseconds from SIGTERM to SIGKILL. Default: the configured 10 000. */
+  grace_ms?: number | null | undefined;
+}
+
+/** What a preservation did. */
+export interface DataPreserveResult {
+  /** Milliseconds in which the workspace did not run for it. */
+  downtime_ms: number;
+  /** The generations that went, as more are kept than are to be. */
+  dropped: number[];
+  /** How long each phase took. */
+  phases_ms: Phases;
+  /** What is kept now; none when the workspace has no data directory. */
+  preserved?: PreservedData;
+}
+
+/** Which preserved data is put back. */
+export interface DataRestoreOptions {
+  /** Its number. Default: the newest. */
+  generation?: number | null | undefined;
+  /** Milliseconds from SIGTERM to SIGKILL. Default: the configured 10 000. */
+  grace_ms?: number | null | undefined;
+}
+
+/** Preserved data that was put back. */
+export interface DataRestoreResult {
+  /** Milliseconds in which the workspace did not run for it. */
+  downtime_ms: number;
+  /** The version that what was there before is kept as, where no byte was copied. */
+  kept_version?: number;
+  /** How long each phase took. */
+  phases_ms: Phases;
+  /** What it was. It is kept all the same. */
+  restored: PreservedData;
+}
+
 /** How to delete a workspace. */
 export interface DeleteOptions {
   /** Milliseconds from SIGTERM to SIGKILL; 0 kills at once. Default: the configured 10 000. */
   grace_ms?: number | null | undefined;
+  /** Whether its data is preserved before; when that fails, nothing is deleted. Default false. */
+  preserve_data?: boolean | undefined;
+  /** How the data is kept then. Default `archive`. */
+  preserve_form?: PreserveForm | undefined;
 }
 
 /** What a deletion did. */
@@ -233,6 +416,8 @@ export interface DeleteResult {
   deleted: boolean;
   /** How long each phase took. */
   phases_ms: Phases;
+  /** What is preserved of its data; none where that was not asked for, or there was no data directory. */
+  preserved?: PreservedData;
 }
 
 /** A file or directory inside. */
@@ -312,8 +497,15 @@ export type EntryKind = 'file' | 'dir' | 'symlink' | 'fifo' | 'socket' | 'char_d
  * Byte counts never fall, at most 20 progress events come a second, and exactly one terminal event comes last.
  */
 export interface Event {
-  /** Bytes fetched so far, of all layers and of the image's descriptions. */
+  /** Bytes of the archive that are done, as it is stored. */
+  archive_bytes?: number;
+  /**
+   * Bytes fetched so far, of all layers and of the image's descriptions; on `data_progress`, bytes of files' data that
+   * are done.
+   */
   bytes?: number;
+  /** Bytes of files' data a second, since the step began. */
+  bytes_per_second?: number;
   /** The error's stable name, on `error`. */
   code?: string;
   /** The workspace, on `complete`. */
@@ -322,6 +514,8 @@ export interface Event {
   done?: number;
   /** Milliseconds since the operation began. */
   elapsed_ms: number;
+  /** Entries that are done, on `data_progress`. */
+  entries?: number;
   /** The image, in the full form. */
   image?: string;
   /** The image as it is kept, on `complete` of a pull. */
@@ -336,8 +530,12 @@ export interface Event {
   reconciled?: ReconciledWorkspace;
   /** Of how many. */
   total?: number;
-  /** Bytes to fetch in all. */
+  /** Bytes of the archive in all, where its length is known. */
+  total_archive_bytes?: number;
+  /** Bytes in all. */
   total_bytes?: number;
+  /** Entries in all. */
+  total_entries?: number;
   /** What it tells. */
   type: EventType;
   /** Compressed bytes unpacked so far, of `total_bytes`. */
@@ -361,6 +559,17 @@ export interface Event {
  *
  * - `deleting`: The container and what belongs to it are being removed.
  *
+ * - `exporting`: The data directory is being written to an archive.
+ *
+ * - `importing`: An archive is being read.
+ *
+ * - `preserving`: The data directory is being preserved.
+ *
+ * - `restoring`: Preserved data is being put back.
+ *
+ * - `data_progress`: How far an export or import is; `entries`, `total_entries`, `bytes`, `total_bytes`,
+ * `archive_bytes`, `total_archive_bytes` and `bytes_per_second` tell, as far as they are known.
+ *
  * - `reconciled`: A workspace was put in order, or could not be; `reconciled`, `done` and `total` tell.
  *
  * - `complete`: The operation has succeeded. The last event.
@@ -375,6 +584,11 @@ export type EventType =
   | 'starting'
   | 'stopping'
   | 'deleting'
+  | 'exporting'
+  | 'importing'
+  | 'preserving'
+  | 'restoring'
+  | 'data_progress'
   | 'reconciled'
   | 'complete'
   | 'error';
@@ -524,6 +738,15 @@ export interface ImageName {
   /** The image, short or full. */
   image: string;
 }
+
+/**
+ * What becomes of what is in the data directory when an archive is imported.
+ *
+ * - `replace`: It goes: afterwards there is just what the archive has.
+ *
+ * - `merge`: It stays, except for what the archive has under the same names.
+ */
+export type ImportMode = 'replace' | 'merge';
 
 /** How to look at a workspace. There is nothing to choose yet. */
 export interface InfoOptions {}
@@ -739,6 +962,8 @@ export interface Phases {
   pull: number;
   /** Waiting for the agent's first answer. */
   ready: number;
+  /** Putting the data in place that it begins with. */
+  restore: number;
   /** Making and starting the first process. */
   start: number;
   /** Stopping the first process. */
@@ -760,6 +985,54 @@ export interface PortMapping {
   /** The transport. Default `tcp`. */
   protocol?: Protocol | undefined;
 }
+
+/**
+ * How preserved data is kept.
+ *
+ * - `archive`: As a file `backups/<workspace>/<generation>.tar.gz` below the data root, which any tar restores. The
+ * newest one is also at `backups/<workspace>.tar.gz`.
+ *
+ * - `snapshot`: As a snapshot in the workspace's snapshotter, which takes no copy of a byte, nor does its restoration;
+ * where that is not possible, as an archive.
+ */
+export type PreserveForm = 'archive' | 'snapshot';
+
+/** Data that is kept for a workspace, whether that is there or not. */
+export interface PreservedData {
+  /** Bytes of the archive; of a snapshot there are none of its own. */
+  archive_bytes: number;
+  /** Bytes of files' data; holes do not count. */
+  bytes: number;
+  /** When it was preserved, RFC 3339, UTC. */
+  created_at: string;
+  /** The digest of the archive, as `sha256:` and 64 hexadecimal digits. */
+  digest?: string;
+  /** Entries, the data directory itself among them. */
+  entries: number;
+  /** How it is kept. */
+  form: PreserveForm;
+  /** Its number: later ones are higher. */
+  generation: number;
+  /** The image of the workspace that it is of, in the full form; empty where that is not known. */
+  image: string;
+  /** The archive's path. */
+  path?: string;
+  /** When it was last restored, RFC 3339, UTC. It is kept all the same. */
+  restored_at?: string;
+  /** The snapshot's name. */
+  snapshot_name?: string;
+  /** The version that the workspace went on from. */
+  version?: number;
+}
+
+/** All data that is kept for a workspace. */
+export interface PreservedList {
+  /** The newest first. */
+  preserved: PreservedData[];
+}
+
+/** How to ask for preserved data. There is nothing to choose yet. */
+export interface PreservedOptions {}
 
 /**
  * The transport of a published port.

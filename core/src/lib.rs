@@ -14,10 +14,12 @@ mod failpoints;
 #[cfg(feature = "failpoints")]
 pub mod failpoints;
 mod feed;
+mod host_file;
 mod lifecycle;
 mod names;
 mod network;
 pub mod operation;
+mod own_file;
 mod registry;
 mod spec;
 mod store;
@@ -26,7 +28,7 @@ mod watch;
 
 pub use bridge::{FileReader, FileWriter, Output, Process, StreamKind};
 pub use config::Config;
-pub use engine::{CallOptions, Engine, Exec, Fs, Images, Workspace};
+pub use engine::{CallOptions, Data, Engine, Exec, Fs, Images, Workspace};
 pub use error::{Error, ErrorKind, Result};
 pub use feed::LifecycleEvents;
 pub use names::{ImageRef, WorkspaceId};

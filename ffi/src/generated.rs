@@ -582,6 +582,132 @@ pub unsafe extern "C" fn dunnage_snapshots_prune(
     unsafe { door::json("snapshots.prune", engine, Some(workspace_id), options_json, call, result, error) }
 }
 
+/// `data.export`: writes the data directory to an archive, at a path of the host or into a file descriptor.
+///
+/// `options_json` is a `DataExportOptions` as JSON, or NULL for its defaults. `*result` becomes a
+/// `DataExportResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event`
+/// takes `Event`s; cancelling it undoes what was begun.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_data_export(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("data.export", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `data.import`: puts an archive into the data directory, from a path of the host or a file descriptor: all
+/// of it, at once, or nothing.
+///
+/// `options_json` is a `DataImportOptions` as JSON, or NULL for its defaults. `*result` becomes a
+/// `DataImportResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event`
+/// takes `Event`s; cancelling it undoes what was begun.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_data_import(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("data.import", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `data.preserve`: keeps the data directory as it is now, beyond the life of the workspace.
+///
+/// `options_json` is a `DataPreserveOptions` as JSON, or NULL for its defaults. `*result` becomes a
+/// `DataPreserveResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event`
+/// takes `Event`s; cancelling it undoes what was begun.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_data_preserve(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("data.preserve", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `data.restore`: puts preserved data back: all of it, at once, or nothing.
+///
+/// `options_json` is a `DataRestoreOptions` as JSON, or NULL for its defaults. `*result` becomes a
+/// `DataRestoreResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event`
+/// takes `Event`s; cancelling it undoes what was begun.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_data_restore(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("data.restore", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `data.preserved`: tells what is preserved of the data directory, whether the workspace is there or not.
+///
+/// `options_json` is a `PreservedOptions` as JSON, or NULL for its defaults. `*result` becomes a
+/// `PreservedList` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_data_preserved(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("data.preserved", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `data.discard`: removes preserved data.
+///
+/// `options_json` is a `DataDiscardOptions` as JSON, or NULL for its defaults. `*result` becomes a
+/// `PreservedData` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event`
+/// takes `Event`s; cancelling it undoes what was begun.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_data_discard(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("data.discard", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
 /// `fs.stat`: tells what a path names; a symbolic link is followed.
 ///
 /// `options_json` is a `StatOptions` as JSON, or NULL for its defaults. `*result` becomes a `DirEntry` as

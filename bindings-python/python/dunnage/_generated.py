@@ -8,7 +8,13 @@ from typing import Any, Mapping, Sequence
 
 from ._call import AsyncItems, AsyncNoun, Items, Noun, OnEvent, Operation, StrPath, nothing
 from ._types import (
+    ArchiveFormat,
+    Consistency,
     CreateResult,
+    DataExportResult,
+    DataImportResult,
+    DataPreserveResult,
+    DataRestoreResult,
     DeleteResult,
     DirEntry,
     DirList,
@@ -18,11 +24,15 @@ from ._types import (
     ImageDeleteResult,
     ImageInfo,
     ImageList,
+    ImportMode,
     LifecycleEvent,
     Limits,
     NetworkMode,
     PortMapping,
     PortMappingDict,
+    PreserveForm,
+    PreservedData,
+    PreservedList,
     PullPolicy,
     PullResult,
     ReconcileResult,
@@ -47,11 +57,13 @@ from ._types import (
 )
 
 __all__ = [
+    "AsyncDataOperations",
     "AsyncEngineOperations",
     "AsyncFsOperations",
     "AsyncImageOperations",
     "AsyncSnapshotsOperations",
     "AsyncWorkspaceOperations",
+    "DataOperations",
     "EngineOperations",
     "FsOperations",
     "ImageOperations",
@@ -219,6 +231,7 @@ class WorkspaceOperations(Noun):
         ports: Sequence[PortMapping | PortMappingDict] | None = None,
         pull_policy: PullPolicy = "if_not_present",
         restart: RestartOptions | RestartOptionsDict | None = None,
+        restore_data: bool = False,
         snapshotter: str | None = None,
         start: bool = True,
         on_event: OnEvent | None = None,
@@ -237,6 +250,8 @@ class WorkspaceOperations(Noun):
             ports: Ports of the host that lead inside; they need the network mode `cni`.
             pull_policy: When to ask the registry. Default `if_not_present`.
             restart: Whether its first process is started again when it ends by itself.
+            restore_data: Whether it begins with the newest data that is preserved for its id, if there is any.
+                Default false.
             snapshotter: The snapshotter. Default: the configured one.
             start: Whether to start it. Default true.
             on_event: Called with each event. When it raises, that is reported and the operation goes on.
@@ -252,6 +267,7 @@ class WorkspaceOperations(Noun):
             "ports": ports,
             "pull_policy": pull_policy,
             "restart": restart,
+            "restore_data": restore_data,
             "snapshotter": snapshotter,
             "start": start,
         }
@@ -307,6 +323,8 @@ class WorkspaceOperations(Noun):
         self,
         *,
         grace_ms: int | None = None,
+        preserve_data: bool = False,
+        preserve_form: PreserveForm = "archive",
         on_event: OnEvent | None = None,
         time_limit: float | None = None,
     ) -> DeleteResult:
@@ -314,10 +332,16 @@ class WorkspaceOperations(Noun):
 
         Args:
             grace_ms: Milliseconds from SIGTERM to SIGKILL; 0 kills at once. Default: the configured 10 000.
+            preserve_data: Whether its data is preserved before; when that fails, nothing is deleted. Default false.
+            preserve_form: How the data is kept then. Default `archive`.
             on_event: Called with each event. When it raises, that is reported and the operation goes on.
             time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
         """
-        fields: Mapping[str, Any] = {"grace_ms": grace_ms}
+        fields: Mapping[str, Any] = {
+            "grace_ms": grace_ms,
+            "preserve_data": preserve_data,
+            "preserve_form": preserve_form,
+        }
         return self._operate(DeleteResult.from_json, "workspace.delete", fields, on_event, time_limit)
 
 
@@ -504,6 +528,178 @@ class SnapshotsOperations(Noun):
             "older_than_s": older_than_s,
         }
         return self._operate(SnapshotPruneResult.from_json, "snapshots.prune", fields, on_event, time_limit)
+
+
+class DataOperations(Noun):
+    """The calls of `data` that move no bytes."""
+
+    def export(
+        self,
+        *,
+        consistency: Consistency = "stop",
+        destination: str | None = None,
+        exclude: Sequence[str] | None = None,
+        fd: int | None = None,
+        format: ArchiveFormat = "tar_gz",
+        grace_ms: int | None = None,
+        include: Sequence[str] | None = None,
+        level: int | None = None,
+        overwrite: bool = False,
+        subpath: str | None = None,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> DataExportResult:
+        """Writes the data directory to an archive, at a path of the host or into a file descriptor.
+
+        Args:
+            consistency: What becomes of a running workspace meanwhile. Default `stop`.
+            destination: Where the archive goes: the absolute path of a file of the host. It is there with mode 0600
+                once it is whole and on the disk, or not at all. Needed unless `fd` is given, or a writer beside the
+                options.
+            exclude: Patterns of what is left out, with all below; they count more than `include`.
+            fd: Instead, a file descriptor of this process that is open for writing: a pipe, a socket or a file. It
+                is duplicated before the call returns, and stays the caller's.
+            format: How the archive is stored. Default `tar_gz`.
+            grace_ms: Milliseconds from SIGTERM to SIGKILL where the workspace is stopped. Default: the configured
+                10 000.
+            include: Patterns of what is exported, with all below; none for everything. `*` and `?` stay within a
+                name, `**` does not; a pattern without a slash counts at any depth. Paths are as in the archive.
+            level: How hard it is compressed: 1 to 12 for `tar_gz`, 1 by default; 1 to 19 for `tar_zst`, 3 by
+                default.
+            overwrite: Whether a file at `destination` is replaced. Default false: it is ALREADY_EXISTS.
+            subpath: A directory within the data directory to export instead of all of it; the archive's paths start
+                there.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {
+            "consistency": consistency,
+            "destination": destination,
+            "exclude": exclude,
+            "fd": fd,
+            "format": format,
+            "grace_ms": grace_ms,
+            "include": include,
+            "level": level,
+            "overwrite": overwrite,
+            "subpath": subpath,
+        }
+        return self._operate(DataExportResult.from_json, "data.export", fields, on_event, time_limit)
+
+    def import(
+        self,
+        *,
+        allow_devices: bool = False,
+        digest: str | None = None,
+        fd: int | None = None,
+        grace_ms: int | None = None,
+        max_bytes: int = 1099511627776,
+        max_entries: int = 10000000,
+        max_path: int = 65536,
+        max_ratio: int = 200,
+        mode: ImportMode = "replace",
+        source: str | None = None,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> DataImportResult:
+        """Puts an archive into the data directory, from a path of the host or a file descriptor: all of it, at once, or nothing.
+
+        Args:
+            allow_devices: Whether device files are made. Default false: an archive that has one is UNSUPPORTED.
+            digest: The digest that the archive must have, as `sha256:` and 64 hexadecimal digits. Default: any.
+            fd: Instead, a file descriptor of this process that is open for reading: a pipe, a socket or a file. It
+                is duplicated before the call returns, and stays the caller's.
+            grace_ms: Milliseconds from SIGTERM to SIGKILL where the workspace is stopped. Default: the configured
+                10 000.
+            max_bytes: The most bytes of files' data, holes aside. Default 1 TiB.
+            max_entries: The most entries. Default 10 000 000.
+            max_path: The longest path within the archive, and the longest target of a link, in bytes. Default 65
+                536.
+            max_ratio: How many bytes may come of each byte of the archive, once there is more than 1 GiB. Default
+                200.
+            mode: What becomes of what is there. Default `replace`.
+            source: The archive: the absolute path of a file of the host. Needed unless `fd` is given, or a reader
+                beside the options.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {
+            "allow_devices": allow_devices,
+            "digest": digest,
+            "fd": fd,
+            "grace_ms": grace_ms,
+            "max_bytes": max_bytes,
+            "max_entries": max_entries,
+            "max_path": max_path,
+            "max_ratio": max_ratio,
+            "mode": mode,
+            "source": source,
+        }
+        return self._operate(DataImportResult.from_json, "data.import", fields, on_event, time_limit)
+
+    def preserve(
+        self,
+        *,
+        form: PreserveForm = "archive",
+        grace_ms: int | None = None,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> DataPreserveResult:
+        """Keeps the data directory as it is now, beyond the life of the workspace.
+
+        Args:
+            form: How it is kept. Default `archive`.
+            grace_ms: Milliseconds from SIGTERM to SIGKILL. Default: the configured 10 000.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"form": form, "grace_ms": grace_ms}
+        return self._operate(DataPreserveResult.from_json, "data.preserve", fields, on_event, time_limit)
+
+    def restore(
+        self,
+        *,
+        generation: int | None = None,
+        grace_ms: int | None = None,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> DataRestoreResult:
+        """Puts preserved data back: all of it, at once, or nothing.
+
+        Args:
+            generation: Its number. Default: the newest.
+            grace_ms: Milliseconds from SIGTERM to SIGKILL. Default: the configured 10 000.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"generation": generation, "grace_ms": grace_ms}
+        return self._operate(DataRestoreResult.from_json, "data.restore", fields, on_event, time_limit)
+
+    def preserved(self, *, time_limit: float | None = None) -> PreservedList:
+        """Tells what is preserved of the data directory, whether the workspace is there or not.
+
+        Args:
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {}
+        return self._plain(PreservedList.from_json, "data.preserved", fields, time_limit)
+
+    def discard(
+        self,
+        generation: int,
+        *,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> PreservedData:
+        """Removes preserved data.
+
+        Args:
+            generation: Its number. Needed.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"generation": generation}
+        return self._operate(PreservedData.from_json, "data.discard", fields, on_event, time_limit)
 
 
 class FsOperations(Noun):
@@ -765,6 +961,7 @@ class AsyncWorkspaceOperations(AsyncNoun):
         ports: Sequence[PortMapping | PortMappingDict] | None = None,
         pull_policy: PullPolicy = "if_not_present",
         restart: RestartOptions | RestartOptionsDict | None = None,
+        restore_data: bool = False,
         snapshotter: str | None = None,
         start: bool = True,
         on_event: OnEvent | None = None,
@@ -783,6 +980,8 @@ class AsyncWorkspaceOperations(AsyncNoun):
             ports: Ports of the host that lead inside; they need the network mode `cni`.
             pull_policy: When to ask the registry. Default `if_not_present`.
             restart: Whether its first process is started again when it ends by itself.
+            restore_data: Whether it begins with the newest data that is preserved for its id, if there is any.
+                Default false.
             snapshotter: The snapshotter. Default: the configured one.
             start: Whether to start it. Default true.
             on_event: Called with each event. When it raises, that is reported and the operation goes on.
@@ -798,6 +997,7 @@ class AsyncWorkspaceOperations(AsyncNoun):
             "ports": ports,
             "pull_policy": pull_policy,
             "restart": restart,
+            "restore_data": restore_data,
             "snapshotter": snapshotter,
             "start": start,
         }
@@ -858,6 +1058,8 @@ class AsyncWorkspaceOperations(AsyncNoun):
         self,
         *,
         grace_ms: int | None = None,
+        preserve_data: bool = False,
+        preserve_form: PreserveForm = "archive",
         on_event: OnEvent | None = None,
         time_limit: float | None = None,
     ) -> Operation[DeleteResult]:
@@ -865,10 +1067,16 @@ class AsyncWorkspaceOperations(AsyncNoun):
 
         Args:
             grace_ms: Milliseconds from SIGTERM to SIGKILL; 0 kills at once. Default: the configured 10 000.
+            preserve_data: Whether its data is preserved before; when that fails, nothing is deleted. Default false.
+            preserve_form: How the data is kept then. Default `archive`.
             on_event: Called with each event. When it raises, that is reported and the operation goes on.
             time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
         """
-        fields: Mapping[str, Any] = {"grace_ms": grace_ms}
+        fields: Mapping[str, Any] = {
+            "grace_ms": grace_ms,
+            "preserve_data": preserve_data,
+            "preserve_form": preserve_form,
+        }
         return self._operate(DeleteResult.from_json, "workspace.delete", fields, on_event, time_limit)
 
 
@@ -1055,6 +1263,178 @@ class AsyncSnapshotsOperations(AsyncNoun):
             "older_than_s": older_than_s,
         }
         return self._operate(SnapshotPruneResult.from_json, "snapshots.prune", fields, on_event, time_limit)
+
+
+class AsyncDataOperations(AsyncNoun):
+    """The calls of `data` that move no bytes."""
+
+    def export(
+        self,
+        *,
+        consistency: Consistency = "stop",
+        destination: str | None = None,
+        exclude: Sequence[str] | None = None,
+        fd: int | None = None,
+        format: ArchiveFormat = "tar_gz",
+        grace_ms: int | None = None,
+        include: Sequence[str] | None = None,
+        level: int | None = None,
+        overwrite: bool = False,
+        subpath: str | None = None,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> Operation[DataExportResult]:
+        """Writes the data directory to an archive, at a path of the host or into a file descriptor.
+
+        Args:
+            consistency: What becomes of a running workspace meanwhile. Default `stop`.
+            destination: Where the archive goes: the absolute path of a file of the host. It is there with mode 0600
+                once it is whole and on the disk, or not at all. Needed unless `fd` is given, or a writer beside the
+                options.
+            exclude: Patterns of what is left out, with all below; they count more than `include`.
+            fd: Instead, a file descriptor of this process that is open for writing: a pipe, a socket or a file. It
+                is duplicated before the call returns, and stays the caller's.
+            format: How the archive is stored. Default `tar_gz`.
+            grace_ms: Milliseconds from SIGTERM to SIGKILL where the workspace is stopped. Default: the configured
+                10 000.
+            include: Patterns of what is exported, with all below; none for everything. `*` and `?` stay within a
+                name, `**` does not; a pattern without a slash counts at any depth. Paths are as in the archive.
+            level: How hard it is compressed: 1 to 12 for `tar_gz`, 1 by default; 1 to 19 for `tar_zst`, 3 by
+                default.
+            overwrite: Whether a file at `destination` is replaced. Default false: it is ALREADY_EXISTS.
+            subpath: A directory within the data directory to export instead of all of it; the archive's paths start
+                there.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {
+            "consistency": consistency,
+            "destination": destination,
+            "exclude": exclude,
+            "fd": fd,
+            "format": format,
+            "grace_ms": grace_ms,
+            "include": include,
+            "level": level,
+            "overwrite": overwrite,
+            "subpath": subpath,
+        }
+        return self._operate(DataExportResult.from_json, "data.export", fields, on_event, time_limit)
+
+    def import(
+        self,
+        *,
+        allow_devices: bool = False,
+        digest: str | None = None,
+        fd: int | None = None,
+        grace_ms: int | None = None,
+        max_bytes: int = 1099511627776,
+        max_entries: int = 10000000,
+        max_path: int = 65536,
+        max_ratio: int = 200,
+        mode: ImportMode = "replace",
+        source: str | None = None,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> Operation[DataImportResult]:
+        """Puts an archive into the data directory, from a path of the host or a file descriptor: all of it, at once, or nothing.
+
+        Args:
+            allow_devices: Whether device files are made. Default false: an archive that has one is UNSUPPORTED.
+            digest: The digest that the archive must have, as `sha256:` and 64 hexadecimal digits. Default: any.
+            fd: Instead, a file descriptor of this process that is open for reading: a pipe, a socket or a file. It
+                is duplicated before the call returns, and stays the caller's.
+            grace_ms: Milliseconds from SIGTERM to SIGKILL where the workspace is stopped. Default: the configured
+                10 000.
+            max_bytes: The most bytes of files' data, holes aside. Default 1 TiB.
+            max_entries: The most entries. Default 10 000 000.
+            max_path: The longest path within the archive, and the longest target of a link, in bytes. Default 65
+                536.
+            max_ratio: How many bytes may come of each byte of the archive, once there is more than 1 GiB. Default
+                200.
+            mode: What becomes of what is there. Default `replace`.
+            source: The archive: the absolute path of a file of the host. Needed unless `fd` is given, or a reader
+                beside the options.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {
+            "allow_devices": allow_devices,
+            "digest": digest,
+            "fd": fd,
+            "grace_ms": grace_ms,
+            "max_bytes": max_bytes,
+            "max_entries": max_entries,
+            "max_path": max_path,
+            "max_ratio": max_ratio,
+            "mode": mode,
+            "source": source,
+        }
+        return self._operate(DataImportResult.from_json, "data.import", fields, on_event, time_limit)
+
+    def preserve(
+        self,
+        *,
+        form: PreserveForm = "archive",
+        grace_ms: int | None = None,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> Operation[DataPreserveResult]:
+        """Keeps the data directory as it is now, beyond the life of the workspace.
+
+        Args:
+            form: How it is kept. Default `archive`.
+            grace_ms: Milliseconds from SIGTERM to SIGKILL. Default: the configured 10 000.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"form": form, "grace_ms": grace_ms}
+        return self._operate(DataPreserveResult.from_json, "data.preserve", fields, on_event, time_limit)
+
+    def restore(
+        self,
+        *,
+        generation: int | None = None,
+        grace_ms: int | None = None,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> Operation[DataRestoreResult]:
+        """Puts preserved data back: all of it, at once, or nothing.
+
+        Args:
+            generation: Its number. Default: the newest.
+            grace_ms: Milliseconds from SIGTERM to SIGKILL. Default: the configured 10 000.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"generation": generation, "grace_ms": grace_ms}
+        return self._operate(DataRestoreResult.from_json, "data.restore", fields, on_event, time_limit)
+
+    async def preserved(self, *, time_limit: float | None = None) -> PreservedList:
+        """Tells what is preserved of the data directory, whether the workspace is there or not.
+
+        Args:
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {}
+        return await self._plain(PreservedList.from_json, "data.preserved", fields, time_limit)
+
+    def discard(
+        self,
+        generation: int,
+        *,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> Operation[PreservedData]:
+        """Removes preserved data.
+
+        Args:
+            generation: Its number. Needed.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"generation": generation}
+        return self._operate(PreservedData.from_json, "data.discard", fields, on_event, time_limit)
 
 
 class AsyncFsOperations(AsyncNoun):

@@ -8,14 +8,21 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Mapping, Sequence, TypedDict
 
 __all__ = [
+    "ArchiveFormat",
     "BackendHealth",
     "BackendKind",
     "ChangeAspect",
     "ChangeKind",
     "Config",
+    "Consistency",
     "ContainerdConfig",
     "CreateResult",
     "Credential",
+    "DataConfig",
+    "DataExportResult",
+    "DataImportResult",
+    "DataPreserveResult",
+    "DataRestoreResult",
     "DeleteResult",
     "DirEntry",
     "DirList",
@@ -32,6 +39,7 @@ __all__ = [
     "ImageDeleteResult",
     "ImageInfo",
     "ImageList",
+    "ImportMode",
     "LayerProgress",
     "LayerState",
     "LifecycleEvent",
@@ -44,6 +52,9 @@ __all__ = [
     "Phases",
     "PortMapping",
     "PortMappingDict",
+    "PreserveForm",
+    "PreservedData",
+    "PreservedList",
     "Protocol",
     "PullPolicy",
     "PullResult",
@@ -80,6 +91,16 @@ __all__ = [
     "WriteResult",
 ]
 
+ArchiveFormat = Literal["tar_gz", "tar_zst", "tar"]
+"""How an archive is stored.
+
+- `tar_gz`: tar in gzip, which `tar xzf` restores.
+
+- `tar_zst`: tar in zstd.
+
+- `tar`: tar.
+"""
+
 BackendKind = Literal["auto", "containerd"]
 """Which backend carries the workspaces.
 
@@ -114,6 +135,16 @@ ChangeKind = Literal["added", "changed", "removed"]
 - `removed`: It is gone.
 """
 
+Consistency = Literal["stop", "pause", "live"]
+"""What becomes of a running workspace while its data is read.
+
+- `stop`: It is stopped, and runs again afterwards: every program has written what it had to.
+
+- `pause`: Its processes are frozen: the data is as it was at one moment, as after a power failure.
+
+- `live`: It goes on: each file is as it was while it was read.
+"""
+
 EntryKind = Literal["file", "dir", "symlink", "fifo", "socket", "char_device", "block_device", "unknown"]
 """What a path names.
 
@@ -142,6 +173,11 @@ EventType = Literal[
     "starting",
     "stopping",
     "deleting",
+    "exporting",
+    "importing",
+    "preserving",
+    "restoring",
+    "data_progress",
     "reconciled",
     "complete",
     "error",
@@ -162,11 +198,30 @@ EventType = Literal[
 
 - `deleting`: The container and what belongs to it are being removed.
 
+- `exporting`: The data directory is being written to an archive.
+
+- `importing`: An archive is being read.
+
+- `preserving`: The data directory is being preserved.
+
+- `restoring`: Preserved data is being put back.
+
+- `data_progress`: How far an export or import is; `entries`, `total_entries`, `bytes`, `total_bytes`, `archive_bytes`,
+`total_archive_bytes` and `bytes_per_second` tell, as far as they are known.
+
 - `reconciled`: A workspace was put in order, or could not be; `reconciled`, `done` and `total` tell.
 
 - `complete`: The operation has succeeded. The last event.
 
 - `error`: The operation has failed or was cancelled; `message` and `code` tell. The last event.
+"""
+
+ImportMode = Literal["replace", "merge"]
+"""What becomes of what is in the data directory when an archive is imported.
+
+- `replace`: It goes: afterwards there is just what the archive has.
+
+- `merge`: It stays, except for what the archive has under the same names.
 """
 
 LayerState = Literal["waiting", "downloading", "extracting", "done", "exists"]
@@ -230,6 +285,16 @@ NetworkMode = Literal["cni", "host", "none"]
 - `host`: The host's network.
 
 - `none`: Its own network namespace with loopback only.
+"""
+
+PreserveForm = Literal["archive", "snapshot"]
+"""How preserved data is kept.
+
+- `archive`: As a file `backups/<workspace>/<generation>.tar.gz` below the data root, which any tar restores. The newest
+one is also at `backups/<workspace>.tar.gz`.
+
+- `snapshot`: As a snapshot in the workspace's snapshotter, which takes no copy of a byte, nor does its restoration;
+where that is not possible, as an archive.
 """
 
 Protocol = Literal["tcp", "udp", "sctp"]
@@ -353,6 +418,8 @@ class Config(TypedDict, total=False):
     """The backend. Default `auto`."""
     containerd: ContainerdConfig
     """containerd."""
+    data: DataConfig
+    """Preserved data."""
     data_root: str
     """The host directory of everything that must last: database, sockets, locks, archives. Default `/var/lib/dunnage`.
     Created with mode 0700 when absent.
@@ -410,7 +477,7 @@ class CreateResult:
     created: bool
     """Whether it was made just now; false when it was there before."""
     data_restored: bool
-    """Whether preserved data was put back."""
+    """Whether it begins with data that was there before."""
     has_preserved_data: bool
     """Whether preserved data is kept for it."""
     image: str
@@ -451,6 +518,129 @@ class Credential(TypedDict, total=False):
     """The user name, for basic authentication and token requests."""
 
 
+class DataConfig(TypedDict, total=False):
+    """How data is preserved."""
+
+    keep_generations: int
+    """How many generations of preserved data are kept of each workspace; older ones go once a newer one is whole. 1 to
+    1000; default 3.
+    """
+
+
+@dataclass(frozen=True)
+class DataExportResult:
+    """An archive that was written."""
+
+    archive_bytes: int
+    """Bytes of the archive as it is stored."""
+    bytes: int
+    """Bytes of files' data; holes do not count."""
+    changed: int
+    """Files that became shorter, and entries that went away, while they were read: only in a live export."""
+    digest: str
+    """The digest of these, as `sha256:` and 64 hexadecimal digits."""
+    downtime_ms: int
+    """Milliseconds in which the workspace did not run, or was frozen, for it."""
+    entries: int
+    """Entries in it, the directory itself among them."""
+    phases_ms: Phases
+    """How long each phase took."""
+    sockets: int
+    """Sockets, which no archive holds and which were passed over."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> DataExportResult:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            archive_bytes=data["archive_bytes"],
+            bytes=data["bytes"],
+            changed=data["changed"],
+            digest=data["digest"],
+            downtime_ms=data["downtime_ms"],
+            entries=data["entries"],
+            phases_ms=Phases.from_json(data["phases_ms"]),
+            sockets=data["sockets"],
+        )
+
+
+@dataclass(frozen=True)
+class DataImportResult:
+    """An archive that was imported."""
+
+    archive_bytes: int
+    """Bytes of the archive as it is stored."""
+    bytes: int
+    """Bytes of files' data; holes do not count."""
+    digest: str
+    """The digest of these, as `sha256:` and 64 hexadecimal digits."""
+    downtime_ms: int
+    """Milliseconds in which the workspace did not run for it."""
+    entries: int
+    """Entries of it."""
+    phases_ms: Phases
+    """How long each phase took."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> DataImportResult:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            archive_bytes=data["archive_bytes"],
+            bytes=data["bytes"],
+            digest=data["digest"],
+            downtime_ms=data["downtime_ms"],
+            entries=data["entries"],
+            phases_ms=Phases.from_json(data["phases_ms"]),
+        )
+
+
+@dataclass(frozen=True)
+class DataPreserveResult:
+    """What a preservation did."""
+
+    downtime_ms: int
+    """Milliseconds in which the workspace did not run for it."""
+    dropped: list[int]
+    """The generations that went, as more are kept than are to be."""
+    phases_ms: Phases
+    """How long each phase took."""
+    preserved: PreservedData | None = None
+    """What is kept now; none when the workspace has no data directory."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> DataPreserveResult:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            downtime_ms=data["downtime_ms"],
+            dropped=list(data["dropped"]),
+            phases_ms=Phases.from_json(data["phases_ms"]),
+            preserved=PreservedData.from_json(data["preserved"]) if data.get("preserved") is not None else None,
+        )
+
+
+@dataclass(frozen=True)
+class DataRestoreResult:
+    """Preserved data that was put back."""
+
+    downtime_ms: int
+    """Milliseconds in which the workspace did not run for it."""
+    phases_ms: Phases
+    """How long each phase took."""
+    restored: PreservedData
+    """What it was. It is kept all the same."""
+    kept_version: int | None = None
+    """The version that what was there before is kept as, where no byte was copied."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> DataRestoreResult:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            downtime_ms=data["downtime_ms"],
+            phases_ms=Phases.from_json(data["phases_ms"]),
+            restored=PreservedData.from_json(data["restored"]),
+            kept_version=data.get("kept_version"),
+        )
+
+
 @dataclass(frozen=True)
 class DeleteResult:
     """What a deletion did."""
@@ -459,6 +649,8 @@ class DeleteResult:
     """Whether there was a container. A missing one is no error."""
     phases_ms: Phases
     """How long each phase took."""
+    preserved: PreservedData | None = None
+    """What is preserved of its data; none where that was not asked for, or there was no data directory."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> DeleteResult:
@@ -466,6 +658,7 @@ class DeleteResult:
         return cls(
             deleted=data["deleted"],
             phases_ms=Phases.from_json(data["phases_ms"]),
+            preserved=PreservedData.from_json(data["preserved"]) if data.get("preserved") is not None else None,
         )
 
 
@@ -573,14 +766,22 @@ class Event:
     """The id of the operation."""
     type: EventType
     """What it tells."""
+    archive_bytes: int | None = None
+    """Bytes of the archive that are done, as it is stored."""
     bytes: int | None = None
-    """Bytes fetched so far, of all layers and of the image's descriptions."""
+    """Bytes fetched so far, of all layers and of the image's descriptions; on `data_progress`, bytes of files' data
+    that are done.
+    """
+    bytes_per_second: int | None = None
+    """Bytes of files' data a second, since the step began."""
     code: str | None = None
     """The error's stable name, on `error`."""
     container: WorkspaceInfo | None = None
     """The workspace, on `complete`."""
     done: int | None = None
     """How many workspaces were worked on, on `reconciled`."""
+    entries: int | None = None
+    """Entries that are done, on `data_progress`."""
     image: str | None = None
     """The image, in the full form."""
     image_info: ImageInfo | None = None
@@ -593,8 +794,12 @@ class Event:
     """What became of a workspace, on `reconciled`."""
     total: int | None = None
     """Of how many."""
+    total_archive_bytes: int | None = None
+    """Bytes of the archive in all, where its length is known."""
     total_bytes: int | None = None
-    """Bytes to fetch in all."""
+    """Bytes in all."""
+    total_entries: int | None = None
+    """Entries in all."""
     unpacked_bytes: int | None = None
     """Compressed bytes unpacked so far, of `total_bytes`."""
 
@@ -605,10 +810,13 @@ class Event:
             elapsed_ms=data["elapsed_ms"],
             operation_id=data["operation_id"],
             type=data["type"],
+            archive_bytes=data.get("archive_bytes"),
             bytes=data.get("bytes"),
+            bytes_per_second=data.get("bytes_per_second"),
             code=data.get("code"),
             container=WorkspaceInfo.from_json(data["container"]) if data.get("container") is not None else None,
             done=data.get("done"),
+            entries=data.get("entries"),
             image=data.get("image"),
             image_info=ImageInfo.from_json(data["image_info"]) if data.get("image_info") is not None else None,
             layers=(
@@ -623,7 +831,9 @@ class Event:
                 else None
             ),
             total=data.get("total"),
+            total_archive_bytes=data.get("total_archive_bytes"),
             total_bytes=data.get("total_bytes"),
+            total_entries=data.get("total_entries"),
             unpacked_bytes=data.get("unpacked_bytes"),
         )
 
@@ -979,6 +1189,8 @@ class Phases:
     """Fetching the image."""
     ready: int
     """Waiting for the agent's first answer."""
+    restore: int
+    """Putting the data in place that it begins with."""
     start: int
     """Making and starting the first process."""
     stop: int
@@ -997,6 +1209,7 @@ class Phases:
             network=data["network"],
             pull=data["pull"],
             ready=data["ready"],
+            restore=data["restore"],
             start=data["start"],
             stop=data["stop"],
             total=data["total"],
@@ -1039,6 +1252,69 @@ class PortMappingDict(TypedDict, total=False):
     """The port on the host, 1 to 65535."""
     protocol: Protocol
     """The transport. Default `tcp`."""
+
+
+@dataclass(frozen=True)
+class PreservedData:
+    """Data that is kept for a workspace, whether that is there or not."""
+
+    archive_bytes: int
+    """Bytes of the archive; of a snapshot there are none of its own."""
+    bytes: int
+    """Bytes of files' data; holes do not count."""
+    created_at: str
+    """When it was preserved, RFC 3339, UTC."""
+    entries: int
+    """Entries, the data directory itself among them."""
+    form: PreserveForm
+    """How it is kept."""
+    generation: int
+    """Its number: later ones are higher."""
+    image: str
+    """The image of the workspace that it is of, in the full form; empty where that is not known."""
+    digest: str | None = None
+    """The digest of the archive, as `sha256:` and 64 hexadecimal digits."""
+    path: str | None = None
+    """The archive's path."""
+    restored_at: str | None = None
+    """When it was last restored, RFC 3339, UTC. It is kept all the same."""
+    snapshot_name: str | None = None
+    """The snapshot's name."""
+    version: int | None = None
+    """The version that the workspace went on from."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> PreservedData:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            archive_bytes=data["archive_bytes"],
+            bytes=data["bytes"],
+            created_at=data["created_at"],
+            entries=data["entries"],
+            form=data["form"],
+            generation=data["generation"],
+            image=data["image"],
+            digest=data.get("digest"),
+            path=data.get("path"),
+            restored_at=data.get("restored_at"),
+            snapshot_name=data.get("snapshot_name"),
+            version=data.get("version"),
+        )
+
+
+@dataclass(frozen=True)
+class PreservedList:
+    """All data that is kept for a workspace."""
+
+    preserved: list[PreservedData]
+    """The newest first."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> PreservedList:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            preserved=[PreservedData.from_json(item) for item in data["preserved"]],
+        )
 
 
 @dataclass(frozen=True)

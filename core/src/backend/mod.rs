@@ -12,10 +12,10 @@ mod types;
 
 pub(crate) use pull::{LayerCounter, PullTracker};
 pub(crate) use types::{
-    BackendEvent, Capabilities, Change, ChangesRequest, Container, ContainerFilter, GuestMount,
-    NetworkNamespace, NewContainer, NewSnapshot, PullRequest, Pulled, ResolvedUser, Snapshot, SnapshotFilter,
-    SnapshotKind, SnapshotUsage, Squash, Task, TaskChange, TaskEvent, TaskExit, TaskStatus, TreeEntry,
-    UnpackedImage,
+    BackendEvent, Capabilities, Change, ChangesRequest, Container, ContainerFilter, Graft, Grafted,
+    GuestMount, NetworkNamespace, NewContainer, NewSnapshot, OpenDir, PullRequest, Pulled, ResolvedUser,
+    Snapshot, SnapshotDir, SnapshotFilter, SnapshotKind, SnapshotUsage, Squash, Task, TaskChange, TaskEvent,
+    TaskExit, TaskStatus, TreeEntry, UnpackedImage,
 };
 
 use crate::error::Result;
@@ -95,6 +95,32 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
     /// where the file system can link. ALREADY_EXISTS when the name is taken; UNSUPPORTED where snapshots have no layers.
     async fn squash_snapshot(&self, squash: &Squash) -> Result<()>;
 
+    /// Whether a writable snapshot is made of layers, so that [`Backend::graft_snapshot`] works on what becomes of it.
+    async fn has_layers(&self, snapshotter: &str, key: &str) -> Result<bool>;
+
+    /// Makes a committed snapshot, protected from garbage collection, that has a directory of another committed one. No
+    /// byte of a file is copied where the file system can link. None, and no snapshot, when there is no such directory.
+    /// ALREADY_EXISTS when the name is taken; FAILED_PRECONDITION for something else than a directory; UNSUPPORTED where
+    /// snapshots have no layers.
+    async fn graft_snapshot(&self, graft: &Graft) -> Result<Option<Grafted>>;
+
+    /// Opens a directory of a writable snapshot for reading; none when nothing is there. Nothing outside the snapshot can be
+    /// reached from it. FAILED_PRECONDITION for something else than a directory, also on the way there.
+    async fn open_dir(&self, dir: &SnapshotDir) -> Result<Option<OpenDir>>;
+
+    /// Makes a directory that is to take the place of one in a writable snapshot, and opens it. It does not show in the
+    /// snapshot. It has the owner, mode and attributes of what is there; with `merge` all that is in it too, and nothing may
+    /// run on the snapshot until it has taken its place. Nothing in it may be written into: what is there may only go.
+    /// `stage` names it: one name of letters, digits and dashes.
+    async fn stage_dir(&self, dir: &SnapshotDir, stage: &str, merge: bool) -> Result<OpenDir>;
+
+    /// Puts the directory that was staged in its place, at once; what was there is staged then. Nothing may run on the
+    /// snapshot, and the staged directory may not be open. It is on the disk when this returns.
+    async fn swap_dir(&self, dir: &SnapshotDir, stage: &str) -> Result<()>;
+
+    /// Removes what is staged, if there is anything; no snapshot is no fault.
+    async fn unstage_dir(&self, dir: &SnapshotDir, stage: &str) -> Result<()>;
+
     /// What is different between the file trees of two snapshots, in the order of the paths' components. A writable one is
     /// read as it is while it is read.
     async fn changes(&self, request: &ChangesRequest) -> Result<Vec<Change>>;
@@ -116,14 +142,14 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
     async fn is_untouched(&self, snapshotter: &str, key: &str, data_dir: &Path) -> Result<bool>;
 
     /// Resolves the image's `user` (`name|uid[:group|gid]`) against the snapshot's own `/etc/passwd` and `/etc/group`,
-    /// and, for a user other than root, makes `data_dir` in the snapshot and gives it to that user. Nothing outside the
+    /// and, for a user other than root, makes `data_dir`, if there is one, in the snapshot and gives it to that user. Nothing outside the
     /// snapshot's root can be reached, whatever links it holds.
     async fn prepare_user(
         &self,
         snapshotter: &str,
         key: &str,
         user: &str,
-        data_dir: &Path,
+        data_dir: Option<&Path>,
     ) -> Result<ResolvedUser>;
 
     /// Writes a container's record. ALREADY_EXISTS when the id is taken: what is there is left untouched.
@@ -164,6 +190,12 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
 
     /// Sets a mark, which every watch is told after all changes of container records that were complete before it was set.
     async fn mark(&self, mark: &str) -> Result<()>;
+
+    /// Freezes all processes of a task. FAILED_PRECONDITION when none runs.
+    async fn pause_task(&self, container: &str) -> Result<()>;
+
+    /// Lets the processes of a frozen task go on. One that is not frozen is left as it is.
+    async fn resume_task(&self, container: &str) -> Result<()>;
 
     /// Sends a signal to the first process, or to every process. Returns false when none is there to take it.
     async fn kill_task(&self, container: &str, signal: i32, all: bool) -> Result<bool>;

@@ -3,6 +3,7 @@ use crate::names::ImageRef;
 use crate::types::{ChangeAspect, EntryKind, ImageInfo, Limits, PullPolicy};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 /// What a backend can do.
@@ -160,6 +161,58 @@ pub(crate) struct TreeEntry {
     pub(crate) kind: EntryKind,
     /// Its length in bytes; 0 for directories.
     pub(crate) size: u64,
+}
+
+/// A directory of a snapshot's tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SnapshotDir {
+    pub(crate) snapshotter: String,
+    pub(crate) key: String,
+    /// Its path inside, absolute.
+    pub(crate) path: PathBuf,
+}
+
+/// A directory that is open, with what keeps it there.
+#[derive(Debug)]
+pub(crate) struct OpenDir {
+    dir: OwnedFd,
+    _held: Option<OwnedFd>,
+}
+
+impl OpenDir {
+    /// A directory, and the mount that it is in, which goes when this is dropped.
+    pub(crate) fn new(dir: OwnedFd, held: Option<OwnedFd>) -> Self {
+        Self { dir, _held: held }
+    }
+}
+
+impl AsFd for OpenDir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+}
+
+/// A committed snapshot to make that has one directory of another.
+#[derive(Debug, Clone)]
+pub(crate) struct Graft {
+    pub(crate) snapshotter: String,
+    /// The committed snapshot that has the directory, and where.
+    pub(crate) from: String,
+    pub(crate) path: PathBuf,
+    /// What the new one stands on, or nothing; whatever that has at `onto` does not show.
+    pub(crate) parent: String,
+    pub(crate) onto: PathBuf,
+    pub(crate) name: String,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// How much was grafted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Grafted {
+    /// Entries, the directory itself among them.
+    pub(crate) entries: u64,
+    /// Bytes of files' data; holes do not count.
+    pub(crate) bytes: u64,
 }
 
 /// What can be done with a snapshot.

@@ -1,11 +1,13 @@
 use super::spec::{Bytes, OperationSpec};
 use crate::types::{
-    CreateOptions, DeleteOptions, DirList, DownloadOptions, EventsOptions, ExecOptions, ExecResult,
+    CreateOptions, DataDiscardOptions, DataExportOptions, DataImportOptions, DataPreserveOptions,
+    DataRestoreOptions, DeleteOptions, DirList, DownloadOptions, EventsOptions, ExecOptions, ExecResult,
     ExitStatus, GcOptions, ImageName, InfoOptions, ListDirOptions, ListOptions, MkdirOptions,
-    OpenReadOptions, PullOptions, ReadOptions, ReadTextOptions, ReconcileOptions, RemoveOptions,
-    RenameOptions, RunOptions, SnapshotCreateOptions, SnapshotDeleteOptions, SnapshotDiffOptions,
-    SnapshotForkOptions, SnapshotListOptions, SnapshotPruneOptions, SnapshotRollbackOptions, StartOptions,
-    StatOptions, StopOptions, TreeOptions, UploadOptions, VersionsOptions, WriteOptions, WriteResult,
+    OpenReadOptions, PreservedOptions, PullOptions, ReadOptions, ReadTextOptions, ReconcileOptions,
+    RemoveOptions, RenameOptions, RunOptions, SnapshotCreateOptions, SnapshotDeleteOptions,
+    SnapshotDiffOptions, SnapshotForkOptions, SnapshotListOptions, SnapshotPruneOptions,
+    SnapshotRollbackOptions, StartOptions, StatOptions, StopOptions, TreeOptions, UploadOptions,
+    VersionsOptions, WriteOptions, WriteResult,
 };
 use std::sync::LazyLock;
 
@@ -173,6 +175,42 @@ pub(super) static ROWS: LazyLock<Vec<OperationSpec>> = LazyLock::new(|| {
             Bytes::Stream,
             &["command"],
             "Starts a command with its streams open.",
+        ),
+        OperationSpec::workspace_operation(
+            "data.export",
+            &[],
+            "Writes the data directory to an archive, at a path of the host or into a file descriptor.",
+            |workspace, options: DataExportOptions| workspace.data().export(options),
+        ),
+        OperationSpec::workspace_operation(
+            "data.import",
+            &[],
+            "Puts an archive into the data directory, from a path of the host or a file descriptor: all of it, at once, or nothing.",
+            |workspace, options: DataImportOptions| workspace.data().import(options),
+        ),
+        OperationSpec::workspace_operation(
+            "data.preserve",
+            &[],
+            "Keeps the data directory as it is now, beyond the life of the workspace.",
+            |workspace, options: DataPreserveOptions| workspace.data().preserve(options),
+        ),
+        OperationSpec::workspace_operation(
+            "data.restore",
+            &[],
+            "Puts preserved data back: all of it, at once, or nothing.",
+            |workspace, options: DataRestoreOptions| workspace.data().restore(options),
+        ),
+        OperationSpec::workspace(
+            "data.preserved",
+            &[],
+            "Tells what is preserved of the data directory, whether the workspace is there or not.",
+            |workspace, options: PreservedOptions| async move { workspace.data().preserved(options).await },
+        ),
+        OperationSpec::workspace_operation(
+            "data.discard",
+            &["generation"],
+            "Removes preserved data.",
+            |workspace, options: DataDiscardOptions| workspace.data().discard(options),
         ),
         OperationSpec::workspace(
             "fs.stat",

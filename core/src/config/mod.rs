@@ -5,7 +5,8 @@ mod sections;
 mod validate;
 
 pub use sections::{
-    ContainerdConfig, Credential, GuestConfig, NamesConfig, NetworkConfig, RegistryConfig, TimeLimits,
+    ContainerdConfig, Credential, DataConfig, GuestConfig, NamesConfig, NetworkConfig, RegistryConfig,
+    TimeLimits,
 };
 
 use schemars::JsonSchema;
@@ -60,6 +61,8 @@ pub struct Config {
     pub names: NamesConfig,
     /// Paths inside the container.
     pub guest: GuestConfig,
+    /// Preserved data.
+    pub data: DataConfig,
     /// Registries.
     pub registry: RegistryConfig,
     /// Networks.
@@ -81,6 +84,7 @@ impl Default for Config {
             containerd: ContainerdConfig::default(),
             names: NamesConfig::default(),
             guest: GuestConfig::default(),
+            data: DataConfig::default(),
             registry: RegistryConfig::default(),
             network: NetworkConfig::default(),
             time_limits: TimeLimits::default(),

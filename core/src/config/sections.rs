@@ -158,6 +158,22 @@ impl Default for RegistryConfig {
     }
 }
 
+/// How data is preserved.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct DataConfig {
+    /// How many generations of preserved data are kept of each workspace; older ones go once a newer one is whole. 1 to
+    /// 1000; default 3.
+    pub keep_generations: u32,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self { keep_generations: 3 }
+    }
+}
+
 /// How workspaces reach the network.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

@@ -33,6 +33,7 @@ impl Config {
         absolute("guest.runtime_mount", &self.guest.runtime_mount)?;
         absolute("guest.run_mount", &self.guest.run_mount)?;
         absolute("guest.data_dir", &self.guest.data_dir)?;
+        between("data.keep_generations", u64::from(self.data.keep_generations), 1, 1000)?;
         between("registry.parallel_layers", u64::from(self.registry.parallel_layers), 1, 64)?;
         between("registry.stall_ms", self.registry.stall_ms, 10, MAX_LIMIT_MS)?;
         between("registry.retries", u64::from(self.registry.retries), 0, 100)?;

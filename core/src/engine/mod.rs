@@ -1,6 +1,7 @@
 //! The engine and its handles: the whole public face of the library.
 
 mod call;
+mod data;
 mod events;
 mod exec;
 mod fs;
@@ -11,6 +12,7 @@ mod snapshots;
 mod workspace;
 
 pub use call::CallOptions;
+pub use data::Data;
 pub use exec::Exec;
 pub use fs::Fs;
 pub use handle::Engine;

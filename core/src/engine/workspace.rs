@@ -1,4 +1,4 @@
-use super::{Engine, Exec, Fs, Snapshots};
+use super::{Data, Engine, Exec, Fs, Snapshots};
 use crate::error::Result;
 use crate::lifecycle;
 use crate::names::WorkspaceId;
@@ -110,6 +110,11 @@ impl Workspace {
     /// Versions: made, listed, gone back to.
     pub fn snapshots(&self) -> Snapshots {
         Snapshots::new(self.clone())
+    }
+
+    /// Its data directory: taken out, put in, preserved.
+    pub fn data(&self) -> Data {
+        Data::new(self.clone())
     }
 
     /// Files inside.

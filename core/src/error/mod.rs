@@ -3,6 +3,7 @@
 //! Kinds are coarse on purpose: a kind tells what the caller does next (mend the arguments, retry later, free some
 //! space), the message tells a person what happened, and the context carries ids, paths and numbers for programs.
 
+mod archive;
 mod kind;
 
 pub use kind::ErrorKind;

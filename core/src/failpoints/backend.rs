@@ -2,9 +2,9 @@
 
 use super::step;
 use crate::backend::{
-    Backend, BackendEvent, Capabilities, Change, ChangesRequest, Container, ContainerFilter, NewContainer,
-    NewSnapshot, PullRequest, PullTracker, Pulled, ResolvedUser, Snapshot, SnapshotFilter, SnapshotUsage,
-    Squash, Task, TaskExit,
+    Backend, BackendEvent, Capabilities, Change, ChangesRequest, Container, ContainerFilter, Graft, Grafted,
+    NewContainer, NewSnapshot, OpenDir, PullRequest, PullTracker, Pulled, ResolvedUser, Snapshot,
+    SnapshotDir, SnapshotFilter, SnapshotUsage, Squash, Task, TaskExit,
 };
 use crate::error::Result;
 use crate::types::ImageInfo;
@@ -72,6 +72,14 @@ impl Backend for ToldBackend {
         self.0.is_untouched(snapshotter, key, data_dir).await
     }
 
+    async fn has_layers(&self, snapshotter: &str, key: &str) -> Result<bool> {
+        self.0.has_layers(snapshotter, key).await
+    }
+
+    async fn open_dir(&self, dir: &SnapshotDir) -> Result<Option<OpenDir>> {
+        self.0.open_dir(dir).await
+    }
+
     async fn container(&self, id: &str) -> Result<Option<Container>> {
         self.0.container(id).await
     }
@@ -128,6 +136,36 @@ impl Backend for ToldBackend {
         self.0.squash_snapshot(squash).await
     }
 
+    async fn graft_snapshot(&self, graft: &Graft) -> Result<Option<Grafted>> {
+        let _step = step("backend.graft_snapshot");
+        self.0.graft_snapshot(graft).await
+    }
+
+    async fn stage_dir(&self, dir: &SnapshotDir, stage: &str, merge: bool) -> Result<OpenDir> {
+        let _step = step("backend.stage_dir");
+        self.0.stage_dir(dir, stage, merge).await
+    }
+
+    async fn swap_dir(&self, dir: &SnapshotDir, stage: &str) -> Result<()> {
+        let _step = step("backend.swap_dir");
+        self.0.swap_dir(dir, stage).await
+    }
+
+    async fn unstage_dir(&self, dir: &SnapshotDir, stage: &str) -> Result<()> {
+        let _step = step("backend.unstage_dir");
+        self.0.unstage_dir(dir, stage).await
+    }
+
+    async fn pause_task(&self, container: &str) -> Result<()> {
+        let _step = step("backend.pause_task");
+        self.0.pause_task(container).await
+    }
+
+    async fn resume_task(&self, container: &str) -> Result<()> {
+        let _step = step("backend.resume_task");
+        self.0.resume_task(container).await
+    }
+
     async fn delete_image(&self, name: &str) -> Result<bool> {
         let _step = step("backend.delete_image");
         self.0.delete_image(name).await
@@ -159,7 +197,7 @@ impl Backend for ToldBackend {
         snapshotter: &str,
         key: &str,
         user: &str,
-        data_dir: &Path,
+        data_dir: Option<&Path>,
     ) -> Result<ResolvedUser> {
         let _step = step("backend.prepare_user");
         self.0.prepare_user(snapshotter, key, user, data_dir).await

@@ -33,6 +33,8 @@ const LOOKS: &[&str] = &[
     "hear_events",
     "restarts",
     "snapshot_usage",
+    "open_dir",
+    "has_layers",
     "changes",
     "close",
 ];

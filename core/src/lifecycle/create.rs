@@ -6,6 +6,7 @@ use super::millis;
 use super::options;
 use super::recover::take;
 use super::resolve::{Found, resolve};
+use super::seed::{self, Restore, Seed};
 use super::snapshots::{self, Orphans, Position};
 use super::start::start_existing;
 use crate::backend::{
@@ -52,9 +53,12 @@ pub(crate) async fn create(
         let task = inner.backend.task(&found.container.id).await?;
         return Ok(finish(inner, id, &found, task, false, started, phases, began, context));
     }
-    let (found, task) = build(inner, id, options, network, None, context, &mut phases).await?;
-    let started = task.is_some();
-    Ok(finish(inner, id, &found, task, true, started, phases, began, context))
+    let restore = if options.restore_data { Restore::Newest } else { Restore::No };
+    let built = build(inner, id, options, network, None, restore, context, &mut phases).await?;
+    let started = built.task.is_some();
+    let mut result = finish(inner, id, &built.found, built.task, true, started, phases, began, context);
+    result.data_restored = built.restored;
+    Ok(result)
 }
 
 #[expect(
@@ -105,19 +109,34 @@ impl Origin {
     }
 }
 
-/// Makes a workspace that is not there. Returns its task too, if it was started. The caller holds its lock.
+/// A workspace that was made.
+#[derive(Debug)]
+pub(super) struct Built {
+    pub(super) found: Found,
+    /// Its task, if it was started.
+    pub(super) task: Option<Task>,
+    /// Whether it begins with data that was there before.
+    pub(super) restored: bool,
+}
+
+/// Makes a workspace that is not there. The caller holds its lock.
 ///
 /// A writable snapshot that a lost container has left is what it goes on with, and any others are kept as versions. Only
-/// where another image is asked for, the workspace begins with that, and all that was left is kept as versions.
+/// where another image is asked for, the workspace begins with that, and all that was left is kept as versions; then, and
+/// where nothing was left, its data directory is what `restore` says.
+#[expect(clippy::too_many_arguments, reason = "all that its callers have found out")]
 pub(super) async fn build(
     inner: &EngineInner,
     id: &WorkspaceId,
-    options: CreateOptions,
+    mut options: CreateOptions,
     network: NetworkMode,
     origin: Option<Origin>,
+    restore: Restore,
     context: &OperationContext,
     phases: &mut Phases,
-) -> Result<(Found, Option<Task>)> {
+) -> Result<Built> {
+    // It is for this once.
+    options.restore_data = false;
     let snapshotter =
         options.snapshotter.clone().unwrap_or_else(|| inner.config.containerd.snapshotter.clone());
     // What is left of it tells the image only where the caller does not.
@@ -158,6 +177,11 @@ pub(super) async fn build(
     let anew = origin.is_some();
     let forked_from = origin.as_ref().and_then(Origin::forked_from);
     let adopted = snapshots::adopt(inner, id, &snapshotter, orphans, &container_id, &name, anew).await?;
+    let seed = if anew || adopted.writable.is_some() {
+        None
+    } else {
+        seed::find(inner, id, &container_id, restore, &adopted.kept).await?
+    };
     let mut position = Position { image: Some(name.clone()), ..adopted.position };
     if let Some(origin) = origin {
         position =
@@ -174,9 +198,12 @@ pub(super) async fn build(
         image: name.clone(),
         network: network == NetworkMode::Cni,
         options: options.clone(),
+        seed: seed.as_ref().map(Seed::intent).unwrap_or_default(),
     };
     inner.store.begin(&JournalEntry::new(context.id(), OperationKind::Create, id, &intent)?).await?;
-    match make(inner, id, &intent, &pulled.unpacked, &position, network, context, phases).await {
+    let making =
+        make(inner, id, &intent, &pulled.unpacked, position, network, seed.as_ref(), context, phases);
+    match making.await {
         Ok((container, task)) => {
             let record = record(inner, id, &container, &options, options.start);
             let mut told = made(id, &record, context.id());
@@ -185,7 +212,9 @@ pub(super) async fn build(
                 told.push(fork.operation(context.id()).version(version).message(from));
             }
             inner.store.finish(context.id(), Some(&record), &told).await?;
-            Ok((Found { container, record: Some(record), legacy: false }, task))
+            seed::note(inner, id, &intent.seed).await;
+            let found = Found { container, record: Some(record), legacy: false };
+            Ok(Built { found, task, restored: seed.is_some() })
         }
         Err(error) => {
             // What cannot be undone now stays in the journal for the next who takes the lock.
@@ -212,16 +241,26 @@ async fn make(
     id: &WorkspaceId,
     intent: &CreateIntent,
     image: &UnpackedImage,
-    position: &Position,
+    mut position: Position,
     network: NetworkMode,
+    seed: Option<&Seed>,
     context: &OperationContext,
     phases: &mut Phases,
 ) -> Result<(Container, Option<Task>)> {
     let began = Instant::now();
+    let mut parent = image.top_snapshot.clone();
+    if let Some(seed) = seed {
+        context.emit_kind(EventType::Restoring);
+        let depth = position.depth + 1;
+        if let Some(below) = seed::below(inner, id, seed, &intent.snapshotter, &parent, depth).await? {
+            (parent, position.depth) = (below, depth);
+        }
+        context.check_cancelled()?;
+    }
     let snapshot = NewSnapshot {
         snapshotter: intent.snapshotter.clone(),
         key: intent.snapshot_key.clone(),
-        parent: image.top_snapshot.clone(),
+        parent,
         labels: position.to_labels(&inner.config, id),
     };
     let prepare =
@@ -241,9 +280,16 @@ async fn make(
     let user = if matches!(image.user.as_str(), "" | "0" | "root" | "0:0" | "root:root") {
         ResolvedUser::default()
     } else {
-        let data_dir = &inner.config.guest.data_dir;
+        // What is there already has its owner.
+        let data_dir = Some(inner.config.guest.data_dir.as_path()).filter(|_| seed.is_none());
         inner.backend.prepare_user(&intent.snapshotter, &intent.snapshot_key, &image.user, data_dir).await?
     };
+    if let Some(seed) = seed {
+        seed::fill(inner, seed, &intent.snapshotter, &intent.snapshot_key, context).await?;
+        phases.restore = millis(began);
+        context.check_cancelled()?;
+    }
+    let began = Instant::now();
     let hostname = intent.options.hostname.clone().unwrap_or_else(|| options::default_hostname(id));
     let run_dir = inner.config.run_dir(id);
     make_run_dir(&run_dir, &user)?;
@@ -294,6 +340,7 @@ pub(super) async fn undo(inner: &EngineInner, id: &WorkspaceId, intent: &CreateI
     }
     if !intent.adopted {
         inner.backend.remove_snapshot(&intent.snapshotter, &intent.snapshot_key).await?;
+        seed::undo(inner, &intent.snapshotter, &intent.seed).await?;
     }
     if ours {
         // After what it stands on, as when a workspace is deleted: its runtime has left files there.

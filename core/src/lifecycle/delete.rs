@@ -1,14 +1,15 @@
 use super::boot::halt;
 use super::create::remove_dirs;
+use super::data::{self, After};
 use super::journal::DeleteIntent;
 use super::millis;
 use super::recover::take;
-use super::resolve::resolve;
+use super::resolve::{existing, resolve};
 use super::snapshots;
 use super::stop::grace;
 use crate::backend::Container;
 use crate::engine::EngineInner;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::names::WorkspaceId;
 use crate::operation::OperationContext;
 use crate::store::{JournalEntry, NewEvent, OperationKind};
@@ -32,12 +33,24 @@ pub(crate) async fn delete(
     let grace = grace(inner, options.grace_ms)?;
     let _guard = take(inner, id, context).await?;
     let mut phases = Phases::default();
-    let Some(found) = resolve(inner, id).await? else {
+    let Some(mut found) = resolve(inner, id).await? else {
+        if options.preserve_data {
+            return Err(Error::not_found("the workspace has no container whose data could be preserved")
+                .with("workspace", id));
+        }
         let deleted = delete_left(inner, id, context).await?;
         phases.total = millis(began);
-        return Ok(DeleteResult { deleted, phases_ms: phases });
+        return Ok(DeleteResult { deleted, preserved: None, phases_ms: phases });
     };
     context.check_cancelled()?;
+    let mut preserved = None;
+    if options.preserve_data {
+        let form = options.preserve_form;
+        let kept = data::keep(inner, id, &found, form, After::Stay, grace, context, &mut phases).await?;
+        preserved = kept.preserved;
+        // It may stand on another snapshot now.
+        found = existing(inner, id).await?;
+    }
     context.emit_kind(EventType::Stopping);
     halt(inner, id, &found.container.id, grace).await?;
     phases.stop = millis(began);
@@ -58,7 +71,7 @@ pub(crate) async fn delete(
     inner.store.finish(context.id(), None, &[event]).await?;
     phases.delete = millis(began_delete);
     phases.total = millis(began);
-    Ok(DeleteResult { deleted: true, phases_ms: phases })
+    Ok(DeleteResult { deleted: true, preserved, phases_ms: phases })
 }
 
 /// Removes what is left of a workspace whose container somebody else has removed. Returns whether that was anything of it.

@@ -54,7 +54,7 @@ pub(super) fn describe(
         task_running: running,
         pid: task.filter(|_| running).map_or(0, |task| task.pid),
         exit_code: task.and_then(|task| task.exit).map(|exit| exit.code),
-        has_preserved_data: inner.config.preserved_archive(id).is_file(),
+        has_preserved_data: inner.config.has_backups(id),
         legacy: found.legacy,
         snapshotter: container.snapshotter.clone(),
         snapshot_key: container.snapshot_key.clone(),

@@ -1,3 +1,4 @@
+use super::seed::SeedIntent;
 use crate::types::CreateOptions;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,9 @@ pub(super) struct CreateIntent {
     /// Whether the container gets a network of ours.
     pub(super) network: bool,
     pub(super) options: CreateOptions,
+    /// The data that it begins with.
+    #[serde(default)]
+    pub(super) seed: SeedIntent,
 }
 
 /// What a deletion is about to remove.

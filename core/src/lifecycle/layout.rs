@@ -33,9 +33,24 @@ impl Config {
         self.data_root.join("etc").join(id.as_str())
     }
 
-    /// The preserved archive of a workspace.
-    pub(super) fn preserved_archive(&self, id: &WorkspaceId) -> PathBuf {
+    /// The newest archive that is preserved of a workspace's data: another name of the one in [`Config::backups`].
+    pub(super) fn newest_backup(&self, id: &WorkspaceId) -> PathBuf {
         self.data_root.join("backups").join(format!("{id}.tar.gz"))
+    }
+
+    /// The directory of what is preserved of a workspace's data.
+    pub(super) fn backups(&self, id: &WorkspaceId) -> PathBuf {
+        self.data_root.join("backups").join(id.as_str())
+    }
+
+    /// Whether anything is preserved of a workspace's data.
+    pub(super) fn has_backups(&self, id: &WorkspaceId) -> bool {
+        let any = |dir: std::fs::ReadDir| {
+            dir.filter_map(std::result::Result::ok)
+                .any(|entry| entry.path().extension().is_some_and(|ending| ending == "json"))
+        };
+        std::fs::read_dir(self.backups(id)).is_ok_and(any)
+            || self.newest_backup(id).metadata().is_ok_and(|file| file.is_file() && file.len() > 0)
     }
 
     /// The agent's binary on the host.

@@ -6,6 +6,7 @@
 mod boot;
 mod bridge;
 mod create;
+pub(crate) mod data;
 mod delete;
 mod ends;
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod resolve;
 mod restart;
 #[cfg(test)]
 mod restart_tests;
+mod seed;
 pub(crate) mod snapshots;
 mod start;
 mod stop;

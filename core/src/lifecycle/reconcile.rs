@@ -3,6 +3,7 @@ use super::create::build;
 use super::list::filters;
 use super::recover::take;
 use super::resolve::{Found, resolve, workspace_of};
+use super::seed::Restore;
 use super::snapshots::{self, Strays};
 use super::start::{repair_network, start_existing};
 use super::{lost, options};
@@ -177,7 +178,8 @@ async fn rebuild(
     if network == NetworkMode::Cni {
         inner.network.check(&options.ports)?;
     }
-    build(inner, id, options, network, None, &quiet(context), &mut Phases::default()).await?;
+    let quiet = quiet(context);
+    build(inner, id, options, network, None, Restore::Lost, &quiet, &mut Phases::default()).await?;
     let recovered_snapshots = orphans.into_iter().map(|snapshot| snapshot.key).collect();
     Ok(Some(ReconciledWorkspace { recovered_snapshots, ..reconciled(id, ReconcileOutcome::Rebuilt) }))
 }

@@ -1,7 +1,8 @@
 use super::create::{made, record, undo};
+use super::data;
 use super::delete;
 use super::journal::{CreateIntent, DeleteIntent};
-use super::snapshots;
+use super::{seed, snapshots};
 use crate::backend::TaskStatus;
 use crate::engine::EngineInner;
 use crate::error::Result;
@@ -52,6 +53,7 @@ pub(super) async fn recover(inner: &EngineInner, id: &WorkspaceId) -> Result<()>
             OperationKind::Create => recover_create(inner, id, &entry).await?,
             OperationKind::Relocate => snapshots::recover(inner, id, &entry).await?,
             OperationKind::Prune => snapshots::recover_prune(inner, id, &entry).await?,
+            OperationKind::Still => data::recover(inner, id, &entry).await?,
             OperationKind::Delete => {
                 let intent: DeleteIntent = entry.intent()?;
                 delete::complete(inner, id, &intent).await?;
@@ -106,7 +108,9 @@ async fn recover_create(inner: &EngineInner, id: &WorkspaceId, entry: &JournalEn
     match whole {
         Some(container) => {
             let record = record(inner, id, &container, &intent.options, intent.options.start);
-            inner.store.finish(&entry.operation, Some(&record), &made(id, &record, &entry.operation)).await
+            inner.store.finish(&entry.operation, Some(&record), &made(id, &record, &entry.operation)).await?;
+            seed::note(inner, id, &intent.seed).await;
+            Ok(())
         }
         None => {
             // The process is gone, but its last request may still be at work in the backend. A task has to be seen

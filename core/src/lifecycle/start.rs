@@ -4,6 +4,7 @@ use super::create::{build, make_run_dir, record};
 use super::info::describe;
 use super::recover::take;
 use super::resolve::{Found, existing, resolve};
+use super::seed::Restore;
 use super::{millis, options};
 use crate::backend::{NetworkNamespace, TaskStatus};
 use crate::engine::EngineInner;
@@ -53,8 +54,8 @@ pub(crate) async fn ensure_running(
         inner.network.check(&create.ports)?;
     }
     let mut phases = Phases::default();
-    let (found, _) = build(inner, id, create, network, None, context, &mut phases).await?;
-    complete(inner, id, &found, StartOutcome::Rebuilt, phases, began, context).await
+    let built = build(inner, id, create, network, None, Restore::Lost, context, &mut phases).await?;
+    complete(inner, id, &built.found, StartOutcome::Rebuilt, phases, began, context).await
 }
 
 /// Makes a running workspace's connection whole again, when the plugins find a fault in it. One that has its network

@@ -1,7 +1,7 @@
 //! The files that a container needs to find names: `resolv.conf`, `hosts` and `hostname`.
 
-use super::atomic::{self, Durability};
 use crate::error::{Error, Result};
+use crate::own_file::{self, Durability};
 use crate::types::{NetworkInfo, NetworkMode};
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ pub(super) fn write(
         (&files.hostname, format!("{hostname}\n")),
     ] {
         // They are written anew at each start, so a crash of the host needs no care.
-        atomic::write(path, text.as_bytes(), 0o644, Durability::Cached).map_err(|e| {
+        own_file::write(path, text.as_bytes(), 0o644, Durability::Cached).map_err(|e| {
             Error::io(e, "cannot write a file for the container").with("path", path.display())
         })?;
     }

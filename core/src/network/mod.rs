@@ -7,7 +7,6 @@
 //!
 //! Nothing here touches what belongs to another container: a bridge, its chains and its other ports are never removed.
 
-mod atomic;
 mod cni;
 mod conflist;
 mod guest;

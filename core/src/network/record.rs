@@ -1,8 +1,8 @@
 //! What is kept of an attachment: the intent while the plugins run, and their answer afterwards.
 
-use super::atomic::{self, Durability};
 use super::conflist::PluginList;
 use crate::error::{Error, Result};
+use crate::own_file::{self, Durability};
 use crate::types::{NetworkInfo, NetworkMode, PortMapping};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -57,13 +57,13 @@ impl Record {
         // Without an answer it is there for a crash of this process only: a crash of the host takes the half-made
         // attachment itself away.
         let durability = if self.result.is_some() { Durability::Synced } else { Durability::Cached };
-        atomic::write(path, &bytes, 0o600, durability)
+        own_file::write(path, &bytes, 0o600, durability)
             .map_err(|e| Error::io(e, "cannot write the network record").with("path", path.display()))
     }
 
     /// Removes the record at `path`, if there is one, and what is left of one that was being written.
     pub(super) fn remove(path: &Path) -> Result<()> {
-        atomic::remove(path)
+        own_file::remove(path)
             .map_err(|e| Error::io(e, "cannot remove the network record").with("path", path.display()))
     }
 
@@ -163,9 +163,9 @@ mod tests {
         std::fs::write(&path, "{").unwrap();
         assert_eq!(Record::load(&path).unwrap(), Kept::Unreadable);
         // A writer that died before it moved its file.
-        std::fs::write(atomic::temporary(&path), "{").unwrap();
+        std::fs::write(own_file::temporary(&path), "{").unwrap();
         intent.save(&path).unwrap();
-        std::fs::write(atomic::temporary(&path), "{").unwrap();
+        std::fs::write(own_file::temporary(&path), "{").unwrap();
         Record::remove(&path).unwrap();
         Record::remove(&path).unwrap();
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);

@@ -43,6 +43,11 @@ impl OperationContext {
         self.hub.operation_id()
     }
 
+    /// Whether anybody has asked for its events so far.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.hub.is_watched()
+    }
+
     pub(crate) fn emit(&self, event: Event) {
         self.hub.emit(event);
     }

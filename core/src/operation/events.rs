@@ -1,4 +1,4 @@
-use crate::types::{Event, EventType};
+use crate::types::Event;
 use futures::Stream;
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -21,6 +21,7 @@ pub(crate) struct EventHub {
 struct State {
     queue: VecDeque<Event>,
     finished: bool,
+    watched: bool,
     waker: Option<Waker>,
 }
 
@@ -33,6 +34,11 @@ impl EventHub {
         &self.operation_id
     }
 
+    /// Whether anybody has asked for an event.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).watched
+    }
+
     /// Adds an event; after the terminal one, nothing is added.
     pub(crate) fn emit(&self, mut event: Event) {
         event.operation_id.clone_from(&self.operation_id);
@@ -42,8 +48,8 @@ impl EventHub {
             if state.finished {
                 return;
             }
-            let replaces = event.kind == EventType::PullProgress
-                && state.queue.back().is_some_and(|last| last.kind == EventType::PullProgress);
+            let replaces =
+                event.kind.is_progress() && state.queue.back().is_some_and(|last| last.kind == event.kind);
             if replaces {
                 state.queue.pop_back();
             }
@@ -87,6 +93,7 @@ impl Stream for EventStream {
         }
         let taken = {
             let mut state = self.hub.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.watched = true;
             let event = state.queue.pop_front();
             if event.is_none() {
                 if state.finished {
@@ -109,6 +116,7 @@ impl Stream for EventStream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::EventType;
 
     #[tokio::test]
     async fn progress_coalesces_order_is_kept_and_one_terminal_event_ends_it() {

@@ -13,6 +13,8 @@ pub(crate) enum OperationKind {
     Relocate,
     /// Versions removed.
     Prune,
+    /// A workspace held still, or something staged, for work on its data.
+    Still,
 }
 
 impl OperationKind {
@@ -22,6 +24,7 @@ impl OperationKind {
             Self::Delete => "delete",
             Self::Relocate => "relocate",
             Self::Prune => "prune",
+            Self::Still => "still",
         }
     }
 
@@ -31,6 +34,7 @@ impl OperationKind {
             "delete" => Ok(Self::Delete),
             "relocate" => Ok(Self::Relocate),
             "prune" => Ok(Self::Prune),
+            "still" => Ok(Self::Still),
             _ => Err(Error::unsupported(
                 "the journal holds an operation of a newer version: upgrade this host",
             )

@@ -21,6 +21,17 @@ pub enum EventType {
     Stopping,
     /// The container and what belongs to it are being removed.
     Deleting,
+    /// The data directory is being written to an archive.
+    Exporting,
+    /// An archive is being read.
+    Importing,
+    /// The data directory is being preserved.
+    Preserving,
+    /// Preserved data is being put back.
+    Restoring,
+    /// How far an export or import is; `entries`, `total_entries`, `bytes`, `total_bytes`, `archive_bytes`,
+    /// `total_archive_bytes` and `bytes_per_second` tell, as far as they are known.
+    DataProgress,
     /// A workspace was put in order, or could not be; `reconciled`, `done` and `total` tell.
     Reconciled,
     /// The operation has succeeded. The last event.
@@ -30,6 +41,11 @@ pub enum EventType {
 }
 
 impl EventType {
+    /// Whether a later one of its kind says all that it does.
+    pub(crate) fn is_progress(self) -> bool {
+        matches!(self, Self::PullProgress | Self::DataProgress)
+    }
+
     /// Whether no event follows.
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Complete | Self::Error)
@@ -55,15 +71,31 @@ pub struct Event {
     /// The layers of this pull, in the image's order; one that is done stays, at `offset` equal to `total`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub layers: Option<Vec<LayerProgress>>,
-    /// Bytes fetched so far, of all layers and of the image's descriptions.
+    /// Bytes fetched so far, of all layers and of the image's descriptions; on `data_progress`, bytes of files' data that
+    /// are done.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub bytes: Option<u64>,
-    /// Bytes to fetch in all.
+    /// Bytes in all.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub total_bytes: Option<u64>,
     /// Compressed bytes unpacked so far, of `total_bytes`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub unpacked_bytes: Option<u64>,
+    /// Entries that are done, on `data_progress`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub entries: Option<u64>,
+    /// Entries in all.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub total_entries: Option<u64>,
+    /// Bytes of the archive that are done, as it is stored.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub archive_bytes: Option<u64>,
+    /// Bytes of the archive in all, where its length is known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub total_archive_bytes: Option<u64>,
+    /// Bytes of files' data a second, since the step began.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub bytes_per_second: Option<u64>,
     /// The workspace, on `complete`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub container: Option<Box<WorkspaceInfo>>,
@@ -98,6 +130,11 @@ impl Event {
             bytes: None,
             total_bytes: None,
             unpacked_bytes: None,
+            entries: None,
+            total_entries: None,
+            archive_bytes: None,
+            total_archive_bytes: None,
+            bytes_per_second: None,
             container: None,
             image_info: None,
             reconciled: None,

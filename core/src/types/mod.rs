@@ -3,6 +3,7 @@
 //! Options have defaults for every field that can have one, chainable setters, and refuse unknown fields by name.
 //! Results only grow: a program that reads one must ignore fields it does not know.
 
+mod data;
 mod diff;
 mod engine;
 mod event;
@@ -18,6 +19,11 @@ mod reconcile;
 mod snapshots;
 mod workspace;
 
+pub use data::{
+    ArchiveFormat, Consistency, DataDiscardOptions, DataExportOptions, DataExportResult, DataImportOptions,
+    DataImportResult, DataPreserveOptions, DataPreserveResult, DataRestoreOptions, DataRestoreResult,
+    ImportMode, PreserveForm, PreservedData, PreservedList, PreservedOptions,
+};
 pub use diff::{ChangeAspect, ChangeKind, SnapshotChange, SnapshotDiff, SnapshotDiffOptions};
 pub use engine::{BackendHealth, Health, ListOptions, WorkspaceList, WorkspaceSummary};
 pub use event::{Event, EventType, LayerProgress, LayerState};

@@ -1,4 +1,4 @@
-use super::{NetworkInfo, NetworkMode, PortMapping, PullPolicy, setters};
+use super::{NetworkInfo, NetworkMode, PortMapping, PreserveForm, PreservedData, PullPolicy, setters};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -31,6 +31,8 @@ pub struct CreateOptions {
     pub limits: Limits,
     /// Whether its first process is started again when it ends by itself.
     pub restart: RestartOptions,
+    /// Whether it begins with the newest data that is preserved for its id, if there is any. Default false.
+    pub restore_data: bool,
 }
 
 impl Default for CreateOptions {
@@ -47,6 +49,7 @@ impl Default for CreateOptions {
             hostname: None,
             limits: Limits::default(),
             restart: RestartOptions::default(),
+            restore_data: false,
         }
     }
 }
@@ -63,6 +66,7 @@ setters!(CreateOptions {
     hostname: String => Some;
     limits: Limits;
     restart: RestartOptions;
+    restore_data: bool;
 });
 
 /// Resource limits of a workspace. Absent means unlimited.
@@ -136,6 +140,9 @@ pub struct Phases {
     pub unpack: u64,
     /// Preparing the snapshot and writing the container.
     pub create: u64,
+    /// Putting the data in place that it begins with.
+    #[serde(default)]
+    pub restore: u64,
     /// Making and starting the first process.
     pub start: u64,
     /// Connecting the network.
@@ -166,7 +173,7 @@ pub struct CreateResult {
     pub created: bool,
     /// Whether its first process runs.
     pub started: bool,
-    /// Whether preserved data was put back.
+    /// Whether it begins with data that was there before.
     pub data_restored: bool,
     /// Whether preserved data is kept for it.
     pub has_preserved_data: bool,
@@ -316,9 +323,13 @@ pub struct StopResult {
 pub struct DeleteOptions {
     /// Milliseconds from SIGTERM to SIGKILL; 0 kills at once. Default: the configured 10 000.
     pub grace_ms: Option<u64>,
+    /// Whether its data is preserved before; when that fails, nothing is deleted. Default false.
+    pub preserve_data: bool,
+    /// How the data is kept then. Default `archive`.
+    pub preserve_form: PreserveForm,
 }
 
-setters!(DeleteOptions { grace_ms: u64 => Some; });
+setters!(DeleteOptions { grace_ms: u64 => Some; preserve_data: bool; preserve_form: PreserveForm; });
 
 /// What a deletion did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -326,6 +337,9 @@ setters!(DeleteOptions { grace_ms: u64 => Some; });
 pub struct DeleteResult {
     /// Whether there was a container. A missing one is no error.
     pub deleted: bool,
+    /// What is preserved of its data; none where that was not asked for, or there was no data directory.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub preserved: Option<PreservedData>,
     /// How long each phase took.
     pub phases_ms: Phases,
 }

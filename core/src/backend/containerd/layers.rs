@@ -5,24 +5,31 @@
 //! directories". The layers are committed: nobody writes to them, so one file may be in several of them.
 
 use super::rootfs::{open_dir, unsupported};
+use crate::backend::Grafted;
 use crate::error::{Error, ErrorKind, Result};
 use rustix::fs::{
     AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
 };
 use rustix::io::Errno;
+use std::cell::Cell;
 use std::collections::{BTreeSet, VecDeque};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Room for a list of attribute names and for a value: Linux keeps no larger (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
 const XATTR_MAX: usize = 65536;
 
 /// The overlay's own attributes that say something of one place in one stack only. A directory that is made anew gets none of them.
 const OF_ONE_STACK: [&str; 5] = ["origin", "impure", "nlink", "uuid", "upper"];
+
+fn is_of_one_stack(attribute: &str) -> bool {
+    let own = ["trusted.overlay.", "user.overlay."].iter().find_map(|prefix| attribute.strip_prefix(prefix));
+    own.is_some_and(|own| own == "opaque" || OF_ONE_STACK.contains(&own))
+}
 
 /// The name of an attribute of the overlay's own.
 pub(super) fn own_attribute(user_xattr: bool, name: &str) -> String {
@@ -36,7 +43,65 @@ pub(super) fn own_attribute(user_xattr: bool, name: &str) -> String {
 /// directories); else what the file system says, with the path.
 pub(super) fn squash(layers: &[PathBuf], into: &Path, user_xattr: bool) -> Result<()> {
     let layers = layers.iter().map(|layer| open_dir(layer)).collect::<Result<Vec<_>>>()?;
-    Squashing { layers, into: open_dir(into)?, user_xattr }.run()
+    Squashing { layers, into: open_dir(into)?, user_xattr, whole: false, made: Cell::default() }
+        .run()
+        .map(drop)
+}
+
+/// Puts into the empty directory `into` all that one directory of a layer says, itself included.
+///
+/// # Errors
+/// As [`squash`].
+pub(super) fn link_all(from: OwnedFd, into: &OwnedFd, user_xattr: bool) -> Result<()> {
+    let opaque = is_opaque(&from, user_xattr)?;
+    let into = into.try_clone().map_err(|e| Error::io(e, "cannot keep a directory open"))?;
+    if opaque {
+        set_opaque(&into, user_xattr).map_err(|e| failed(Path::new("."), e))?;
+    }
+    let layers = vec![from];
+    Squashing { layers, into, user_xattr, whole: false, made: Cell::default() }.run().map(drop)
+}
+
+/// Puts into the empty directory `into` all that is in a directory of a tree of these layers, the topmost first, as it
+/// shows. None when there is no such directory. `into` is asked for only when there is one.
+///
+/// # Errors
+/// FAILED_PRECONDITION for something else than a directory; else as [`squash`].
+pub(super) fn gather(
+    layers: &[PathBuf],
+    path: &Path,
+    user_xattr: bool,
+    into: impl FnOnce() -> Result<OwnedFd>,
+) -> Result<Option<Grafted>> {
+    let mut from = layers.iter().map(|layer| open_dir(layer)).collect::<Result<Vec<_>>>()?;
+    for part in path.components() {
+        let Component::Normal(name) = part else { continue };
+        let mut next = Vec::new();
+        for layer in from {
+            match entry(&layer, name) {
+                Err(Errno::NOENT) => continue,
+                Ok((Entry::Directory, _)) => {}
+                Ok((Entry::Other, _)) if next.is_empty() => {
+                    let what = "there is something else than a directory, or a link on the way to it";
+                    return Err(Error::failed_precondition(what).with("directory", path.display()));
+                }
+                Ok(_) => break,
+                Err(errno) => return Err(failed(path, errno)),
+            }
+            let dir = open(&layer, Path::new(name)).map_err(|e| failed(path, e))?;
+            let opaque = is_opaque(&dir, user_xattr)?;
+            next.push(dir);
+            if opaque {
+                break;
+            }
+        }
+        from = next;
+    }
+    if from.is_empty() {
+        return Ok(None);
+    }
+    let into = into()?;
+    Squashing { layers: from, into, user_xattr, whole: true, made: Cell::default() }.run().map(Some)
 }
 
 struct Squashing {
@@ -44,6 +109,9 @@ struct Squashing {
     into: OwnedFd,
     /// Whether the overlay's own attributes are in the `user.` namespace.
     user_xattr: bool,
+    /// Whether nothing lies below: then nothing has to say that something is hidden.
+    whole: bool,
+    made: Cell<Grafted>,
 }
 
 /// A directory that is made, and the layers that have a part in it, the topmost first.
@@ -60,7 +128,7 @@ enum Entry {
 }
 
 impl Squashing {
-    fn run(&self) -> Result<()> {
+    fn run(&self) -> Result<Grafted> {
         // The root is there already and takes what the topmost says of it; it is never opaque.
         let mut queue =
             VecDeque::from([Part { path: PathBuf::from("."), from: (0..self.layers.len()).collect() }]);
@@ -73,7 +141,8 @@ impl Squashing {
                 .collect::<Result<Vec<_>>>()?;
             let target = open(&self.into, &part.path).map_err(|e| failed(&part.path, e))?;
             let Some(top) = sources.first() else { continue };
-            let stat = self.attributes(top, &target).map_err(|e| failed(&part.path, e))?;
+            let stat = hand_on(top, &target).map_err(|e| failed(&part.path, e))?;
+            self.count(None);
             self.entries(&part, &sources, &target, &mut queue)?;
             times.push((part.path, stat));
         }
@@ -82,7 +151,18 @@ impl Squashing {
             let target = open(&self.into, &path).map_err(|e| failed(&path, e))?;
             rustix::fs::futimens(&target, &timestamps(&stat)).map_err(|e| failed(&path, e))?;
         }
-        Ok(())
+        Ok(self.made.get())
+    }
+
+    fn count(&self, stat: Option<&Stat>) {
+        let mut made = self.made.get();
+        made.entries += 1;
+        if let Some(stat) = stat.filter(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
+        {
+            let (size, kept) = (stat.st_size.unsigned_abs(), stat.st_blocks.unsigned_abs() * 512);
+            made.bytes += size.min(kept);
+        }
+        self.made.set(made);
     }
 
     /// Makes all that the layers have in one directory.
@@ -103,9 +183,13 @@ impl Squashing {
                 let (entry, stat) = entry(source, &name).map_err(|e| failed(&path, e))?;
                 match entry {
                     Entry::Directory => queue.push_back(self.directory(part, sources, level, target, &name)?),
+                    Entry::Whiteout if self.whole => {}
                     // Also where nothing is left below that it could hide: then it hides nothing.
                     Entry::Whiteout => whiteout(target, &name).map_err(|e| failed(&path, e))?,
-                    Entry::Other => link(source, target, &name, &stat).map_err(|e| failed(&path, e))?,
+                    Entry::Other => {
+                        link(source, target, &name, &stat).map_err(|e| failed(&path, e))?;
+                        self.count(Some(&stat));
+                    }
                 }
             }
         }
@@ -129,7 +213,7 @@ impl Squashing {
                 Ok((Entry::Directory, _)) => {
                     from.push(*layer);
                     let dir = open(source, Path::new(name)).map_err(|e| failed(&path, e))?;
-                    opaque = self.is_opaque(&dir).map_err(|e| e.with("path", path.display()))?;
+                    opaque = is_opaque(&dir, self.user_xattr).map_err(|e| e.with("path", path.display()))?;
                 }
                 // Something else was there, or the removal of what was: nothing from below shows.
                 Ok(_) => opaque = true,
@@ -141,52 +225,53 @@ impl Squashing {
             }
         }
         rustix::fs::mkdirat(target, name, Mode::RWXU).map_err(|e| failed(&path, e))?;
-        if opaque {
+        if opaque && !self.whole {
             let made = open(target, Path::new(name)).map_err(|e| failed(&path, e))?;
-            let key = self.own("opaque");
-            rustix::fs::fsetxattr(&made, key.as_str(), b"y", XattrFlags::empty())
-                .map_err(|e| failed(&path, e))?;
+            set_opaque(&made, self.user_xattr).map_err(|e| failed(&path, e))?;
         }
         Ok(Part { path, from })
     }
+}
 
-    /// Whether nothing from below a directory shows in it.
-    fn is_opaque(&self, dir: &OwnedFd) -> Result<bool> {
-        let value = |name: &str| -> Result<Vec<u8>> {
-            match xattr(dir, &self.own(name)) {
-                Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(Vec::new()),
-                read => read.map_err(|e| Error::io(e.into(), "cannot read an attribute of a layer")),
-            }
-        };
-        if !value("redirect")?.is_empty() {
-            return Err(unsupported("an overlay with redirected directories"));
+/// Whether nothing from below a directory of a layer shows in it.
+///
+/// # Errors
+/// UNSUPPORTED for what containerd does not ask an overlay for.
+pub(super) fn is_opaque(dir: &OwnedFd, user_xattr: bool) -> Result<bool> {
+    let value = |name: &str| -> Result<Vec<u8>> {
+        match xattr(dir, &own_attribute(user_xattr, name)) {
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(Vec::new()),
+            read => read.map_err(|e| Error::io(e.into(), "cannot read an attribute of a layer")),
         }
-        match value("opaque")?.as_slice() {
-            b"" => Ok(false),
-            b"y" => Ok(true),
-            _ => Err(unsupported("an overlay within an overlay")),
-        }
+    };
+    if !value("redirect")?.is_empty() {
+        return Err(unsupported("an overlay with redirected directories"));
     }
+    match value("opaque")?.as_slice() {
+        b"" => Ok(false),
+        b"y" => Ok(true),
+        _ => Err(unsupported("an overlay within an overlay")),
+    }
+}
 
-    /// Gives a directory owner, mode and attributes of another.
-    fn attributes(&self, from: &OwnedFd, to: &OwnedFd) -> rustix::io::Result<Stat> {
-        let stat = rustix::fs::fstat(from)?;
-        rustix::fs::fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
-        rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
-        for name in xattrs(from)? {
-            let own = name.strip_prefix(&self.own(""));
-            // Whether it is opaque is found from all layers together.
-            if own.is_some_and(|own| own == "opaque" || OF_ONE_STACK.contains(&own)) {
-                continue;
-            }
+/// Lets nothing from below show in a directory of a layer.
+pub(super) fn set_opaque(dir: &OwnedFd, user_xattr: bool) -> rustix::io::Result<()> {
+    let key = own_attribute(user_xattr, "opaque");
+    rustix::fs::fsetxattr(dir, key.as_str(), b"y", XattrFlags::empty())
+}
+
+/// Gives a directory owner, mode and attributes of another, but nothing that concerns an overlay: whether it is opaque is
+/// found from all layers together.
+pub(super) fn hand_on(from: &OwnedFd, to: &OwnedFd) -> rustix::io::Result<Stat> {
+    let stat = rustix::fs::fstat(from)?;
+    rustix::fs::fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+    rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    for name in xattrs(from)? {
+        if !is_of_one_stack(&name) {
             rustix::fs::fsetxattr(to, name.as_str(), &xattr(from, &name)?, XattrFlags::empty())?;
         }
-        Ok(stat)
     }
-
-    fn own(&self, name: &str) -> String {
-        own_attribute(self.user_xattr, name)
-    }
+    Ok(stat)
 }
 
 /// Opens a directory below another, not through links.
@@ -208,7 +293,7 @@ pub(super) fn names(dir: &OwnedFd) -> rustix::io::Result<Vec<OsString>> {
     Ok(names)
 }
 
-fn entry(dir: &OwnedFd, name: &OsString) -> rustix::io::Result<(Entry, Stat)> {
+fn entry(dir: &OwnedFd, name: &OsStr) -> rustix::io::Result<(Entry, Stat)> {
     let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
     let entry = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => Entry::Directory,
@@ -218,7 +303,8 @@ fn entry(dir: &OwnedFd, name: &OsString) -> rustix::io::Result<(Entry, Stat)> {
     Ok((entry, stat))
 }
 
-fn whiteout(dir: &OwnedFd, name: &OsString) -> rustix::io::Result<()> {
+/// Hides what is below under a name.
+pub(super) fn whiteout(dir: &OwnedFd, name: &OsStr) -> rustix::io::Result<()> {
     rustix::fs::mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), 0)
 }
 

@@ -5,8 +5,10 @@ mod client;
 mod containers;
 mod content;
 mod convert;
+mod dirs;
 mod events;
 mod filter;
+mod graft;
 mod images;
 mod layers;
 mod lease;
@@ -19,9 +21,9 @@ mod tasks;
 mod users;
 
 use super::{
-    Backend, BackendEvent, Capabilities, Change, ChangesRequest, Container, ContainerFilter, NewContainer,
-    NewSnapshot, PullRequest, PullTracker, Pulled, ResolvedUser, Snapshot, SnapshotFilter, SnapshotUsage,
-    Squash, Task, TaskExit,
+    Backend, BackendEvent, Capabilities, Change, ChangesRequest, Container, ContainerFilter, Graft, Grafted,
+    NewContainer, NewSnapshot, OpenDir, PullRequest, PullTracker, Pulled, ResolvedUser, Snapshot,
+    SnapshotDir, SnapshotFilter, SnapshotUsage, Squash, Task, TaskExit,
 };
 use crate::config::{BackendKind, Config, ContainerdConfig, RegistryConfig};
 use crate::error::Result;
@@ -82,7 +84,7 @@ impl Backend for Containerd {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { snapshots: true, network_namespaces: true, exec: false, pause: false, metrics: false }
+        Capabilities { snapshots: true, network_namespaces: true, exec: false, pause: true, metrics: false }
     }
 
     async fn version(&self) -> Result<String> {
@@ -144,6 +146,31 @@ impl Backend for Containerd {
         squash::squash(&self.client, squash).await
     }
 
+    async fn has_layers(&self, snapshotter: &str, key: &str) -> Result<bool> {
+        let mounts = snapshots::mounts(&self.client, snapshotter, key).await?;
+        Ok(rootfs::Layers::of(&mounts).is_ok_and(|layers| layers.is_overlay()))
+    }
+
+    async fn graft_snapshot(&self, graft: &Graft) -> Result<Option<Grafted>> {
+        graft::graft(&self.client, graft).await
+    }
+
+    async fn open_dir(&self, dir: &SnapshotDir) -> Result<Option<OpenDir>> {
+        dirs::open(&self.client, dir).await
+    }
+
+    async fn stage_dir(&self, dir: &SnapshotDir, stage: &str, merge: bool) -> Result<OpenDir> {
+        dirs::stage(&self.client, dir, stage, merge).await
+    }
+
+    async fn swap_dir(&self, dir: &SnapshotDir, stage: &str) -> Result<()> {
+        dirs::swap(&self.client, dir, stage).await
+    }
+
+    async fn unstage_dir(&self, dir: &SnapshotDir, stage: &str) -> Result<()> {
+        dirs::unstage(&self.client, dir, stage).await
+    }
+
     async fn changes(&self, request: &ChangesRequest) -> Result<Vec<Change>> {
         changes::changes(&self.client, request).await
     }
@@ -168,7 +195,7 @@ impl Backend for Containerd {
         snapshotter: &str,
         key: &str,
         user: &str,
-        data_dir: &Path,
+        data_dir: Option<&Path>,
     ) -> Result<ResolvedUser> {
         users::prepare(&self.client, snapshotter, key, user, data_dir).await
     }
@@ -219,6 +246,14 @@ impl Backend for Containerd {
 
     async fn mark(&self, mark: &str) -> Result<()> {
         events::mark(&self.client, mark).await
+    }
+
+    async fn pause_task(&self, container: &str) -> Result<()> {
+        tasks::pause(&self.client, container).await
+    }
+
+    async fn resume_task(&self, container: &str) -> Result<()> {
+        tasks::resume(&self.client, container).await
     }
 
     async fn kill_task(&self, container: &str, signal: i32, all: bool) -> Result<bool> {

@@ -60,7 +60,7 @@ impl RootFs {
     }
 
     /// The tree, for writing. No task may run on it.
-    fn writable(mounts: &[Mount]) -> Result<Self> {
+    pub(super) fn writable(mounts: &[Mount]) -> Result<Self> {
         let root = match Layers::of(mounts)? {
             Layers::Directory(path) => open_dir(&path)?,
             Layers::Overlay { upper, lower, user_xattr } => {
@@ -69,6 +69,73 @@ impl RootFs {
             }
         };
         Ok(Self { root })
+    }
+
+    /// A tree of these layers, the topmost first, below one that is written to.
+    pub(super) fn over(lower: &[String], upper: &Path, work: &Path, user_xattr: bool) -> Result<Self> {
+        let text = |path: &Path| {
+            let text = path.to_str().map(ToOwned::to_owned);
+            text.ok_or_else(|| unsupported("at a path that is no UTF-8"))
+        };
+        let (upper, work) = (text(upper)?, text(work)?);
+        let overlay = Overlay { layers: lower, upper: Some((&upper, &work)), user_xattr };
+        Ok(Self { root: overlay.mount()? })
+    }
+
+    /// What keeps the tree there.
+    pub(super) fn into_root(self) -> OwnedFd {
+        self.root
+    }
+
+    /// Opens a directory for reading; none when nothing is there.
+    ///
+    /// # Errors
+    /// FAILED_PRECONDITION when something else is there, a link above all, or on the way.
+    pub(super) fn directory(&self, path: &Path) -> Result<Option<OwnedFd>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+        match self.resolve(path, flags, resolve) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno @ (Errno::NOTDIR | Errno::LOOP)) => {
+                let what = "there is something else than a directory, or a link on the way to it";
+                Err(Error::failed_precondition(what)
+                    .with("directory", path.display())
+                    .caused_by(io::Error::from(errno)))
+            }
+            Err(errno) => Err(Error::io(errno.into(), "cannot open a directory of the snapshot")
+                .with("directory", path.display())),
+        }
+    }
+
+    /// Makes a directory with those above it, where they are missing, as root's; all are in the layer that is written to
+    /// afterwards. Opens it.
+    ///
+    /// # Errors
+    /// As [`RootFs::directory`].
+    pub(super) fn make_way(&self, path: &Path) -> Result<OwnedFd> {
+        let failed = |e: Errno| {
+            Error::io(e.into(), "cannot make a directory in the snapshot").with("directory", path.display())
+        };
+        let mut at = self.resolve(Path::new("."), OFlags::RDONLY | OFlags::DIRECTORY, ResolveFlags::IN_ROOT);
+        let mut prefix = PathBuf::new();
+        for part in path.components() {
+            let Component::Normal(name) = part else { continue };
+            prefix.push(name);
+            at = match self.directory(&prefix)? {
+                Some(dir) => {
+                    // A change that is none: what is written to is the layer's own.
+                    let mode = rustix::fs::fstat(&dir).map_err(failed)?.st_mode;
+                    rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode & 0o7777)).map_err(failed)?;
+                    Ok(dir)
+                }
+                None => make_and_give(at.map_err(failed)?.as_fd(), name, 0, 0)
+                    .map_err(failed)
+                    .and_then(|()| self.directory(&prefix))?
+                    .ok_or(Errno::NOENT),
+            };
+        }
+        at.map_err(failed)
     }
 
     /// Reads a regular file of at most `limit` bytes; none when it is not there.
@@ -151,7 +218,10 @@ impl RootFs {
     }
 
     pub(super) fn open(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        self.resolve(path, flags, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+    }
+
+    fn resolve(&self, path: &Path, flags: OFlags, resolve: ResolveFlags) -> rustix::io::Result<OwnedFd> {
         // EAGAIN: something was renamed elsewhere while the kernel looked; it asks for another try.
         for _ in 0..16 {
             match rustix::fs::openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
@@ -248,6 +318,15 @@ impl Layers {
             }
             Self::Directory(path) => vec![path.clone()],
         }
+    }
+
+    pub(super) fn is_overlay(&self) -> bool {
+        matches!(self, Self::Overlay { .. })
+    }
+
+    /// Whether overlay's own attributes are in the `user.` namespace.
+    pub(super) fn user_xattr(&self) -> bool {
+        matches!(self, Self::Overlay { user_xattr: true, .. })
     }
 
     pub(super) fn of(mounts: &[Mount]) -> Result<Self> {

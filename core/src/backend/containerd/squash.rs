@@ -17,15 +17,21 @@ use std::collections::HashMap;
 pub(super) async fn squash(client: &Client, squash: &Squash) -> Result<()> {
     let lease = Lease::create(client, "squash").await?;
     let done = squash_leased(client, squash, &lease).await;
-    // Not left to the lease: containerd's garbage collector forgets to take a snapshot off its parent's list of children,
-    // and the parent could not be removed any more.
-    let mut removed = Ok(());
-    for key in [view_of(&lease), building(&lease)] {
-        removed = removed.and(remove(client, &squash.snapshotter, &key).await);
-    }
-    let released = removed.and(lease.delete(client, done.is_err()).await);
+    let released = clear(client, &squash.snapshotter, &lease, done.is_err()).await;
     done.map_err(|e| e.with("snapshot", &squash.name).with("snapshotter", &squash.snapshotter))?;
     released
+}
+
+/// Removes what a lease has left of what was made on the way, and the lease.
+///
+/// Not left to the lease alone: containerd's garbage collector forgets to take a snapshot off its parent's list of children,
+/// and the parent could not be removed any more.
+pub(super) async fn clear(client: &Client, snapshotter: &str, lease: &Lease, failed: bool) -> Result<()> {
+    let mut removed = Ok(());
+    for key in [view_of(lease), building(lease)] {
+        removed = removed.and(remove(client, snapshotter, &key).await);
+    }
+    removed.and(lease.delete(client, failed).await)
 }
 
 async fn squash_leased(client: &Client, squash: &Squash, lease: &Lease) -> Result<()> {
@@ -39,7 +45,7 @@ async fn squash_leased(client: &Client, squash: &Squash, lease: &Lease) -> Resul
         return Err(unsupported("in a snapshotter without layers"));
     }
     dirs.truncate(squash.layers);
-    let user_xattr = matches!(&sources, Layers::Overlay { user_xattr: true, .. });
+    let user_xattr = sources.user_xattr();
     let request = client.leased(
         PrepareSnapshotRequest {
             snapshotter: squash.snapshotter.clone(),
@@ -67,11 +73,11 @@ async fn squash_leased(client: &Client, squash: &Squash, lease: &Lease) -> Resul
     client.call("commit the snapshot", client.snapshots().commit(request)).await
 }
 
-fn view_of(lease: &Lease) -> String {
+pub(super) fn view_of(lease: &Lease) -> String {
     format!("{}-view", lease.id())
 }
 
-fn building(lease: &Lease) -> String {
+pub(super) fn building(lease: &Lease) -> String {
     format!("{}-building", lease.id())
 }
 

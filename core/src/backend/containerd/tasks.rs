@@ -5,8 +5,8 @@ use super::{convert, process, snapshots};
 use crate::backend::{Container, Task, TaskExit, TaskStatus};
 use crate::error::{Error, ErrorKind, Result};
 use containerd_client::services::v1::{
-    CreateTaskRequest, DeleteTaskRequest, GetRequest, KillRequest, ListTasksRequest, StartRequest,
-    WaitRequest,
+    CreateTaskRequest, DeleteTaskRequest, GetRequest, KillRequest, ListTasksRequest, PauseTaskRequest,
+    ResumeTaskRequest, StartRequest, WaitRequest,
 };
 use std::time::{Duration, Instant};
 
@@ -150,6 +150,22 @@ pub(super) async fn kill(client: &Client, container: &str, signal: i32, all: boo
         Err(error) if error.message().contains("container not running") => Ok(false),
         Err(error) => Err(error.with("container", container)),
     }
+}
+
+pub(super) async fn pause(client: &Client, container: &str) -> Result<()> {
+    let request = client.request(PauseTaskRequest { container_id: container.to_owned() });
+    let mut service = client.tasks();
+    let paused = client.call("freeze the task", service.pause(request)).await;
+    paused.map_err(|e| e.with("container", container))
+}
+
+/// containerd says no to one that is not frozen, in words of its runtime's.
+pub(super) async fn resume(client: &Client, container: &str) -> Result<()> {
+    let request = client.request(ResumeTaskRequest { container_id: container.to_owned() });
+    let mut service = client.tasks();
+    let Err(error) = client.call("let the task go on", service.resume(request)).await else { return Ok(()) };
+    let status = get(client, container).await?.map(|task| task.status);
+    if status == Some(TaskStatus::Paused) { Err(error.with("container", container)) } else { Ok(()) }
 }
 
 /// Waits across restarts of the daemon: its shims go on without it, and it finds them again.

@@ -6,7 +6,7 @@ use super::snapshots;
 use crate::backend::ResolvedUser;
 use crate::error::{Error, Result};
 use containerd_client::types::Mount;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// No account file is larger; one that is would be there to fill our memory.
 const MAX_FILE: usize = 4 << 20;
@@ -20,17 +20,17 @@ pub(super) async fn prepare(
     snapshotter: &str,
     key: &str,
     user: &str,
-    data_dir: &Path,
+    data_dir: Option<&Path>,
 ) -> Result<ResolvedUser> {
     let mounts = snapshots::mounts(client, snapshotter, key).await?;
-    let (user, data_dir): (String, PathBuf) = (user.to_owned(), data_dir.to_owned());
-    let work = tokio::task::spawn_blocking(move || prepare_mounted(&mounts, &user, &data_dir));
+    let (user, data_dir) = (user.to_owned(), data_dir.map(Path::to_owned));
+    let work = tokio::task::spawn_blocking(move || prepare_mounted(&mounts, &user, data_dir.as_deref()));
     work.await
         .map_err(|e| Error::unexpected("looking up the user was broken off").caused_by(e))?
         .map_err(|e| e.with("snapshot", key))
 }
 
-fn prepare_mounted(mounts: &[Mount], user: &str, data_dir: &Path) -> Result<ResolvedUser> {
+fn prepare_mounted(mounts: &[Mount], user: &str, data_dir: Option<&Path>) -> Result<ResolvedUser> {
     let view = match RootFs::read_only(mounts) {
         Ok(view) => view,
         // Root needs nothing from the image's files but the names of extra groups, which add nothing to what root may.
@@ -44,7 +44,7 @@ fn prepare_mounted(mounts: &[Mount], user: &str, data_dir: &Path) -> Result<Reso
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
     let resolved = resolve(user, &file("etc/passwd")?, &file("etc/group")?)?;
-    if resolved.uid != 0 {
+    if let Some(data_dir) = data_dir.filter(|_| resolved.uid != 0) {
         view.give_dir(mounts, data_dir, resolved.uid, resolved.gid)?;
     }
     Ok(resolved)

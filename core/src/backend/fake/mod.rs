@@ -8,9 +8,9 @@ pub(crate) use faults::Gate;
 pub(crate) use state::FakeImage;
 
 use super::{
-    Backend, BackendEvent, Capabilities, Change, ChangesRequest, Container, ContainerFilter, NewContainer,
-    NewSnapshot, PullRequest, PullTracker, Pulled, ResolvedUser, Snapshot, SnapshotFilter, SnapshotUsage,
-    Squash, Task, TaskChange, TaskEvent, TaskExit, TaskStatus,
+    Backend, BackendEvent, Capabilities, Change, ChangesRequest, Container, ContainerFilter, Graft, Grafted,
+    NewContainer, NewSnapshot, OpenDir, PullRequest, PullTracker, Pulled, ResolvedUser, Snapshot,
+    SnapshotDir, SnapshotFilter, SnapshotUsage, Squash, Task, TaskChange, TaskEvent, TaskExit, TaskStatus,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{ImageInfo, PullPolicy};
@@ -196,6 +196,11 @@ impl FakeBackend {
         Some(words.iter().map(String::as_str).collect::<Vec<_>>().join(" "))
     }
 
+    /// How many directories are staged, in all snapshots.
+    pub(crate) fn staged(&self) -> usize {
+        self.state().staged.len()
+    }
+
     /// All words that are in a snapshot; none when it is not there.
     pub(crate) fn words_of(&self, snapshotter: &str, key: &str) -> Option<String> {
         let state = self.state();
@@ -246,7 +251,7 @@ impl Backend for FakeBackend {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { snapshots: true, network_namespaces: true, exec: false, pause: false, metrics: false }
+        Capabilities { snapshots: true, network_namespaces: true, exec: false, pause: true, metrics: false }
     }
 
     async fn version(&self) -> Result<String> {
@@ -361,6 +366,34 @@ impl Backend for FakeBackend {
         self.call("squash_snapshot", &squash.name, |state| state.squash(squash)).await
     }
 
+    async fn has_layers(&self, _snapshotter: &str, key: &str) -> Result<bool> {
+        self.call("has_layers", key, |_| Ok(true)).await
+    }
+
+    async fn graft_snapshot(&self, graft: &Graft) -> Result<Option<Grafted>> {
+        self.call("graft_snapshot", &graft.name, |state| state.graft(graft)).await
+    }
+
+    async fn open_dir(&self, dir: &SnapshotDir) -> Result<Option<OpenDir>> {
+        self.call("open_dir", &dir.key, |state| state.open_dir(dir)).await
+    }
+
+    async fn stage_dir(&self, dir: &SnapshotDir, stage: &str, merge: bool) -> Result<OpenDir> {
+        self.call("stage_dir", &dir.key, |state| state.stage_dir(dir, stage, merge)).await
+    }
+
+    async fn swap_dir(&self, dir: &SnapshotDir, stage: &str) -> Result<()> {
+        self.call("swap_dir", &dir.key, |state| state.swap_dir(dir, stage)).await
+    }
+
+    async fn unstage_dir(&self, dir: &SnapshotDir, stage: &str) -> Result<()> {
+        self.call("unstage_dir", &dir.key, |state| {
+            state.staged.remove(&(dir.key.clone(), stage.to_owned()));
+            Ok(())
+        })
+        .await
+    }
+
     async fn changes(&self, request: &ChangesRequest) -> Result<Vec<Change>> {
         self.call("changes", &request.to, |state| state.changes(request)).await
     }
@@ -384,7 +417,7 @@ impl Backend for FakeBackend {
         snapshotter: &str,
         key: &str,
         user: &str,
-        _data_dir: &Path,
+        _data_dir: Option<&Path>,
     ) -> Result<ResolvedUser> {
         self.call("prepare_user", key, |state| state.prepare_user(snapshotter, key, user)).await
     }
@@ -463,6 +496,29 @@ impl Backend for FakeBackend {
         self.call("mark", "", |state| {
             state.tell();
             state.send(&BackendEvent::Mark(mark.to_owned()));
+            Ok(())
+        })
+        .await
+    }
+
+    async fn pause_task(&self, container: &str) -> Result<()> {
+        self.call("pause_task", container, |state| {
+            let task = state.task(container)?;
+            if task.status != TaskStatus::Running {
+                return Err(Error::failed_precondition("the task does not run").with("container", container));
+            }
+            task.status = TaskStatus::Paused;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn resume_task(&self, container: &str) -> Result<()> {
+        self.call("resume_task", container, |state| {
+            let task = state.task(container)?;
+            if task.status == TaskStatus::Paused {
+                task.status = TaskStatus::Running;
+            }
             Ok(())
         })
         .await

@@ -1,9 +1,9 @@
 //! What the fake backend holds, and the rules of a real one.
 
 use crate::backend::{
-    BackendEvent, Change, ChangesRequest, Container, NewContainer, NewSnapshot, ResolvedUser, Snapshot,
-    SnapshotKind, SnapshotUsage, Squash, Task, TaskChange, TaskEvent, TaskExit, TaskStatus, TreeEntry,
-    UnpackedImage,
+    BackendEvent, Change, ChangesRequest, Container, Graft, Grafted, NewContainer, NewSnapshot, OpenDir,
+    ResolvedUser, Snapshot, SnapshotDir, SnapshotKind, SnapshotUsage, Squash, Task, TaskChange, TaskEvent,
+    TaskExit, TaskStatus, TreeEntry, UnpackedImage,
 };
 use crate::error::{Error, Result};
 use crate::types::{EntryKind, ImageInfo};
@@ -23,6 +23,10 @@ pub(super) struct State {
     pub(super) made: BTreeMap<String, NewContainer>,
     pub(super) tasks: BTreeMap<String, Task>,
     pub(super) ignore_sigterm: bool,
+    /// Data directories that were opened.
+    opened: Vec<tempfile::TempDir>,
+    /// What is staged, by the snapshot's key and the stage's name: each word is a file.
+    pub(super) staged: BTreeMap<(String, String), tempfile::TempDir>,
     pub(super) watchers: Vec<mpsc::UnboundedSender<BackendEvent>>,
     /// The containers and tasks as the watchers know them.
     told: (BTreeMap<String, Container>, BTreeMap<String, Task>),
@@ -91,6 +95,10 @@ impl FakeImage {
     }
 }
 
+fn broken(error: std::io::Error) -> Error {
+    Error::io(error, "cannot work on a file of the fake backend")
+}
+
 impl State {
     pub(super) fn install(&mut self, image: FakeImage, snapshotter: &str) {
         self.unpack(&image, snapshotter);
@@ -153,6 +161,8 @@ impl State {
         if self.snapshots.iter().any(stands_on) {
             return Err(Error::failed_precondition("other snapshots stand on this one").with("snapshot", key));
         }
+        // What is staged lies in the snapshot's own directory.
+        self.staged.retain(|(staged, _), _| staged != key);
         Ok(self.snapshots.remove(&(snapshotter.to_owned(), key.to_owned())).is_some())
     }
 
@@ -231,6 +241,75 @@ impl State {
         let (parent, labels) = (squash.parent.clone(), squash.labels.clone());
         let kept = Kept { parent, labels, committed: true, at: Timestamp::now(), ..top };
         self.snapshots.insert(in_it(&squash.name), kept);
+        Ok(())
+    }
+
+    /// The words are the files of the data directory.
+    pub(super) fn graft(&mut self, graft: &Graft) -> Result<Option<Grafted>> {
+        let in_it = |key: &str| (graft.snapshotter.clone(), key.to_owned());
+        if self.snapshots.contains_key(&in_it(&graft.name)) {
+            return Err(Error::already_exists("the snapshot is there already").with("snapshot", &graft.name));
+        }
+        let from = self.kept(&graft.snapshotter, &graft.from)?;
+        assert!(from.committed, "only what nobody writes to is taken along");
+        let content = from.content.clone();
+        if !graft.parent.is_empty() {
+            self.kept(&graft.snapshotter, &graft.parent)?;
+        }
+        if content.is_empty() {
+            return Ok(None);
+        }
+        let grafted = Grafted { entries: 1 + content.len() as u64, bytes: content.len() as u64 };
+        let (parent, labels) = (graft.parent.clone(), graft.labels.clone());
+        let kept = Kept { parent, labels, content, committed: true, at: Timestamp::now(), data_owner: None };
+        self.snapshots.insert(in_it(&graft.name), kept);
+        Ok(Some(grafted))
+    }
+
+    fn data(&self, dir: &SnapshotDir, words: bool) -> Result<tempfile::TempDir> {
+        let kept = self.kept(&dir.snapshotter, &dir.key)?;
+        let made = tempfile::tempdir().map_err(broken)?;
+        for word in kept.content.iter().filter(|_| words) {
+            std::fs::write(made.path().join(word), "w").map_err(broken)?;
+        }
+        Ok(made)
+    }
+
+    pub(super) fn open_dir(&mut self, dir: &SnapshotDir) -> Result<Option<OpenDir>> {
+        let data = self.data(dir, true)?;
+        if self.kept(&dir.snapshotter, &dir.key)?.content.is_empty() {
+            return Ok(None);
+        }
+        let opened = std::fs::File::open(data.path()).map_err(broken)?;
+        // The files have to be there as long as somebody may read them.
+        self.opened.push(data);
+        Ok(Some(OpenDir::new(opened.into(), None)))
+    }
+
+    pub(super) fn stage_dir(&mut self, dir: &SnapshotDir, stage: &str, merge: bool) -> Result<OpenDir> {
+        let data = self.data(dir, merge)?;
+        let opened = std::fs::File::open(data.path()).map_err(broken)?;
+        let before = self.staged.insert((dir.key.clone(), stage.to_owned()), data);
+        assert!(before.is_none(), "{stage} is staged twice");
+        Ok(OpenDir::new(opened.into(), None))
+    }
+
+    pub(super) fn swap_dir(&mut self, dir: &SnapshotDir, stage: &str) -> Result<()> {
+        let runs = |(id, task): (&String, &Task)| {
+            task.exit.is_none() && self.containers.get(id).is_some_and(|c| c.snapshot_key == dir.key)
+        };
+        assert!(!self.tasks.iter().any(runs), "{} is changed while it is used", dir.key);
+        let staged = self.staged.get(&(dir.key.clone(), stage.to_owned()));
+        let staged = staged.ok_or_else(|| Error::not_found("nothing is staged"))?;
+        let mut content = BTreeSet::new();
+        for entry in std::fs::read_dir(staged.path()).map_err(broken)? {
+            content.insert(entry.map_err(broken)?.file_name().to_string_lossy().into_owned());
+        }
+        self.kept(&dir.snapshotter, &dir.key)?;
+        let kept = self.snapshots.get_mut(&(dir.snapshotter.clone(), dir.key.clone()));
+        if let Some(kept) = kept {
+            kept.content = content;
+        }
         Ok(())
     }
 

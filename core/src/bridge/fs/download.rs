@@ -1,7 +1,8 @@
 use super::super::client::BridgeClient;
 use super::super::fd::blocking;
-use super::copy::{Staged, copy};
+use super::copy::copy;
 use crate::error::Result;
+use crate::host_file::{Access, Staged};
 use crate::types::{DownloadOptions, DownloadResult};
 
 impl BridgeClient {
@@ -27,15 +28,15 @@ impl BridgeClient {
         let destination = options.destination.clone();
         if let Some(file) = reader.descriptor() {
             let bytes_read = blocking(move |abandoned| {
-                let mut staged = Staged::begin(&destination)?;
+                let mut staged = Staged::begin(&destination, Access::Usual)?;
                 let copied = copy(&file, &mut staged.file, abandoned)?;
-                staged.finish()?;
+                staged.finish(true)?;
                 Ok(copied)
             })
             .await?;
             return Ok(DownloadResult { bytes_read });
         }
-        let mut staged = blocking(move |_| Staged::begin(&destination)).await?;
+        let mut staged = blocking(move |_| Staged::begin(&destination, Access::Usual)).await?;
         let mut bytes_read = 0;
         while let Some(chunk) = reader.next_chunk().await? {
             bytes_read += chunk.len() as u64;
@@ -45,7 +46,7 @@ impl BridgeClient {
             })
             .await?;
         }
-        blocking(move |_| staged.finish()).await?;
+        blocking(move |_| staged.finish(true)).await?;
         Ok(DownloadResult { bytes_read })
     }
 }

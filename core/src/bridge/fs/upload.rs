@@ -1,7 +1,8 @@
 use super::super::client::BridgeClient;
 use super::super::fd::blocking;
-use super::copy::{copy, open_source};
+use super::copy::copy;
 use crate::error::{Error, Result};
+use crate::host_file::open_source;
 use crate::types::{UploadOptions, WriteResult};
 use bytes::Bytes;
 use std::io::Read;

@@ -1,9 +1,9 @@
 use super::flatten;
 use super::history::{History, history_to_change};
-use super::relocate::{RelocateIntent, relocate, runs};
+use super::relocate::{DataGraft, RelocateIntent, relocate, runs};
 use super::version::{Position, check, name_of};
 use crate::engine::EngineInner;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lifecycle::millis;
 use crate::lifecycle::recover::take;
 use crate::lifecycle::resolve::{Found, existing};
@@ -13,7 +13,7 @@ use crate::operation::OperationContext;
 use crate::store::{JournalEntry, NewEvent, OperationKind, VersionRecord};
 use crate::types::{LifecycleKind, Phases, SnapshotCreateOptions, SnapshotCreateResult};
 use jiff::Timestamp;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Makes a version of a workspace as it is. One that runs is stopped for it and runs again afterwards.
 pub(crate) async fn create(
@@ -27,35 +27,10 @@ pub(crate) async fn create(
     let (name, source) = check(options.name.as_deref(), options.source.as_deref())?;
     let _guard = take(inner, id, context).await?;
     let found = existing(inner, id).await?;
-    let restart = runs(inner, &found).await?;
-    let history = history_to_change(inner, id, &found).await?;
-    let version = next(&found, &history, "snapshot", name, source);
-    let flat = flatten::plan(inner, &found, &history, &version.snapshot, version.depth).await?;
-    context.check_cancelled()?;
-    let event = NewEvent::of(LifecycleKind::Snapshot, id, &found.container.id);
-    let intent = RelocateIntent {
-        container_id: found.container.id.clone(),
-        snapshotter: found.container.snapshotter.clone(),
-        from: found.container.snapshot_key.clone(),
-        to: runtime_name(&found, "active"),
-        parent: version.snapshot.clone(),
-        position: Position {
-            follows: Some(version.version),
-            depth: version.depth,
-            last: version.version,
-            stamp: context.id().to_owned(),
-            forked_from: history.position.forked_from.clone(),
-            image: history.position.image.clone(),
-        },
-        flat,
-        base: None,
-        keep: Some(version.clone()),
-        restart,
-        event: Some(event.operation(context.id()).version(version.version)),
-    };
-    inner.store.begin(&JournalEntry::new(context.id(), OperationKind::Relocate, id, &intent)?).await?;
     let mut phases = Phases::default();
-    let relocated = relocate(inner, id, &found, &intent, grace, context, &mut phases).await?;
+    let kept =
+        keep_version(inner, id, &found, (name, source), None, None, grace, context, &mut phases).await?;
+    let Kept { version, downtime_ms, .. } = kept;
     phases.total = millis(began);
     Ok(SnapshotCreateResult {
         container_id: version.container_id.clone(),
@@ -66,9 +41,64 @@ pub(crate) async fn create(
         version: version.version,
         source: version.source,
         created_at: version.created_at.to_string(),
-        downtime_ms: relocated.downtime_ms,
+        downtime_ms,
         phases_ms: phases,
     })
+}
+
+/// A version that was made.
+pub(in crate::lifecycle) struct Kept {
+    pub(in crate::lifecycle) version: VersionRecord,
+    pub(in crate::lifecycle) downtime_ms: u64,
+    /// Why the data directory that was to be put in its place was not.
+    pub(in crate::lifecycle) not_grafted: Option<Error>,
+}
+
+/// Makes a version of a workspace as it is, called by the first of `label` and made for the second. One that runs is
+/// stopped, and runs again afterwards unless `restart` says no. It goes on with the data directory of `graft`, where there
+/// is one. The caller holds the lock.
+#[expect(clippy::too_many_arguments, reason = "all that the operations which do this have found out")]
+pub(in crate::lifecycle) async fn keep_version(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    found: &Found,
+    label: (String, String),
+    restart: Option<bool>,
+    graft: Option<DataGraft>,
+    grace: Duration,
+    context: &OperationContext,
+    phases: &mut Phases,
+) -> Result<Kept> {
+    let runs = runs(inner, found).await?;
+    let history = history_to_change(inner, id, found).await?;
+    let version = next(found, &history, "snapshot", label.0, label.1);
+    let flat = flatten::plan(inner, found, &history, &version.snapshot, version.depth).await?;
+    context.check_cancelled()?;
+    let event = NewEvent::of(LifecycleKind::Snapshot, id, &found.container.id);
+    let intent = RelocateIntent {
+        container_id: found.container.id.clone(),
+        snapshotter: found.container.snapshotter.clone(),
+        from: found.container.snapshot_key.clone(),
+        to: runtime_name(found, "active"),
+        parent: version.snapshot.clone(),
+        position: Position {
+            follows: Some(version.version),
+            depth: version.depth,
+            last: version.version,
+            stamp: context.id().to_owned(),
+            forked_from: history.position.forked_from.clone(),
+            image: history.position.image.clone(),
+        },
+        flat,
+        graft,
+        base: None,
+        keep: Some(version.clone()),
+        restart: restart.unwrap_or(runs),
+        event: Some(event.operation(context.id()).version(version.version)),
+    };
+    inner.store.begin(&JournalEntry::new(context.id(), OperationKind::Relocate, id, &intent)?).await?;
+    let relocated = relocate(inner, id, found, &intent, grace, context, phases).await?;
+    Ok(Kept { version, downtime_ms: relocated.downtime_ms, not_grafted: relocated.not_grafted })
 }
 
 /// The next version of a workspace, to be made of its writable snapshot.

@@ -6,6 +6,7 @@ use crate::lifecycle::create::{Origin, build};
 use crate::lifecycle::info::describe;
 use crate::lifecycle::recover::recover;
 use crate::lifecycle::resolve::{existing, resolve};
+use crate::lifecycle::seed::Restore;
 use crate::lifecycle::{millis, options as create_options};
 use crate::names::WorkspaceId;
 use crate::operation::OperationContext;
@@ -74,8 +75,8 @@ pub(crate) async fn fork(
         },
     };
     let mut phases = Phases::default();
-    let (made, task) = build(inner, &new, create, network, Some(origin), context, &mut phases).await?;
-    let info = describe(inner, &new, &made, task.as_ref());
+    let built = build(inner, &new, create, network, Some(origin), Restore::No, context, &mut phases).await?;
+    let info = describe(inner, &new, &built.found, built.task.as_ref());
     phases.total = millis(began);
     let result = SnapshotForkResult {
         workspace_id: new.to_string(),

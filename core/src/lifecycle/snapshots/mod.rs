@@ -34,9 +34,10 @@ pub(crate) use prune::{delete, prune};
 pub(crate) use rollback::rollback;
 pub(crate) use tree::{tree, versions};
 
+pub(super) use create::keep_version;
 pub(super) use idle::{idle, left_to_nobody, owners};
 pub(super) use orphans::{Orphans, Strays, adopt, keep_beside, orphans, strays};
 pub(super) use prune::recover_prune;
-pub(super) use relocate::{recover, recover_lost};
+pub(super) use relocate::{DataGraft, graft, recover, recover_lost};
 pub(super) use removal::{all_but, left_of, remove};
 pub(super) use version::Position;

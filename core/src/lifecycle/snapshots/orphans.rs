@@ -35,6 +35,8 @@ impl Orphans {
 pub(in crate::lifecycle) struct Adopted {
     /// The writable snapshot to go on with.
     pub(in crate::lifecycle) writable: Option<String>,
+    /// The versions that were made of what it does not go on with; the newest is the last.
+    pub(in crate::lifecycle) kept: Vec<String>,
     /// Where it is in the history; where there is none to go on with, where a new one begins.
     pub(in crate::lifecycle) position: Position,
 }
@@ -154,7 +156,7 @@ pub(in crate::lifecycle) async fn adopt(
         // Versions that are there are not in the records of a workspace that begins: the stamp has them read.
         let stamp = if orphans.last > 0 { uuid::Uuid::now_v7().to_string() } else { String::new() };
         let position = Position { last: orphans.last, stamp, ..Position::default() };
-        return Ok(Adopted { writable: None, position });
+        return Ok(Adopted { position, ..Adopted::default() });
     };
     let other = anew || orphans.image().is_some_and(|of| of != image);
     let mut position = Position::of(newest);
@@ -165,12 +167,12 @@ pub(in crate::lifecycle) async fn adopt(
     } else {
         position = Position { follows: None, depth: 0, ..position };
     }
-    let (position, _) = keep(inner, id, snapshotter, kept, container, position).await?;
+    let (position, kept) = keep(inner, id, snapshotter, kept, container, position).await?;
     if let Some(key) = &writable {
         let labels = position.to_labels(&inner.config, id);
         inner.backend.label_snapshot(snapshotter, key, &labels, true).await?;
     }
-    Ok(Adopted { writable, position })
+    Ok(Adopted { writable, kept, position })
 }
 
 /// Makes versions of what a container has left that the workspace does not go on with: it has a container and a writable

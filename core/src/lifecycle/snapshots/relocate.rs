@@ -1,6 +1,6 @@
 use super::flatten::{Flat, flatten};
-use super::version::{LEFT, NEXT, ONTO, Position, from_labels, to_labels};
-use crate::backend::{Container, NewSnapshot, Snapshot, SnapshotKind, TaskStatus};
+use super::version::{LEFT, NEXT, ONTO, Position, base_labels, from_labels, to_labels};
+use crate::backend::{Container, Graft, NewSnapshot, Snapshot, SnapshotKind, TaskStatus};
 use crate::engine::EngineInner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lifecycle::boot::halt;
@@ -13,6 +13,7 @@ use crate::operation::OperationContext;
 use crate::store::{JournalEntry, NewEvent, VersionRecord};
 use crate::types::{EventType, Phases};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// A workspace's way from one writable snapshot to the next.
@@ -35,6 +36,9 @@ pub(in crate::lifecycle) struct RelocateIntent {
     /// What takes the version's place below the new one, where the line has become long.
     #[serde(default)]
     pub(super) flat: Option<Flat>,
+    /// What is put between that and the new one: the data directory of a snapshot that is kept.
+    #[serde(default)]
+    pub(super) graft: Option<DataGraft>,
     /// Whether the workspace runs again afterwards.
     pub(super) restart: bool,
     /// What it is told by once it is done. Entries of older processes have none.
@@ -42,11 +46,27 @@ pub(in crate::lifecycle) struct RelocateIntent {
     pub(super) event: Option<NewEvent>,
 }
 
+/// A data directory that takes the place of the one that the workspace has.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(in crate::lifecycle) struct DataGraft {
+    /// The committed snapshot that has it, and where.
+    pub(in crate::lifecycle) from: String,
+    pub(in crate::lifecycle) path: PathBuf,
+    pub(in crate::lifecycle) onto: PathBuf,
+    /// The snapshot that is made of it.
+    pub(in crate::lifecycle) name: String,
+    /// How much it must have, where that is known: entries, and bytes of files' data.
+    #[serde(default)]
+    pub(in crate::lifecycle) amount: Option<(u64, u64)>,
+}
+
 /// How a relocation went.
 #[derive(Debug, Default)]
 pub(super) struct Relocated {
     /// From the stop of the first process until the agent answered again; 0 when nothing ran.
     pub(super) downtime_ms: u64,
+    /// Why the data directory that was to be put in its place was not: the workspace goes on with the one it has.
+    pub(super) not_grafted: Option<Error>,
 }
 
 /// Carries out a relocation whose intent is in the journal, and takes it out again. The caller holds the lock.
@@ -88,7 +108,7 @@ pub(super) async fn relocate(
             Err(not) => Err(error.with("not_restarted", not)),
         };
     }
-    let container = arrive(inner, id, intent).await.map_err(unfinished)?;
+    let (container, not_grafted) = arrive(inner, id, intent).await.map_err(unfinished)?;
     let arrived = Found { container, ..found.clone() };
     let restarted = match intent.restart {
         true => start_stopped(inner, id, &arrived, context, phases).await.map(Some),
@@ -96,7 +116,7 @@ pub(super) async fn relocate(
     };
     finish(inner, id, context.id(), intent).await.map_err(unfinished)?;
     let away = restarted?.map_or(Duration::ZERO, |answered| answered.saturating_duration_since(began));
-    Ok(Relocated { downtime_ms: whole_millis(away) })
+    Ok(Relocated { downtime_ms: whole_millis(away), not_grafted })
 }
 
 /// What stops an operation that cannot be undone any more.
@@ -127,7 +147,10 @@ pub(in crate::lifecycle) async fn recover(
     // commit of the same name does nothing, and nothing runs that could write meanwhile.
     halt(inner, id, &intent.container_id, Duration::ZERO).await?;
     leave(inner, id, &intent).await?;
-    let container = arrive(inner, id, &intent).await?;
+    let (container, not_grafted) = arrive(inner, id, &intent).await?;
+    if let Some(error) = not_grafted {
+        tracing::warn!(workspace = %id, %error, "preserved data was not put back: the workspace goes on with its own");
+    }
     finish(inner, id, &entry.operation, &intent).await?;
     if !intent.restart {
         return Ok(());
@@ -192,6 +215,7 @@ pub(in crate::lifecycle) async fn recover_lost(
                 parent,
                 position,
                 flat: None,
+                graft: None,
                 base: None,
                 event: None,
                 restart: false,
@@ -234,8 +258,13 @@ async fn leave(inner: &EngineInner, id: &WorkspaceId, intent: &RelocateIntent) -
     }
 }
 
-/// Makes the new writable snapshot and moves the container to it. Done twice it does nothing. Returns the container.
-async fn arrive(inner: &EngineInner, id: &WorkspaceId, intent: &RelocateIntent) -> Result<Container> {
+/// Makes the new writable snapshot and moves the container to it. Done twice it does nothing. Returns the container, and why
+/// a data directory that was to be put in its place is not there.
+async fn arrive(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    intent: &RelocateIntent,
+) -> Result<(Container, Option<Error>)> {
     let (backend, snapshotter) = (&inner.backend, intent.snapshotter.as_str());
     let mut position = intent.position.clone();
     let mut parent = intent.parent.clone();
@@ -244,6 +273,20 @@ async fn arrive(inner: &EngineInner, id: &WorkspaceId, intent: &RelocateIntent) 
     {
         parent.clone_from(&flat.name);
         position.depth = 1;
+    }
+    let mut not_grafted = None;
+    if let Some(data) = &intent.graft {
+        match graft(inner, id, snapshotter, data, &parent, position.depth + 1).await {
+            Ok(()) => {
+                parent.clone_from(&data.name);
+                position.depth += 1;
+            }
+            // It can be tried again.
+            Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) => {
+                return Err(error);
+            }
+            Err(error) => not_grafted = Some(error),
+        }
     }
     let mut labels = position.to_labels(&inner.config, id);
     labels.insert(LEFT.to_owned(), intent.from.clone());
@@ -260,7 +303,48 @@ async fn arrive(inner: &EngineInner, id: &WorkspaceId, intent: &RelocateIntent) 
             }
         }
     }
-    Ok(container)
+    Ok((container, not_grafted))
+}
+
+/// Makes the snapshot that has a data directory of another, on `parent`. Done twice it does nothing.
+///
+/// # Errors
+/// DATA_CORRUPT when there is another amount of it than there has to be; nothing is left of it then.
+pub(in crate::lifecycle) async fn graft(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    snapshotter: &str,
+    data: &DataGraft,
+    parent: &str,
+    depth: u32,
+) -> Result<()> {
+    let mut labels = base_labels(&inner.config, id, depth);
+    labels.insert(HOME.to_owned(), inner.config.home_mark());
+    let graft = Graft {
+        snapshotter: snapshotter.to_owned(),
+        from: data.from.clone(),
+        path: data.path.clone(),
+        parent: parent.to_owned(),
+        onto: data.onto.clone(),
+        name: data.name.clone(),
+        labels,
+    };
+    let made = match inner.backend.graft_snapshot(&graft).await {
+        // It is made whole or not at all, and was found to be right when it was made.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
+        made => made?,
+    };
+    let Some(made) = made else {
+        return Err(Error::not_found("the snapshot has no data directory").with("snapshot", &data.from));
+    };
+    let Some(expected) = data.amount.filter(|amount| *amount != (made.entries, made.bytes)) else {
+        return Ok(());
+    };
+    inner.backend.remove_snapshot(snapshotter, &data.name).await?;
+    Err(Error::data_corrupt("what is preserved is not what was preserved: its amount is another")
+        .with("snapshot", &data.from)
+        .with("entries", made.entries)
+        .with("expected", expected.0))
 }
 
 /// The events go on, but the caller's cancellation is over: what it has asked for is done.

@@ -64,6 +64,7 @@ pub(crate) async fn rollback(
             image: history.position.image.clone(),
         },
         flat: None,
+        graft: None,
         base,
         keep,
         restart,

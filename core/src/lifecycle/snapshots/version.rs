@@ -90,7 +90,7 @@ impl Position {
     }
 
     /// Where a snapshot is, as its labels tell.
-    pub(super) fn of(snapshot: &Snapshot) -> Self {
+    pub(in crate::lifecycle) fn of(snapshot: &Snapshot) -> Self {
         let number = |key: &str| snapshot.labels.get(key).and_then(|value| value.parse().ok());
         Self {
             follows: number(FOLLOWS),

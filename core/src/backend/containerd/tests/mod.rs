@@ -73,7 +73,7 @@ impl Bench {
         self.backend.prepare_snapshot(&snapshot).await.unwrap();
         let user = self
             .backend
-            .prepare_user("overlayfs", &snapshot.key, &unpacked.user, Path::new("/data"))
+            .prepare_user("overlayfs", &snapshot.key, &unpacked.user, Some(Path::new("/data")))
             .await
             .unwrap();
         self.backend.create_container(&NewContainer { user, ..new }).await.unwrap()

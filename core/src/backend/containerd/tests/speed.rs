@@ -49,7 +49,7 @@ async fn each_call_of_a_creation() {
             labels: BTreeMap::new(),
         };
         laps.lap("prepare_snapshot", backend.prepare_snapshot(&snapshot)).await.unwrap();
-        let user = backend.prepare_user("overlayfs", &snapshot.key, "", Path::new("/data"));
+        let user = backend.prepare_user("overlayfs", &snapshot.key, "", Some(Path::new("/data")));
         let user = laps.lap("prepare_user (root)", user).await.unwrap();
         let new = NewContainer { user, ..new };
         let container = laps.lap("create_container", backend.create_container(&new)).await.unwrap();

@@ -1,4 +1,4 @@
-//! Files that are either the old one or the new one, whatever happens in between.
+//! Files of the library's own, which are either the old one or the new one, whatever happens in between.
 
 use crate::failpoints::step;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Whether a file must survive a crash of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Durability {
+pub(crate) enum Durability {
     /// It is on the disk when the call returns.
     Synced,
     /// It survives the end of this process, not that of the host: for what means nothing after a reboot.
@@ -18,7 +18,7 @@ pub(super) enum Durability {
 /// Writes a file beside its target and moves it there. Missing directories are made with mode 0700.
 ///
 /// The caller holds the lock of the file's workspace: nobody else writes the same file.
-pub(super) fn write(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> io::Result<()> {
+pub(crate) fn write(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> io::Result<()> {
     let _step = step("file.write");
     let dir = path.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
@@ -46,14 +46,14 @@ pub(super) fn write(path: &Path, bytes: &[u8], mode: u32, durability: Durability
 }
 
 /// Removes a file, and what a writer that died has left beside it. Neither need be there.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     let _step = step("file.remove");
     remove_one(&temporary(path))?;
     remove_one(path)
 }
 
 /// Where a file is written before it is moved: always the same place, so that whoever comes next finds what is left.
-pub(super) fn temporary(path: &Path) -> PathBuf {
+pub(crate) fn temporary(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.new"))
 }
