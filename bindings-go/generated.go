@@ -843,6 +843,8 @@ const (
 	LifecycleKindRollback LifecycleKind = "rollback"
 	// A workspace was made from a version of another.
 	LifecycleKindFork LifecycleKind = "fork"
+	// A workspace was made anew of `image`; what it was is `version`.
+	LifecycleKindRecreate LifecycleKind = "recreate"
 	// A workspace was removed.
 	LifecycleKindDelete LifecycleKind = "delete"
 	// An image was fetched; without a workspace when nobody made one of it.
@@ -1148,6 +1150,36 @@ type ReconciledWorkspace struct {
 	// container that was gone, or versions that were made of others.
 	RecoveredSnapshots []string `json:"recovered_snapshots"`
 	// The workspace.
+	WorkspaceID string `json:"workspace_id"`
+}
+
+// RecreateOptions: how a workspace is made anew of an image, with its data.
+type RecreateOptions struct {
+	// Milliseconds from SIGTERM to SIGKILL; 0 kills at once. Default: the configured 10 000.
+	GraceMs *uint64 `json:"grace_ms,omitempty"`
+	// The image, short or full. Default: the one that it is of, as that is now. One that is given is remembered.
+	Image string `json:"image,omitempty"`
+	// When to ask the registry. Default `if_not_present`.
+	PullPolicy PullPolicy `json:"pull_policy,omitempty"`
+}
+
+// RecreateResult: a workspace after it was made anew.
+type RecreateResult struct {
+	// Its container.
+	ContainerID string `json:"container_id"`
+	// Milliseconds in which it did not run.
+	DowntimeMs uint64 `json:"downtime_ms"`
+	// Its image, in the full form.
+	Image string `json:"image"`
+	// The version that what it was is kept as.
+	KeptVersion uint64 `json:"kept_version"`
+	// How long each phase took.
+	PhasesMs Phases `json:"phases_ms"`
+	// The image that it was of.
+	PreviousImage string `json:"previous_image"`
+	// Whether its first process runs, as it did before.
+	Started bool `json:"started"`
+	// The workspace's id.
 	WorkspaceID string `json:"workspace_id"`
 }
 
@@ -1852,6 +1884,14 @@ func (w *Workspace) EnsureRunning(ctx context.Context, options *StartOptions, ca
 // Nil options stand for the defaults.
 func (w *Workspace) Stop(ctx context.Context, options *StopOptions, calls ...CallOption) (*StopResult, error) {
 	return call[StopResult](ctx, w.target(), "workspace.stop", options, calls)
+}
+
+// Recreate does workspace.recreate: makes the workspace anew of another image, with its data; what it was is
+// kept as a version.
+//
+// Nil options stand for the defaults.
+func (w *Workspace) Recreate(ctx context.Context, options *RecreateOptions, calls ...CallOption) (*RecreateResult, error) {
+	return call[RecreateResult](ctx, w.target(), "workspace.recreate", options, calls)
 }
 
 // Delete does workspace.delete: removes the workspace's container and all that is in it; one that is not

@@ -1032,6 +1032,24 @@ dunnage_status dunnage_workspace_stop(const struct dunnage_engine *engine,
                                       struct dunnage_error **error);
 
 /**
+ * `workspace.recreate`: makes the workspace anew of another image, with its data; what it was is kept as a
+ * version.
+ *
+ * `options_json` is a `RecreateOptions` as JSON, or NULL for its defaults. `*result` becomes a
+ * `RecreateResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event`
+ * takes `Event`s; cancelling it undoes what was begun.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_workspace_recreate(const struct dunnage_engine *engine,
+                                          const char *workspace_id,
+                                          const char *options_json,
+                                          const struct dunnage_call *call,
+                                          char **result,
+                                          struct dunnage_error **error);
+
+/**
  * `workspace.delete`: removes the workspace's container and all that is in it; one that is not there is no
  * error.
  *

@@ -42,6 +42,8 @@ import type {
   ReadTextOptions,
   ReconcileOptions,
   ReconcileResult,
+  RecreateOptions,
+  RecreateResult,
   RemoveOptions,
   RenameOptions,
   ResolvedDigest,
@@ -157,6 +159,11 @@ export abstract class WorkspaceOperations extends Noun {
   /** Stops the workspace: SIGTERM, then, after the grace, SIGKILL. */
   stop(options: StopOptions & OperationCallOptions = {}): Operation<StopResult> {
     return operate(this.link, 'workspace.stop', {}, options);
+  }
+
+  /** Makes the workspace anew of another image, with its data; what it was is kept as a version. */
+  recreate(options: RecreateOptions & OperationCallOptions = {}): Operation<RecreateResult> {
+    return operate(this.link, 'workspace.recreate', {}, options);
   }
 
   /** Removes the workspace's container and all that is in it; one that is not there is no error. */

@@ -830,6 +830,8 @@ export interface LifecycleEvent {
  *
  * - `fork`: A workspace was made from a version of another.
  *
+ * - `recreate`: A workspace was made anew of `image`; what it was is `version`.
+ *
  * - `delete`: A workspace was removed.
  *
  * - `pull`: An image was fetched; without a workspace when nobody made one of it.
@@ -846,6 +848,7 @@ export type LifecycleKind =
   | 'snapshot'
   | 'rollback'
   | 'fork'
+  | 'recreate'
   | 'delete'
   | 'pull'
   | 'restart';
@@ -1143,6 +1146,36 @@ export interface ReconciledWorkspace {
    */
   recovered_snapshots: string[];
   /** The workspace. */
+  workspace_id: string;
+}
+
+/** How a workspace is made anew of an image, with its data. */
+export interface RecreateOptions {
+  /** Milliseconds from SIGTERM to SIGKILL; 0 kills at once. Default: the configured 10 000. */
+  grace_ms?: number | null | undefined;
+  /** The image, short or full. Default: the one that it is of, as that is now. One that is given is remembered. */
+  image?: string | null | undefined;
+  /** When to ask the registry. Default `if_not_present`. */
+  pull_policy?: PullPolicy | undefined;
+}
+
+/** A workspace after it was made anew. */
+export interface RecreateResult {
+  /** Its container. */
+  container_id: string;
+  /** Milliseconds in which it did not run. */
+  downtime_ms: number;
+  /** Its image, in the full form. */
+  image: string;
+  /** The version that what it was is kept as. */
+  kept_version: number;
+  /** How long each phase took. */
+  phases_ms: Phases;
+  /** The image that it was of. */
+  previous_image: string;
+  /** Whether its first process runs, as it did before. */
+  started: boolean;
+  /** The workspace's id. */
   workspace_id: string;
 }
 

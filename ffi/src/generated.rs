@@ -371,6 +371,28 @@ pub unsafe extern "C" fn dunnage_workspace_stop(
     unsafe { door::json("workspace.stop", engine, Some(workspace_id), options_json, call, result, error) }
 }
 
+/// `workspace.recreate`: makes the workspace anew of another image, with its data; what it was is kept as a
+/// version.
+///
+/// `options_json` is a `RecreateOptions` as JSON, or NULL for its defaults. `*result` becomes a
+/// `RecreateResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event`
+/// takes `Event`s; cancelling it undoes what was begun.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_workspace_recreate(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("workspace.recreate", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
 /// `workspace.delete`: removes the workspace's container and all that is in it; one that is not there is no
 /// error.
 ///

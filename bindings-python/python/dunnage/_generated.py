@@ -36,6 +36,7 @@ from ._types import (
     PullPolicy,
     PullResult,
     ReconcileResult,
+    RecreateResult,
     ResolvedDigest,
     RestartOptions,
     RestartOptionsDict,
@@ -318,6 +319,28 @@ class WorkspaceOperations(Noun):
         """
         fields: Mapping[str, Any] = {"grace_ms": grace_ms}
         return self._operate(StopResult.from_json, "workspace.stop", fields, on_event, time_limit)
+
+    def recreate(
+        self,
+        *,
+        grace_ms: int | None = None,
+        image: str | None = None,
+        pull_policy: PullPolicy = "if_not_present",
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> RecreateResult:
+        """Makes the workspace anew of another image, with its data; what it was is kept as a version.
+
+        Args:
+            grace_ms: Milliseconds from SIGTERM to SIGKILL; 0 kills at once. Default: the configured 10 000.
+            image: The image, short or full. Default: the one that it is of, as that is now. One that is given is
+                remembered.
+            pull_policy: When to ask the registry. Default `if_not_present`.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"grace_ms": grace_ms, "image": image, "pull_policy": pull_policy}
+        return self._operate(RecreateResult.from_json, "workspace.recreate", fields, on_event, time_limit)
 
     def delete(
         self,
@@ -1053,6 +1076,28 @@ class AsyncWorkspaceOperations(AsyncNoun):
         """
         fields: Mapping[str, Any] = {"grace_ms": grace_ms}
         return self._operate(StopResult.from_json, "workspace.stop", fields, on_event, time_limit)
+
+    def recreate(
+        self,
+        *,
+        grace_ms: int | None = None,
+        image: str | None = None,
+        pull_policy: PullPolicy = "if_not_present",
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> Operation[RecreateResult]:
+        """Makes the workspace anew of another image, with its data; what it was is kept as a version.
+
+        Args:
+            grace_ms: Milliseconds from SIGTERM to SIGKILL; 0 kills at once. Default: the configured 10 000.
+            image: The image, short or full. Default: the one that it is of, as that is now. One that is given is
+                remembered.
+            pull_policy: When to ask the registry. Default `if_not_present`.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"grace_ms": grace_ms, "image": image, "pull_policy": pull_policy}
+        return self._operate(RecreateResult.from_json, "workspace.recreate", fields, on_event, time_limit)
 
     def delete(
         self,

@@ -61,6 +61,7 @@ __all__ = [
     "ReconcileOutcome",
     "ReconcileResult",
     "ReconciledWorkspace",
+    "RecreateResult",
     "RegistryConfig",
     "ResolvedDigest",
     "RestartOptions",
@@ -247,6 +248,7 @@ LifecycleKind = Literal[
     "snapshot",
     "rollback",
     "fork",
+    "recreate",
     "delete",
     "pull",
     "restart",
@@ -268,6 +270,8 @@ LifecycleKind = Literal[
 - `rollback`: A workspace went back to `version`.
 
 - `fork`: A workspace was made from a version of another.
+
+- `recreate`: A workspace was made anew of `image`; what it was is `version`.
 
 - `delete`: A workspace was removed.
 
@@ -1388,6 +1392,42 @@ class ReconciledWorkspace:
             workspace_id=data["workspace_id"],
             code=data.get("code"),
             message=data.get("message"),
+        )
+
+
+@dataclass(frozen=True)
+class RecreateResult:
+    """A workspace after it was made anew."""
+
+    container_id: str
+    """Its container."""
+    downtime_ms: int
+    """Milliseconds in which it did not run."""
+    image: str
+    """Its image, in the full form."""
+    kept_version: int
+    """The version that what it was is kept as."""
+    phases_ms: Phases
+    """How long each phase took."""
+    previous_image: str
+    """The image that it was of."""
+    started: bool
+    """Whether its first process runs, as it did before."""
+    workspace_id: str
+    """The workspace's id."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> RecreateResult:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            container_id=data["container_id"],
+            downtime_ms=data["downtime_ms"],
+            image=data["image"],
+            kept_version=data["kept_version"],
+            phases_ms=Phases.from_json(data["phases_ms"]),
+            previous_image=data["previous_image"],
+            started=data["started"],
+            workspace_id=data["workspace_id"],
         )
 
 

@@ -165,6 +165,10 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
     /// place: it is never absent. NOT_FOUND when there is no such container.
     async fn move_container(&self, id: &str, snapshot_key: &str) -> Result<Container>;
 
+    /// Gives a container another image, specification and snapshot from its next task on. The record is changed in place: it is
+    /// never absent, and keeps its labels. NOT_FOUND when there is no such container.
+    async fn renew_container(&self, container: &NewContainer) -> Result<Container>;
+
     /// Sets one label of a container, in place. NOT_FOUND when there is no such container.
     async fn mark_container(&self, id: &str, label: &str, value: &str) -> Result<()>;
 

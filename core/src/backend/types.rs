@@ -2,6 +2,7 @@ use crate::config::Credential;
 use crate::names::ImageRef;
 use crate::types::{ChangeAspect, EntryKind, ImageInfo, Limits, PullPolicy};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -65,7 +66,7 @@ pub(crate) struct Pulled {
 }
 
 /// What a container of an image starts from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UnpackedImage {
     /// The image's full name.
     pub(crate) name: String,

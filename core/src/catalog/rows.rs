@@ -4,7 +4,7 @@ use crate::types::{
     DataRestoreOptions, DeleteOptions, DirList, DownloadOptions, EventsOptions, ExecOptions, ExecResult,
     ExitStatus, GcOptions, ImageName, InfoOptions, ListDirOptions, ListOptions, MkdirOptions,
     OpenReadOptions, PreservedOptions, PullOptions, ReadOptions, ReadTextOptions, ReconcileOptions,
-    RemoveOptions, RenameOptions, RunOptions, SnapshotCreateOptions, SnapshotDeleteOptions,
+    RecreateOptions, RemoveOptions, RenameOptions, RunOptions, SnapshotCreateOptions, SnapshotDeleteOptions,
     SnapshotDiffOptions, SnapshotForkOptions, SnapshotListOptions, SnapshotPruneOptions,
     SnapshotRollbackOptions, StartOptions, StatOptions, StopOptions, TreeOptions, UploadOptions,
     VersionsOptions, WriteOptions, WriteResult,
@@ -103,6 +103,12 @@ pub(super) static ROWS: LazyLock<Vec<OperationSpec>> = LazyLock::new(|| {
             &[],
             "Stops the workspace: SIGTERM, then, after the grace, SIGKILL.",
             |workspace, options: StopOptions| workspace.stop(options),
+        ),
+        OperationSpec::workspace_operation(
+            "workspace.recreate",
+            &[],
+            "Makes the workspace anew of another image, with its data; what it was is kept as a version.",
+            |workspace, options: RecreateOptions| workspace.recreate(options),
         ),
         OperationSpec::workspace_operation(
             "workspace.delete",

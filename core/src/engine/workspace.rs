@@ -4,8 +4,8 @@ use crate::lifecycle;
 use crate::names::WorkspaceId;
 use crate::operation::Operation;
 use crate::types::{
-    CreateOptions, CreateResult, DeleteOptions, DeleteResult, StartOptions, StartResult, StopOptions,
-    StopResult, WorkspaceInfo,
+    CreateOptions, CreateResult, DeleteOptions, DeleteResult, RecreateOptions, RecreateResult, StartOptions,
+    StartResult, StopOptions, StopResult, WorkspaceInfo,
 };
 
 /// The handle of one workspace: an id and the engine. Cheap to clone; holds nothing open.
@@ -86,6 +86,25 @@ impl Workspace {
         let (engine, id) = (self.engine.clone(), self.id.clone());
         self.engine.inner.runner.run("workspace.stop", async move |context| {
             lifecycle::stop(&engine.inner, &id, options, &context).await
+        })
+    }
+
+    /// Makes the workspace anew of another image, or of its own as that is now, with its data directory as it is; its options,
+    /// network and address stay. What it was is kept as a version of source `recreate`. The image is fetched while the
+    /// workspace runs; no byte of data is copied, and the container's record is never absent. Going back to the version gives
+    /// its files back; what the container is made of stays. Events: `pulling`, `pull_progress`… or `pull_skipped`;
+    /// `preserving`, `stopping`, `restoring`, `creating`, `starting`; then `complete {container}` or `error`.
+    ///
+    /// # Errors
+    /// NOT_FOUND when there is no such workspace; FAILED_PRECONDITION for one that an older implementation made, and for one
+    /// that is paused; UNSUPPORTED in a snapshotter without layers; whatever
+    /// [`Images::pull`](super::Images::pull) documents; CANCELLED, which is heeded until the version is made. Until then it is
+    /// undone; after that it completes, now or by the workspace's next operation. Where the data cannot be taken along, the
+    /// workspace goes on as it was.
+    pub fn recreate(&self, options: RecreateOptions) -> Operation<RecreateResult> {
+        let (engine, id) = (self.engine.clone(), self.id.clone());
+        self.engine.inner.runner.run("workspace.recreate", async move |context| {
+            lifecycle::recreate(&engine.inner, &id, options, &context).await
         })
     }
 

@@ -213,6 +213,11 @@ impl Backend for ToldBackend {
         self.0.move_container(id, snapshot_key).await
     }
 
+    async fn renew_container(&self, container: &NewContainer) -> Result<Container> {
+        let _step = step("backend.renew_container");
+        self.0.renew_container(container).await
+    }
+
     async fn mark_container(&self, id: &str, label: &str, value: &str) -> Result<()> {
         let _step = step("backend.mark_container");
         self.0.mark_container(id, label, value).await

@@ -277,40 +277,16 @@ async fn make(
     let (prepared, netns) = tokio::join!(prepare, netns);
     prepared?;
     let netns = netns?;
-    let user = if matches!(image.user.as_str(), "" | "0" | "root" | "0:0" | "root:root") {
-        ResolvedUser::default()
-    } else {
-        // What is there already has its owner.
-        let data_dir = Some(inner.config.guest.data_dir.as_path()).filter(|_| seed.is_none());
-        inner.backend.prepare_user(&intent.snapshotter, &intent.snapshot_key, &image.user, data_dir).await?
-    };
+    let place = (intent.snapshotter.as_str(), intent.snapshot_key.as_str());
+    let user = image_user(inner, place, image, seed.is_none()).await?;
     if let Some(seed) = seed {
         seed::fill(inner, seed, &intent.snapshotter, &intent.snapshot_key, context).await?;
         phases.restore = millis(began);
         context.check_cancelled()?;
     }
     let began = Instant::now();
-    let hostname = intent.options.hostname.clone().unwrap_or_else(|| options::default_hostname(id));
-    let run_dir = inner.config.run_dir(id);
-    make_run_dir(&run_dir, &user)?;
-    let files = inner.network.write_guest_files(&inner.config.etc_dir(id), &hostname, None)?;
-    let mut labels = labels(&inner.config, id);
-    labels.extend(intent.options.labels.clone());
-    let new = NewContainer {
-        id: intent.container_id.clone(),
-        image: image.name.clone(),
-        snapshotter: intent.snapshotter.clone(),
-        snapshot_key: intent.snapshot_key.clone(),
-        labels,
-        args: vec![inner.config.guest.runtime_mount.join("bridge").display().to_string()],
-        env: environment(&inner.config, image, &intent.options),
-        working_dir: if image.working_dir.is_empty() { "/".to_owned() } else { image.working_dir.clone() },
-        user,
-        hostname,
-        mounts: mounts(&inner.config, run_dir, files.resolv_conf, files.hosts),
-        network: netns,
-        limits: intent.options.limits.clone(),
-    };
+    let new =
+        describe_container(inner, id, &intent.container_id, place, image, &intent.options, netns, user)?;
     let container = inner.backend.create_container(&new).await?;
     phases.create = millis(began);
     context.check_cancelled()?;
@@ -320,6 +296,55 @@ async fn make(
         task = Some(boot(inner, id, &container, &intent.options.ports, false, context, phases).await?.task);
     }
     Ok((container, task))
+}
+
+/// All that a container's record says, and the host's files that it names. `place` is its snapshotter and writable snapshot.
+#[expect(clippy::too_many_arguments, reason = "all that a container is made of")]
+pub(super) fn describe_container(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    container: &str,
+    place: (&str, &str),
+    image: &UnpackedImage,
+    options: &CreateOptions,
+    network: NetworkNamespace,
+    user: ResolvedUser,
+) -> Result<NewContainer> {
+    let hostname = options.hostname.clone().unwrap_or_else(|| options::default_hostname(id));
+    let run_dir = inner.config.run_dir(id);
+    make_run_dir(&run_dir, &user)?;
+    let files = inner.network.write_guest_files(&inner.config.etc_dir(id), &hostname, None)?;
+    let mut labels = labels(&inner.config, id);
+    labels.extend(options.labels.clone());
+    Ok(NewContainer {
+        id: container.to_owned(),
+        image: image.name.clone(),
+        snapshotter: place.0.to_owned(),
+        snapshot_key: place.1.to_owned(),
+        labels,
+        args: vec![inner.config.guest.runtime_mount.join("bridge").display().to_string()],
+        env: environment(&inner.config, image, options),
+        working_dir: if image.working_dir.is_empty() { "/".to_owned() } else { image.working_dir.clone() },
+        user,
+        hostname,
+        mounts: mounts(&inner.config, run_dir, files.resolv_conf, files.hosts),
+        network,
+        limits: options.limits.clone(),
+    })
+}
+
+/// The user of an image, by numbers. In the writable snapshot the data directory is given to it, unless it has its owner.
+pub(super) async fn image_user(
+    inner: &EngineInner,
+    place: (&str, &str),
+    image: &UnpackedImage,
+    give_data: bool,
+) -> Result<ResolvedUser> {
+    if matches!(image.user.as_str(), "" | "0" | "root" | "0:0" | "root:root") {
+        return Ok(ResolvedUser::default());
+    }
+    let data_dir = Some(inner.config.guest.data_dir.as_path()).filter(|_| give_data);
+    inner.backend.prepare_user(place.0, place.1, &image.user, data_dir).await
 }
 
 /// Removes whatever of an intent has come to be. Does nothing twice, and touches only what bears the intent's own
@@ -412,7 +437,7 @@ pub(super) fn record(
     }
 }
 
-fn check_agent(config: &Config) -> Result<()> {
+pub(super) fn check_agent(config: &Config) -> Result<()> {
     let agent = config.agent();
     if agent.is_file() {
         return Ok(());

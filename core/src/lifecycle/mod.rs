@@ -20,6 +20,7 @@ mod lost;
 mod options;
 mod reconcile;
 mod recover;
+mod recreate;
 mod resolve;
 mod restart;
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub(crate) use list::{filters, list};
 pub(crate) use lost::complete_records;
 pub(crate) use reconcile::reconcile;
 pub(crate) use recover::{recover_all, recover_later};
+pub(crate) use recreate::recreate;
 pub(crate) use restart::Restarting;
 pub(crate) use start::{ensure_running, start};
 pub(crate) use stop::stop;

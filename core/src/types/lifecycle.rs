@@ -49,6 +49,8 @@ pub enum LifecycleKind {
     Rollback,
     /// A workspace was made from a version of another.
     Fork,
+    /// A workspace was made anew of `image`; what it was is `version`.
+    Recreate,
     /// A workspace was removed.
     Delete,
     /// An image was fetched; without a workspace when nobody made one of it.

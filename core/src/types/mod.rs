@@ -49,9 +49,9 @@ pub use snapshots::{
     SnapshotRollbackOptions, SnapshotRollbackResult,
 };
 pub use workspace::{
-    CreateOptions, CreateResult, DeleteOptions, DeleteResult, InfoOptions, Limits, Phases, RestartOptions,
-    RestartPolicy, StartOptions, StartOutcome, StartResult, StopOptions, StopOutcome, StopResult,
-    WorkspaceInfo, WorkspaceStatus,
+    CreateOptions, CreateResult, DeleteOptions, DeleteResult, InfoOptions, Limits, Phases, RecreateOptions,
+    RecreateResult, RestartOptions, RestartPolicy, StartOptions, StartOutcome, StartResult, StopOptions,
+    StopOutcome, StopResult, WorkspaceInfo, WorkspaceStatus,
 };
 
 /// Writes chainable setters for fields of options.

@@ -316,6 +316,43 @@ pub struct StopResult {
     pub phases_ms: Phases,
 }
 
+/// How a workspace is made anew of an image, with its data.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct RecreateOptions {
+    /// The image, short or full. Default: the one that it is of, as that is now. One that is given is remembered.
+    pub image: Option<String>,
+    /// When to ask the registry. Default `if_not_present`.
+    pub pull_policy: PullPolicy,
+    /// Milliseconds from SIGTERM to SIGKILL; 0 kills at once. Default: the configured 10 000.
+    pub grace_ms: Option<u64>,
+}
+
+setters!(RecreateOptions { image: String => Some; pull_policy: PullPolicy; grace_ms: u64 => Some; });
+
+/// A workspace after it was made anew.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct RecreateResult {
+    /// The workspace's id.
+    pub workspace_id: String,
+    /// Its container.
+    pub container_id: String,
+    /// Its image, in the full form.
+    pub image: String,
+    /// The image that it was of.
+    pub previous_image: String,
+    /// The version that what it was is kept as.
+    pub kept_version: u64,
+    /// Whether its first process runs, as it did before.
+    pub started: bool,
+    /// Milliseconds in which it did not run.
+    pub downtime_ms: u64,
+    /// How long each phase took.
+    pub phases_ms: Phases,
+}
+
 /// How to delete a workspace.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

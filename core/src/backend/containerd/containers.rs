@@ -18,9 +18,7 @@ pub(super) async fn create(
     host: HostTraits,
     new: &NewContainer,
 ) -> Result<Container> {
-    let spec = spec::build(new, client.namespace(), host)?;
-    let spec = serde_json::to_vec(&spec)
-        .map_err(|e| Error::unexpected("cannot write the runtime specification").caused_by(e))?;
+    let spec = specification(client, host, new)?;
     let record = containerd_client::services::v1::Container {
         id: new.id.clone(),
         labels: new.labels.clone().into_iter().collect(),
@@ -29,7 +27,7 @@ pub(super) async fn create(
             name: config.runtime.clone(),
             options: convert::runtime_options(&config.runtime, config.runtime_binary.as_deref()),
         }),
-        spec: Some(convert::spec_any(spec)),
+        spec: Some(spec),
         snapshotter: new.snapshotter.clone(),
         snapshot_key: new.snapshot_key.clone(),
         ..Default::default()
@@ -41,6 +39,25 @@ pub(super) async fn create(
         .await
         .map_err(|e| e.with("container", &new.id))?;
     reply.container.map(convert::container).ok_or_else(|| empty_reply("create the container", &new.id))
+}
+
+fn specification(client: &Client, host: HostTraits, new: &NewContainer) -> Result<prost_types::Any> {
+    let spec = spec::build(new, client.namespace(), host)?;
+    let spec = serde_json::to_vec(&spec)
+        .map_err(|e| Error::unexpected("cannot write the runtime specification").caused_by(e))?;
+    Ok(convert::spec_any(spec))
+}
+
+pub(super) async fn renew(client: &Client, host: HostTraits, new: &NewContainer) -> Result<Container> {
+    let change = containerd_client::services::v1::Container {
+        id: new.id.clone(),
+        image: new.image.clone(),
+        spec: Some(specification(client, host, new)?),
+        snapshot_key: new.snapshot_key.clone(),
+        ..Default::default()
+    };
+    let changed = change_fields(client, change, &["image", "spec", "snapshotkey"]).await;
+    changed.map_err(|e| e.with("snapshot", &new.snapshot_key))
 }
 
 pub(super) async fn get(client: &Client, id: &str) -> Result<Option<Container>> {
@@ -101,7 +118,7 @@ pub(super) async fn set_snapshot(client: &Client, id: &str, snapshot_key: &str) 
         snapshot_key: snapshot_key.to_owned(),
         ..Default::default()
     };
-    let changed = change_field(client, change, "snapshotkey".to_owned()).await;
+    let changed = change_fields(client, change, &["snapshotkey"]).await;
     changed.map_err(|e| e.with("snapshot", snapshot_key))
 }
 
@@ -111,19 +128,21 @@ pub(super) async fn set_label(client: &Client, id: &str, label: &str, value: &st
         labels: [(label.to_owned(), value.to_owned())].into(),
         ..Default::default()
     };
-    change_field(client, change, format!("labels.{label}")).await.map(drop)
+    change_fields(client, change, &[&format!("labels.{label}")]).await.map(drop)
 }
 
-/// Changes one field of the record, in place.
-async fn change_field(
+/// Changes fields of the record, in place and all at once.
+async fn change_fields(
     client: &Client,
     change: containerd_client::services::v1::Container,
-    field: String,
+    fields: &[&str],
 ) -> Result<Container> {
     let id = change.id.clone();
     let request = client.request(UpdateContainerRequest {
         container: Some(change),
-        update_mask: Some(prost_types::FieldMask { paths: vec![field] }),
+        update_mask: Some(prost_types::FieldMask {
+            paths: fields.iter().map(|field| (*field).to_owned()).collect(),
+        }),
     });
     let mut service = client.containers();
     let reply = client

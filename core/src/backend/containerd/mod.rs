@@ -216,6 +216,10 @@ impl Backend for Containerd {
         containers::set_snapshot(&self.client, id, snapshot_key).await
     }
 
+    async fn renew_container(&self, container: &NewContainer) -> Result<Container> {
+        containers::renew(&self.client, self.host, container).await
+    }
+
     async fn mark_container(&self, id: &str, label: &str, value: &str) -> Result<()> {
         containers::set_label(&self.client, id, label, value).await
     }

@@ -442,6 +442,10 @@ impl Backend for FakeBackend {
         self.call("move_container", id, |state| state.move_container(id, snapshot_key)).await
     }
 
+    async fn renew_container(&self, container: &NewContainer) -> Result<Container> {
+        self.call("renew_container", &container.id, |state| state.renew_container(container)).await
+    }
+
     async fn mark_container(&self, id: &str, label: &str, value: &str) -> Result<()> {
         self.call("mark_container", id, |state| state.mark_container(id, label, value)).await
     }

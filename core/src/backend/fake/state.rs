@@ -345,6 +345,19 @@ impl State {
         Ok(container.clone())
     }
 
+    pub(super) fn renew_container(&mut self, new: &NewContainer) -> Result<Container> {
+        self.move_container(&new.id, &new.snapshot_key)?;
+        self.made.insert(new.id.clone(), new.clone());
+        let container = self.containers.get_mut(&new.id).map(|container| {
+            container.image.clone_from(&new.image);
+            container.mounts.clone_from(&new.mounts);
+            container.network.clone_from(&new.network);
+            container.user.clone_from(&new.user);
+            container.clone()
+        });
+        container.ok_or_else(|| Error::not_found("the container is not there"))
+    }
+
     pub(super) fn mark_container(&mut self, id: &str, label: &str, value: &str) -> Result<()> {
         let Some(container) = self.containers.get_mut(id) else {
             return Err(Error::not_found("the container is not there").with("container", id));

@@ -1,12 +1,13 @@
 //! Data taken out and put back, on the backend in memory: each call fails once, and the process ends at each call.
 
+use crate::backend::fake::FakeImage;
 use crate::engine::{Engine, Workspace};
 use crate::error::{Error, ErrorKind};
 use crate::lifecycle::tests::Bench;
 use crate::types::{
     Consistency, CreateOptions, DataDiscardOptions, DataExportOptions, DataImportOptions,
     DataPreserveOptions, DataRestoreOptions, DeleteOptions, ImportMode, PreserveForm, PreservedOptions,
-    StartOptions, StopOptions,
+    RecreateOptions, SnapshotRollbackOptions, StartOptions, StopOptions,
 };
 use std::io::Cursor;
 
@@ -314,4 +315,82 @@ async fn a_lost_container_gets_back_what_was_preserved_last_but_once() {
     workspace.ensure_running(StartOptions::default()).await.unwrap();
     assert_eq!(bench.fake.words(CONTAINER).as_deref(), Some(""));
     engine.close().await;
+}
+
+const OTHER: &str = "docker.io/library/alpine:3";
+
+#[tokio::test]
+async fn a_workspace_made_anew_of_another_image_keeps_its_data() {
+    let bench = Bench::new();
+    let mut other = FakeImage::new(OTHER, &[500]);
+    other.env.push("FROM=other".to_owned());
+    bench.fake.offer(other);
+    let (engine, workspace) = filled(&bench).await;
+    let before = workspace.info().await.unwrap();
+    let made = workspace.recreate(RecreateOptions::default().image("alpine:3")).await.unwrap();
+    assert_eq!((made.image.as_str(), made.previous_image.as_str()), (OTHER, before.image.as_str()));
+    assert_eq!((made.kept_version, made.started), (1, true));
+    assert_eq!(bench.fake.words(CONTAINER).as_deref(), Some("one two"));
+    assert!(bench.fake.made(CONTAINER).unwrap().env.contains(&"FROM=other".to_owned()));
+    let info = workspace.info().await.unwrap();
+    assert_eq!((info.container_id, info.created_at), (before.container_id, before.created_at));
+    // Records that are lost are completed from what the backend knows; a lost container is made anew of that image.
+    engine.close().await;
+    bench.lose_database();
+    let engine = bench.engine().await;
+    bench.fake.lose_container(CONTAINER);
+    let workspace = engine.workspace("a").unwrap();
+    workspace.ensure_running(StartOptions::default()).await.unwrap();
+    assert_eq!(workspace.info().await.unwrap().image, OTHER);
+    assert_eq!(bench.fake.words(CONTAINER).as_deref(), Some("one two"));
+    let back = SnapshotRollbackOptions::default().version(1u64);
+    workspace.snapshots().rollback(back).await.unwrap();
+    assert_eq!(bench.fake.words(CONTAINER).as_deref(), Some("one two"));
+    let missing = workspace.recreate(RecreateOptions::default().image("no/such:thing")).await.unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::NotFound, "{missing}");
+    assert!(workspace.info().await.unwrap().task_running);
+}
+
+#[tokio::test]
+async fn a_fault_anywhere_while_it_is_made_anew_leaves_the_data() {
+    for (dies, loses) in [(false, false), (true, false), (true, true)] {
+        for calls in 0.. {
+            let bench = Bench::in_memory();
+            bench.fake.offer(FakeImage::new(OTHER, &[500]));
+            let (engine, workspace) = filled(&bench).await;
+            let first = workspace.info().await.unwrap().image;
+            if dies {
+                bench.fake.die_after(calls);
+            } else {
+                bench.fake.fail_after(calls);
+            }
+            let result = workspace.recreate(RecreateOptions::default().image(OTHER)).await;
+            let engine = if dies {
+                engine.close().await;
+                bench.fake.revive();
+                if loses {
+                    bench.lose_database();
+                }
+                bench.engine().await
+            } else {
+                bench.fake.revive();
+                engine
+            };
+            let what = format!("call {calls}, dies {dies}, loses {loses}, {result:?}");
+            let workspace = engine.workspace("a").unwrap();
+            workspace.ensure_running(StartOptions::default()).await.unwrap();
+            assert_eq!(bench.fake.words(CONTAINER).as_deref(), Some("one two"), "{what}");
+            let info = workspace.info().await.unwrap();
+            assert!(
+                info.task_running && (info.image == OTHER || (result.is_err() && info.image == first)),
+                "{what}"
+            );
+            assert!(engine.inner.store.unfinished_workspaces().await.unwrap().is_empty(), "{what}");
+            engine.close().await;
+            if result.is_ok() {
+                assert!(calls >= 8, "only {calls} faults were seen");
+                break;
+            }
+        }
+    }
 }

@@ -1,7 +1,8 @@
 use super::flatten;
 use super::history::{History, history_to_change};
 use super::relocate::{DataGraft, RelocateIntent, relocate, runs};
-use super::version::{Position, check, name_of};
+use super::renew::Renewal;
+use super::version::{Position, check, cut, name_of};
 use crate::engine::EngineInner;
 use crate::error::{Error, Result};
 use crate::lifecycle::millis;
@@ -91,10 +92,62 @@ pub(in crate::lifecycle) async fn keep_version(
         },
         flat,
         graft,
+        renewal: None,
         base: None,
         keep: Some(version.clone()),
         restart: restart.unwrap_or(runs),
         event: Some(event.operation(context.id()).version(version.version)),
+    };
+    inner.store.begin(&JournalEntry::new(context.id(), OperationKind::Relocate, id, &intent)?).await?;
+    let relocated = relocate(inner, id, found, &intent, grace, context, phases).await?;
+    Ok(Kept { version, downtime_ms: relocated.downtime_ms, not_grafted: relocated.not_grafted })
+}
+
+/// Makes a version of a workspace as it is, and lets it go on from another image, with its data. The caller holds the lock.
+pub(in crate::lifecycle) async fn renew_from(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    found: &Found,
+    renewal: Renewal,
+    grace: Duration,
+    context: &OperationContext,
+    phases: &mut Phases,
+) -> Result<Kept> {
+    let restart = runs(inner, found).await?;
+    let history = history_to_change(inner, id, found).await?;
+    let name = cut(format!("Before it was made of {}", renewal.image.name));
+    let version = next(found, &history, "snapshot", name, "recreate".to_owned());
+    context.check_cancelled()?;
+    let data_dir = &inner.config.guest.data_dir;
+    let event = NewEvent::of(LifecycleKind::Recreate, id, &found.container.id);
+    let event = event.operation(context.id()).image(&renewal.image.name).version(version.version);
+    let intent = RelocateIntent {
+        container_id: found.container.id.clone(),
+        snapshotter: found.container.snapshotter.clone(),
+        from: found.container.snapshot_key.clone(),
+        to: runtime_name(found, "active"),
+        parent: renewal.image.top_snapshot.clone(),
+        position: Position {
+            follows: Some(version.version),
+            depth: 0,
+            last: version.version,
+            stamp: context.id().to_owned(),
+            forked_from: history.position.forked_from.clone(),
+            image: Some(renewal.image.name.clone()),
+        },
+        flat: None,
+        graft: Some(DataGraft {
+            from: version.snapshot.clone(),
+            path: data_dir.clone(),
+            onto: data_dir.clone(),
+            name: runtime_name(found, "data"),
+            amount: None,
+        }),
+        renewal: Some(renewal),
+        base: None,
+        keep: Some(version.clone()),
+        restart,
+        event: Some(event),
     };
     inner.store.begin(&JournalEntry::new(context.id(), OperationKind::Relocate, id, &intent)?).await?;
     let relocated = relocate(inner, id, found, &intent, grace, context, phases).await?;

@@ -19,6 +19,7 @@ mod orphans;
 mod prune;
 mod relocate;
 mod removal;
+mod renew;
 mod rollback;
 mod squash;
 #[cfg(test)]
@@ -35,9 +36,11 @@ pub(crate) use rollback::rollback;
 pub(crate) use tree::{tree, versions};
 
 pub(super) use create::keep_version;
+pub(super) use create::renew_from;
 pub(super) use idle::{idle, left_to_nobody, owners};
 pub(super) use orphans::{Orphans, Strays, adopt, keep_beside, orphans, strays};
 pub(super) use prune::recover_prune;
 pub(super) use relocate::{DataGraft, graft, recover, recover_lost};
 pub(super) use removal::{all_but, left_of, remove};
+pub(super) use renew::Renewal;
 pub(super) use version::Position;

@@ -1,4 +1,5 @@
 use super::flatten::{Flat, flatten};
+use super::renew::{self, Renewal};
 use super::version::{LEFT, NEXT, ONTO, Position, base_labels, from_labels, to_labels};
 use crate::backend::{Container, Graft, NewSnapshot, Snapshot, SnapshotKind, TaskStatus};
 use crate::engine::EngineInner;
@@ -39,6 +40,9 @@ pub(in crate::lifecycle) struct RelocateIntent {
     /// What is put between that and the new one: the data directory of a snapshot that is kept.
     #[serde(default)]
     pub(super) graft: Option<DataGraft>,
+    /// What the container is made of from then on; `parent` is the image's then.
+    #[serde(default)]
+    pub(super) renewal: Option<Renewal>,
     /// Whether the workspace runs again afterwards.
     pub(super) restart: bool,
     /// What it is told by once it is done. Entries of older processes have none.
@@ -108,8 +112,9 @@ pub(super) async fn relocate(
             Err(not) => Err(error.with("not_restarted", not)),
         };
     }
-    let (container, not_grafted) = arrive(inner, id, intent).await.map_err(unfinished)?;
-    let arrived = Found { container, ..found.clone() };
+    let (container, not_grafted) = arrive(inner, id, intent, context).await.map_err(unfinished)?;
+    let mut arrived = Found { container, ..found.clone() };
+    renew::record(inner, id, &mut arrived, intent).await.map_err(unfinished)?;
     let restarted = match intent.restart {
         true => start_stopped(inner, id, &arrived, context, phases).await.map(Some),
         false => Ok(None),
@@ -147,16 +152,17 @@ pub(in crate::lifecycle) async fn recover(
     // commit of the same name does nothing, and nothing runs that could write meanwhile.
     halt(inner, id, &intent.container_id, Duration::ZERO).await?;
     leave(inner, id, &intent).await?;
-    let (container, not_grafted) = arrive(inner, id, &intent).await?;
+    let context = OperationContext::detached(&entry.operation);
+    let (container, not_grafted) = arrive(inner, id, &intent, &context).await?;
     if let Some(error) = not_grafted {
         tracing::warn!(workspace = %id, %error, "preserved data was not put back: the workspace goes on with its own");
     }
+    let mut arrived = Found { container, ..found };
+    renew::record(inner, id, &mut arrived, &intent).await?;
     finish(inner, id, &entry.operation, &intent).await?;
     if !intent.restart {
         return Ok(());
     }
-    let context = OperationContext::detached(&entry.operation);
-    let arrived = Found { container, ..found };
     // The process that is gone may have begun to start it.
     start_existing(inner, id, &arrived, &context, &mut Phases::default()).await.map(drop)
 }
@@ -216,11 +222,13 @@ pub(in crate::lifecycle) async fn recover_lost(
                 position,
                 flat: None,
                 graft: None,
+                renewal: None,
                 base: None,
                 event: None,
                 restart: false,
             };
-            return arrive(inner, id, &intent).await.map(drop);
+            let context = OperationContext::detached(&intent.position.stamp);
+            return arrive(inner, id, &intent, &context).await.map(drop);
         }
         return Ok(());
     };
@@ -245,8 +253,15 @@ async fn leave(inner: &EngineInner, id: &WorkspaceId, intent: &RelocateIntent) -
     labels.insert(HOME.to_owned(), inner.config.home_mark());
     labels.insert(LEFT.to_owned(), intent.from.clone());
     labels.insert(NEXT.to_owned(), intent.to.clone());
-    labels.insert(ONTO.to_owned(), intent.parent.clone());
-    intent.position.add_origin(&mut labels);
+    // Without the journal nobody knows of another image: then it goes on as it was.
+    let (onto, origin) = match &intent.renewal {
+        Some(renewal) => {
+            (&version.snapshot, Position { image: renewal.before.clone(), ..intent.position.clone() })
+        }
+        None => (&intent.parent, intent.position.clone()),
+    };
+    labels.insert(ONTO.to_owned(), onto.clone());
+    origin.add_origin(&mut labels);
     match backend.commit_snapshot(snapshotter, &intent.from, &version.snapshot, &labels).await {
         Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) => {
             match backend.snapshot(snapshotter, &version.snapshot).await? {
@@ -264,6 +279,7 @@ async fn arrive(
     inner: &EngineInner,
     id: &WorkspaceId,
     intent: &RelocateIntent,
+    context: &OperationContext,
 ) -> Result<(Container, Option<Error>)> {
     let (backend, snapshotter) = (&inner.backend, intent.snapshotter.as_str());
     let mut position = intent.position.clone();
@@ -276,23 +292,32 @@ async fn arrive(
     }
     let mut not_grafted = None;
     if let Some(data) = &intent.graft {
+        context.emit_kind(EventType::Restoring);
         match graft(inner, id, snapshotter, data, &parent, position.depth + 1).await {
             Ok(()) => {
                 parent.clone_from(&data.name);
                 position.depth += 1;
             }
+            // There is nothing to take along.
+            Err(error) if error.kind() == ErrorKind::NotFound && data.amount.is_none() => {}
             // It can be tried again.
             Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) => {
                 return Err(error);
             }
-            Err(error) => not_grafted = Some(error),
+            Err(error) => {
+                renew::go_back(intent, &mut parent, &mut position);
+                not_grafted = Some(error);
+            }
         }
     }
     let mut labels = position.to_labels(&inner.config, id);
     labels.insert(LEFT.to_owned(), intent.from.clone());
     let new = NewSnapshot { snapshotter: snapshotter.to_owned(), key: intent.to.clone(), parent, labels };
     prepare(inner, &new).await?;
-    let container = backend.move_container(&intent.container_id, &intent.to).await?;
+    let container = match &intent.renewal {
+        Some(renewal) if not_grafted.is_none() => renew::renew(inner, id, intent, renewal, context).await?,
+        _ => backend.move_container(&intent.container_id, &intent.to).await?,
+    };
     if intent.keep.is_none() {
         backend.remove_snapshot(snapshotter, &intent.from).await?;
         if let Some(base) = &intent.base {

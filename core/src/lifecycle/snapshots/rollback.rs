@@ -1,7 +1,7 @@
 use super::create::{next, runtime_name};
 use super::history::history_to_change;
 use super::relocate::{RelocateIntent, relocate, runs};
-use super::version::{Position, check_number, is_base, name_of, unknown};
+use super::version::{Position, check_number, cut, is_base, name_of, unknown};
 use crate::engine::EngineInner;
 use crate::error::Result;
 use crate::lifecycle::millis;
@@ -65,6 +65,7 @@ pub(crate) async fn rollback(
         },
         flat: None,
         graft: None,
+        renewal: None,
         base,
         keep,
         restart,
@@ -82,12 +83,4 @@ pub(crate) async fn rollback(
         downtime_ms: relocated.downtime_ms,
         phases_ms: phases,
     })
-}
-
-/// A display name no longer than one may be.
-fn cut(name: String) -> String {
-    match name.char_indices().nth(super::version::MAX_NAME) {
-        Some((end, _)) => name[..end].to_owned(),
-        None => name,
-    }
 }

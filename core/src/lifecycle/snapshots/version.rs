@@ -112,6 +112,14 @@ pub(super) fn name_of(record: &VersionRecord) -> String {
     }
 }
 
+/// A display name no longer than one may be.
+pub(super) fn cut(name: String) -> String {
+    match name.char_indices().nth(MAX_NAME) {
+        Some((end, _)) => name[..end].to_owned(),
+        None => name,
+    }
+}
+
 /// Checks what a caller wants a version to be called and for what it is made.
 ///
 /// # Errors
