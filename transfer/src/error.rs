@@ -59,7 +59,7 @@ pub struct Error {
 }
 
 /// The result of what this crate does.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 fn at(place: Option<&str>) -> String {
     place.map(|place| format!("{place}: ")).unwrap_or_default()
