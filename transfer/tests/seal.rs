@@ -159,6 +159,18 @@ fn secrets_are_not_shown() {
 }
 
 #[test]
+fn what_is_returned_goes_to_other_threads() {
+    let stream = sealed(b"content", &for_ours());
+    let mut reader = unseal(&stream[..], &our_keys()).unwrap();
+    assert!(reader.sealed());
+    let mut sealer = seal(Vec::new(), &for_ours()).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || assert_eq!(reader.read(&mut [0; 16]).unwrap(), 7));
+        scope.spawn(move || sealer.write_all(b"content").unwrap());
+    });
+}
+
+#[test]
 fn many_recipients_fit_into_a_header() {
     let others = std::iter::repeat_n(ours().1.clone(), 255);
     let last = pair();
