@@ -5,7 +5,8 @@ use std::time::Duration;
 
 /// How a place in S3 is reached. What is not given comes from the environment: `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`,
 /// `AWS_REGION` or `AWS_DEFAULT_REGION`, and `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, these three
-/// together or not at all. Places that are files need none of it.
+/// together or not at all. Nothing else is looked at: no files of profiles, and no service of a cloud's that hands out credentials.
+/// Places that are files need none of it.
 #[derive(Clone)]
 pub struct PlaceOptions {
     /// The server, such as `https://storage.example:9000`; Amazon's of the region when absent.
@@ -26,7 +27,7 @@ pub struct PlaceOptions {
     /// How often a request is repeated after a failure that may pass, with pauses that grow from 0.2 to 10 seconds. A server
     /// that has never answered is asked three times at most.
     pub retries: u32,
-    /// The longest time without a byte. For what is sent, a request may take this long and a second more for each 64 KiB.
+    /// The longest time without a byte. For what is sent, a request may take this long and a second more for each 16 KiB.
     pub stall: Duration,
 }
 

@@ -100,12 +100,12 @@ pub fn is_sealed(first_bytes: &[u8]) -> bool {
 
 /// The plain bytes of a stream that may be sealed: what [`unseal`] returns.
 pub struct Unsealed<R> {
-    from: From<R>,
+    from: Inner<R>,
     broken: Arc<AtomicBool>,
     failed: Option<Error>,
 }
 
-enum From<R> {
+enum Inner<R> {
     Plain(Source<R>),
     Binary(Box<StreamReader<BufReader<Source<R>>>>),
     Armor(Box<StreamReader<ArmoredReader<BufReader<Source<R>>>>>),
@@ -120,7 +120,7 @@ impl<R> fmt::Debug for Unsealed<R> {
 impl<R> Unsealed<R> {
     /// Whether the stream was sealed.
     pub fn sealed(&self) -> bool {
-        !matches!(self.from, From::Plain(_))
+        !matches!(self.from, Inner::Plain(_))
     }
 }
 
@@ -163,7 +163,7 @@ pub fn unseal<R: Read + Send>(mut source: R, keys: &Keys) -> Result<Unsealed<R>>
         if !keys.is_empty() {
             return Err(Error::new(ErrorKind::NotSealed, "the archive is not sealed: leave the keys away"));
         }
-        return Ok(Unsealed { from: From::Plain(source), broken, failed: None });
+        return Ok(Unsealed { from: Inner::Plain(source), broken, failed: None });
     }
     if keys.is_empty() {
         return Err(Error::new(
@@ -175,10 +175,10 @@ pub fn unseal<R: Read + Send>(mut source: R, keys: &Keys) -> Result<Unsealed<R>>
     let told = |error| explain(error, keys, &broken);
     let from = if armored {
         let decryptor = Decryptor::new_buffered(ArmoredReader::new(source)).map_err(told)?;
-        From::Armor(Box::new(decryptor.decrypt(identities()).map_err(told)?))
+        Inner::Armor(Box::new(decryptor.decrypt(identities()).map_err(told)?))
     } else {
         let decryptor = Decryptor::new_buffered(BufReader::new(source)).map_err(told)?;
-        From::Binary(Box::new(decryptor.decrypt(identities()).map_err(told)?))
+        Inner::Binary(Box::new(decryptor.decrypt(identities()).map_err(told)?))
     };
     limit.store(u64::MAX, Ordering::Relaxed);
     Ok(Unsealed { from, broken, failed: None })
@@ -235,9 +235,9 @@ impl<R: Read> Read for Unsealed<R> {
             return Err(failed.again().into());
         }
         let read = match &mut self.from {
-            From::Plain(from) => return from.read(into),
-            From::Binary(from) => from.read(into),
-            From::Armor(from) => from.read(into),
+            Inner::Plain(from) => return from.read(into),
+            Inner::Binary(from) => from.read(into),
+            Inner::Armor(from) => from.read(into),
         };
         read.map_err(|cause| {
             if cause.kind() == io::ErrorKind::Interrupted {

@@ -74,6 +74,20 @@ fn attempts_end() {
 }
 
 #[test]
+fn what_is_under_way_when_all_is_given_up_does_not_come_back() {
+    let server = server();
+    let proxy = proxy(&server, "");
+    let mut writer = through(&server, &proxy, "archive").write(&parts(KEEP)).unwrap();
+    writer.write_all(&bytes(2 * PART, 1)).unwrap();
+    // The next part hangs for longer than it is waited for, and arrives all the same.
+    proxy.set_faults(Fault::parse_all("delay:3000").unwrap());
+    writer.write_all(&bytes(PART, 1)).unwrap();
+    drop(writer);
+    assert_eq!(count(&proxy, "DELETE", "uploadId="), 2);
+    assert_eq!(uploads(&server), 0);
+}
+
+#[test]
 fn a_failed_writer_stays_failed() {
     let server = server();
     let proxy = proxy(&server, "drop-upload:1000:0");

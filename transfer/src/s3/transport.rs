@@ -19,7 +19,7 @@ use super::backoff::{Again, Backoff};
 use super::refusal::Refusal;
 
 /// What a request may take longer for each of so many bytes that it sends, in seconds.
-const SLOWEST: u64 = 64 << 10;
+const SLOWEST: u64 = 16 << 10;
 /// Answers that are documents are not longer than this.
 const DOCUMENT: usize = 1 << 20;
 

@@ -116,7 +116,8 @@ impl Upload {
         }
         if self.part.is_empty() {
             let parts = self.begun.as_ref().map_or(0, |begun| begun.done.len());
-            self.size = parts::next(self.first, parts, self.sent)?;
+            let next = parts::next(self.first, parts, self.sent);
+            self.size = next.inspect_err(|error| self.failed = Some(error.again()))?;
             self.part.reserve_exact(usize::try_from(self.size.min(AT_FIRST)).unwrap_or(usize::MAX));
         }
         let room = usize::try_from(self.size - self.part.len() as u64).unwrap_or(usize::MAX);
