@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 const PASSPHRASE: &str = "correct horse battery staple";
 
@@ -51,8 +52,13 @@ fn opened(stream: &[u8], keys: &Keys) -> Result<Vec<u8>, Error> {
     let mut plain = Vec::new();
     match unseal(stream, keys)?.read_to_end(&mut plain) {
         Ok(_) => Ok(plain),
-        Err(error) => Err(*error.into_inner().unwrap().downcast().unwrap()),
+        Err(error) => Err(carried(error)),
     }
+}
+
+/// The error of the crate that one of the standard library carries.
+fn carried(error: io::Error) -> Error {
+    *error.into_inner().unwrap().downcast().unwrap()
 }
 
 fn kind(stream: &[u8], keys: &Keys) -> ErrorKind {
@@ -196,7 +202,7 @@ fn a_source_that_fails_is_not_called_damaged() {
     for length in [5, 60, 300, 100_000] {
         let read = unseal(Failing(&stream[..length]), &our_keys()).and_then(|mut reader| {
             let error = io::copy(&mut reader, &mut io::sink()).unwrap_err();
-            Err(*error.into_inner().unwrap().downcast::<Error>().unwrap())
+            Err(carried(error))
         });
         let error = read.map(drop::<()>).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io, "{length}: {error}");
@@ -204,16 +210,39 @@ fn a_source_that_fails_is_not_called_damaged() {
     }
 }
 
-#[test]
-fn a_header_without_an_end_is_refused() {
-    let mut hostile = b"age-encryption.org/v1\n".to_vec();
-    while hostile.len() < 8 << 20 {
-        hostile.extend_from_slice(b"-> X25519 TEiF0ypqr+bpvcqXNyCVJpL7OuwPdVwPL7KQEbFDOCc\nEmECAEcKN+n/Vs9SbWiV+Hu0r+E8R77DdWYyd83nw7U\n");
+/// Repeats something for ever, and counts what is taken of it.
+struct Endless<'a>(std::iter::Cycle<std::slice::Iter<'a, u8>>, &'a AtomicUsize);
+
+impl Read for Endless<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        into.iter_mut().zip(&mut self.0).for_each(|(to, from)| *to = *from);
+        // Who asks for this much holds it.
+        assert!(self.1.fetch_add(into.len(), Ordering::Relaxed) < 8 << 20, "it is read for ever");
+        Ok(into.len())
     }
-    assert_eq!(kind(&hostile, &our_keys()), ErrorKind::Corrupt);
-    let mut armor = b"-----BEGIN AGE ENCRYPTED FILE-----\n".to_vec();
-    armor.resize(8 << 20, b'A');
-    assert_eq!(kind(&armor, &our_keys()), ErrorKind::Corrupt);
+}
+
+#[test]
+fn what_has_no_end_is_refused_before_it_is_held() {
+    let stanza = b"-> X25519 TEiF0ypqr+bpvcqXNyCVJpL7OuwPdVwPL7KQEbFDOCc\nEmECAEcKN+n/Vs9SbWiV+Hu0r+E8R77DdWYyd83nw7U\n";
+    let armored = &streams()[1];
+    // A header of entries, a header of one entry, armor without a line end in the header and far behind it.
+    let cases: [(&[u8], &[u8]); 4] = [
+        (b"age-encryption.org/v1\n", stanza),
+        (b"age-encryption.org/v1\n-> X25519 ", b"A"),
+        (b"-----BEGIN AGE ENCRYPTED FILE-----\n", b"A"),
+        (&armored[..36 + 65 * 2000], b"A"),
+    ];
+    for (begin, more) in cases {
+        let taken = AtomicUsize::new(0);
+        let source = begin.chain(Endless(more.iter().cycle(), &taken));
+        let error = match unseal(source, &our_keys()) {
+            Ok(mut reader) => carried(io::copy(&mut reader, &mut io::sink()).unwrap_err()),
+            Err(error) => error,
+        };
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert!(taken.load(Ordering::Relaxed) < 256 << 10);
+    }
 }
 
 #[test]
@@ -312,7 +341,7 @@ fn must_fail(damaged: &[u8], what: &str) {
             // It goes on failing.
             let again = reader.read(&mut [0; 16]).unwrap_err();
             assert_eq!(Error::of(&again).unwrap().kind(), kind);
-            *error.into_inner().unwrap().downcast().unwrap()
+            carried(error)
         }
     };
     assert!(whole.starts_with(&plain));
