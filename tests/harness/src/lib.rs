@@ -3,6 +3,8 @@
 //! - [`Containerd`]: a containerd with its own root, state, socket, namespaces and container network, in any of the
 //!   versions that dunnage supports.
 //! - [`Registry`]: a docker-registry on a loopback port, open or with a password, plain or behind TLS.
+//! - [`S3`]: an S3 server on a loopback port, with buckets of its own.
+//! - [`FaultProxy`]: what makes a registry or an S3 server misbehave.
 //! - [`fixtures`]: images made at run time, from the smallest to the broken.
 //!
 //! Nothing outlives the process that asked for it, whatever its end: a second process, the warden, owns all daemons
@@ -23,6 +25,7 @@ pub mod model;
 mod paths;
 mod proxy;
 mod registry;
+mod s3;
 mod seed;
 mod teardown;
 mod tls;
@@ -34,6 +37,7 @@ pub use error::{Context, Error, Result};
 pub use home::shut_down;
 pub use leaks::Leaks;
 pub use paths::{repository, target_dir};
-pub use proxy::{Counts, Fault, FaultProxy};
+pub use proxy::{Counts, Fault, FaultProxy, Seen};
 pub use registry::{Auth, Registry, RegistryOptions};
+pub use s3::{S3, S3Options};
 pub use tls::{Authority, Identity, Tls};

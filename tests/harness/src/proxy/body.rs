@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, Incoming};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::{Mutex, mpsc};
 
 use super::counts::{Counters, bump};
@@ -66,6 +66,40 @@ impl Body for Piped {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         self.0.poll_recv(cx).map(|next| next.map(|piece| piece.map(Frame::data)))
+    }
+}
+
+/// What a client sends, up to where it is cut. A body that ends earlier is whole.
+#[derive(Debug)]
+pub(super) struct Cut {
+    pub(super) from: Incoming,
+    pub(super) left: Option<u64>,
+}
+
+impl Body for Cut {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.left == Some(0) {
+            return Poll::Ready(Some(Err(io::Error::other("dropped on purpose"))));
+        }
+        let frame = std::task::ready!(Pin::new(&mut self.from).poll_frame(cx));
+        let Some(frame) = frame else { return Poll::Ready(None) };
+        let frame = frame.map_err(io::Error::other)?;
+        let (Some(left), true) = (self.left, frame.is_data()) else { return Poll::Ready(Some(Ok(frame))) };
+        let Ok(mut data) = frame.into_data() else { return Poll::Ready(None) };
+        data.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        self.left = Some(left - data.len() as u64);
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left.is_none() && self.from.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.from.size_hint()
     }
 }
 

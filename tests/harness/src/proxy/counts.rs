@@ -1,6 +1,7 @@
 //! What a proxy has seen.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
@@ -35,9 +36,24 @@ pub struct Counts {
     pub most_blobs_at_once: u64,
 }
 
+/// One request, as far as tests ask about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Its method.
+    pub method: String,
+    /// Its path, with the query.
+    pub path: String,
+    /// Its header Range.
+    pub range: Option<String>,
+    /// Its conditions: If-Match or If-None-Match.
+    pub condition: Option<String>,
+}
+
 /// The same, being counted.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
+    /// Every request since the last reset, in the order they came.
+    pub(super) seen: Mutex<Vec<Seen>>,
     pub(super) requests: AtomicU64,
     pub(super) pings: AtomicU64,
     pub(super) manifests: AtomicU64,
@@ -81,6 +97,7 @@ impl Counters {
     }
 
     pub(super) fn reset(&self) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clear();
         for counter in [
             &self.requests,
             &self.pings,

@@ -1,4 +1,4 @@
-//! The faults that a registry can have, and how they are written down.
+//! The faults that a registry or an S3 server can have, and how they are written down. What is said of blobs goes for objects.
 
 use std::str::FromStr;
 
@@ -22,6 +22,20 @@ pub enum Fault {
     Drop {
         /// Bytes of the blob that still arrive. Shorter blobs are spared.
         after: u64,
+        /// How often.
+        times: u64,
+    },
+    /// The connection is dropped in the middle of what a client sends. `drop-upload:AFTER[:TIMES]`
+    DropUpload {
+        /// Bytes that still arrive. Shorter bodies are spared.
+        after: u64,
+        /// How often.
+        times: u64,
+    },
+    /// A request is carried out, and the connection is dropped instead of the answer. `lose-answer:NEEDLE[:TIMES]`
+    LoseAnswer {
+        /// A part of the method, a blank and the path with its query, by which the request is known.
+        needle: String,
         /// How often.
         times: u64,
     },
@@ -62,6 +76,8 @@ pub enum Fault {
     },
     /// Ranges are ignored: every answer is the whole blob. `no-range`
     NoRange,
+    /// A request with the condition If-None-Match is answered with 501, as servers do that do not know it. `no-conditions`
+    NoConditions,
     /// Every answer comes late. `delay:MILLISECONDS`
     Delay {
         /// How late.
@@ -101,6 +117,12 @@ impl FromStr for Fault {
         let (fault, most) = match name {
             "throttle" => (Self::Throttle { bytes_per_second: number(0, None)?.max(1) }, 1),
             "drop" => (Self::Drop { after: number(0, None)?, times: number(1, Some(1))? }, 2),
+            "drop-upload" => (Self::DropUpload { after: number(0, None)?, times: number(1, Some(1))? }, 2),
+            "lose-answer" => {
+                let needle = given.first().filter(|needle| !needle.is_empty());
+                let needle = needle.ok_or_else(|| Error::new("write lose-answer:NEEDLE"))?;
+                (Self::LoseAnswer { needle: (*needle).to_owned(), times: number(1, Some(1))? }, 2)
+            }
             "status" => {
                 let code = u16::try_from(number(0, None)?)
                     .ok()
@@ -117,6 +139,7 @@ impl FromStr for Fault {
             "corrupt" => (Self::Corrupt { times: number(0, Some(0))? }, 1),
             "wrong-digest" => (Self::WrongDigest { times: number(0, Some(0))? }, 1),
             "no-range" => (Self::NoRange, 0),
+            "no-conditions" => (Self::NoConditions, 0),
             "delay" => (Self::Delay { milliseconds: number(0, None)? }, 1),
             "redirect" => (Self::Redirect, 0),
             other => return Err(Error::new(format!("no fault is named {other}"))),
@@ -134,20 +157,32 @@ mod tests {
 
     #[test]
     fn faults_are_read() {
-        let faults = Fault::parse_all("status:429:2:1+drop:1000+stall").unwrap();
+        let faults =
+            Fault::parse_all("status:429:2:1+drop:1000+stall+drop-upload:7+lose-answer:PUT /b:2").unwrap();
         assert_eq!(
             faults,
             [
                 Fault::Status { code: 429, times: 2, retry_after: Some(1) },
                 Fault::Drop { after: 1000, times: 1 },
                 Fault::Stall { after: 0, times: 0 },
+                Fault::DropUpload { after: 7, times: 1 },
+                Fault::LoseAnswer { needle: "PUT /b".into(), times: 2 },
             ]
         );
     }
 
     #[test]
     fn nonsense_is_refused() {
-        for text in ["throttle", "status:200", "no-range:1", "drop:x", "fire", "delay:1:2"] {
+        for text in [
+            "throttle",
+            "status:200",
+            "no-range:1",
+            "drop:x",
+            "fire",
+            "lose-answer",
+            "drop-upload",
+            "delay:1:2",
+        ] {
             assert!(text.parse::<Fault>().is_err(), "{text}");
         }
     }

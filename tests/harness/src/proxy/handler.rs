@@ -1,6 +1,6 @@
 //! One request through the proxy.
 
-use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION, RANGE, RETRY_AFTER,
-    WWW_AUTHENTICATE,
+    ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, IF_MATCH, IF_NONE_MATCH, LOCATION,
+    RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::BoxBody;
@@ -20,8 +20,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::json;
 
-use super::body::{self, Pace, Plan};
-use super::counts::{Counters, bump};
+use super::body::{self, Cut, Pace, Plan};
+use super::counts::{Counters, Seen, bump};
 use super::fault::Fault;
 use super::token::{Grant, Tokens};
 
@@ -57,6 +57,8 @@ impl Behaviour {
             .map(|fault| {
                 let left = match &fault {
                     Fault::Drop { times, .. }
+                    | Fault::DropUpload { times, .. }
+                    | Fault::LoseAnswer { times, .. }
                     | Fault::Status { times, .. }
                     | Fault::Stall { times, .. }
                     | Fault::Corrupt { times }
@@ -87,6 +89,13 @@ impl Behaviour {
     }
 }
 
+/// What stands behind the proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Service {
+    Registry,
+    S3,
+}
+
 /// What a path asks for.
 enum Target<'a> {
     Ping,
@@ -96,7 +105,14 @@ enum Target<'a> {
     Other,
 }
 
-fn target(path: &str) -> Target<'_> {
+fn target(service: Service, path: &str) -> Target<'_> {
+    if service == Service::S3 {
+        // Below a bucket everything is an object.
+        return match path.trim_start_matches('/').split_once('/') {
+            Some((_, key)) if !key.is_empty() => Target::Blob(key),
+            _ => Target::Other,
+        };
+    }
     match path {
         "/v2/" | "/v2" => return Target::Ping,
         "/token" => return Target::Token,
@@ -115,33 +131,37 @@ fn target(path: &str) -> Target<'_> {
 /// Everything that requests share.
 #[derive(Debug)]
 pub(super) struct Handler {
+    service: Service,
     upstream: SocketAddr,
     front: SocketAddr,
     store: SocketAddr,
-    client: Client<HttpConnector, Incoming>,
+    client: Client<HttpConnector, Cut>,
     behaviour: Arc<RwLock<Arc<Behaviour>>>,
     counters: Arc<Counters>,
 }
 
 impl Handler {
+    /// `fronts` are its own two addresses: the one that is asked, and the one that blobs are redirected to.
     pub(super) fn new(
+        service: Service,
         upstream: SocketAddr,
-        front: SocketAddr,
-        store: SocketAddr,
+        fronts: [SocketAddr; 2],
         behaviour: Arc<RwLock<Arc<Behaviour>>>,
         counters: Arc<Counters>,
     ) -> Self {
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { upstream, front, store, client, behaviour, counters }
+        let [front, store] = fronts;
+        Self { service, upstream, front, store, client, behaviour, counters }
     }
 
-    /// A request at the registry's own address.
-    pub(super) async fn front(&self, mut request: Request<Incoming>) -> Result<Answer, Infallible> {
+    /// A request at the service's own address. An error drops the connection.
+    pub(super) async fn front(&self, mut request: Request<Incoming>) -> io::Result<Answer> {
         let behaviour = Arc::clone(&self.behaviour.read().unwrap_or_else(PoisonError::into_inner));
         bump(&self.counters.requests);
         let path = request.uri().path().to_owned();
-        let target = target(&path);
+        let target = target(self.service, &path);
         self.count(&request, &target);
+        self.note(&request);
         for (fault, _) in &behaviour.faults {
             if let Fault::Delay { milliseconds } = fault {
                 tokio::time::sleep(Duration::from_millis(*milliseconds)).await;
@@ -169,18 +189,23 @@ impl Handler {
         });
         if let Some((code, retry_after)) = refusal {
             bump(&self.counters.faults);
-            return Ok(refuse(code, retry_after));
+            return Ok(refuse(self.service, code, retry_after));
+        }
+        let condition = request.headers().contains_key(IF_NONE_MATCH);
+        if condition && behaviour.has(|fault| *fault == Fault::NoConditions) {
+            bump(&self.counters.faults);
+            return Ok(refuse(self.service, 501, None));
         }
         let get_blob = matches!(target, Target::Blob(_)) && request.method() == Method::GET;
         if get_blob && behaviour.has(|fault| *fault == Fault::Redirect) {
             let place = format!("http://{}{path}", self.store);
             return Ok(answer(StatusCode::TEMPORARY_REDIRECT, &[(LOCATION, &place)], ""));
         }
-        Ok(self.forward(request, &behaviour, &target).await)
+        self.forward(request, &behaviour, &target).await
     }
 
     /// A request at the place that blobs are redirected to.
-    pub(super) async fn store(&self, request: Request<Incoming>) -> Result<Answer, Infallible> {
+    pub(super) async fn store(&self, request: Request<Incoming>) -> io::Result<Answer> {
         let behaviour = Arc::clone(&self.behaviour.read().unwrap_or_else(PoisonError::into_inner));
         bump(&self.counters.redirected);
         if request.headers().contains_key(AUTHORIZATION) {
@@ -188,10 +213,21 @@ impl Handler {
             return Ok(answer(StatusCode::BAD_REQUEST, &[], "only one way to authenticate is allowed"));
         }
         let path = request.uri().path().to_owned();
-        match target(&path) {
-            target @ Target::Blob(_) => Ok(self.forward(request, &behaviour, &target).await),
+        match target(self.service, &path) {
+            target @ Target::Blob(_) => self.forward(request, &behaviour, &target).await,
             _ => Ok(answer(StatusCode::NOT_FOUND, &[], "there is nothing but blobs here")),
         }
+    }
+
+    fn note(&self, request: &Request<Incoming>) {
+        let text = |name| header(request, name).map(str::to_owned);
+        let seen = Seen {
+            method: request.method().to_string(),
+            path: request.uri().to_string(),
+            range: text(&RANGE),
+            condition: text(&IF_MATCH).or_else(|| text(&IF_NONE_MATCH)),
+        };
+        self.counters.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
     }
 
     fn count(&self, request: &Request<Incoming>, target: &Target<'_>) {
@@ -257,33 +293,51 @@ impl Handler {
         mut request: Request<Incoming>,
         behaviour: &Behaviour,
         target: &Target<'_>,
-    ) -> Answer {
+    ) -> io::Result<Answer> {
         if behaviour.has(|fault| *fault == Fault::NoRange) {
             request.headers_mut().remove(RANGE);
         }
         let get = request.method() == Method::GET;
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let Ok(uri) = format!("http://{}{path}", self.upstream).parse::<Uri>() else {
-            return answer(StatusCode::BAD_REQUEST, &[], "the path is malformed");
+            return Ok(answer(StatusCode::BAD_REQUEST, &[], "the path is malformed"));
         };
+        let named = format!("{} {path}", request.method());
         *request.uri_mut() = uri;
         // The client names the registry it sees; the one behind builds its own addresses from that.
         let host = HeaderValue::from_str(&self.front.to_string());
         if let Ok(host) = host {
             request.headers_mut().insert(HOST, host);
         }
-        let response = match self.client.request(request).await {
+        let length: u64 = header(&request, &CONTENT_LENGTH).and_then(|text| text.parse().ok()).unwrap_or(0);
+        let left = behaviour.strike(|fault| match fault {
+            Fault::DropUpload { after, .. } if *after < length => Some(*after),
+            _ => None,
+        });
+        let response = match self.client.request(request.map(|from| Cut { from, left })).await {
+            _ if left.is_some() => {
+                bump(&self.counters.faults);
+                return Err(io::Error::other("dropped on purpose"));
+            }
             Ok(response) => response,
-            Err(error) => return answer(StatusCode::BAD_GATEWAY, &[], &error.to_string()),
+            Err(error) => return Ok(answer(StatusCode::BAD_GATEWAY, &[], &error.to_string())),
         };
-        if !get || !response.status().is_success() {
-            return response.map(|body| body.map_err(std::io::Error::other).boxed());
+        let lost = behaviour.strike(|fault| match fault {
+            Fault::LoseAnswer { needle, .. } => named.contains(needle).then_some(()),
+            _ => None,
+        });
+        if lost.is_some() {
+            bump(&self.counters.faults);
+            return Err(io::Error::other("dropped on purpose"));
         }
-        match target {
+        if !get || !response.status().is_success() {
+            return Ok(response.map(|body| body.map_err(std::io::Error::other).boxed()));
+        }
+        Ok(match target {
             Target::Blob(_) => self.pass_blob(response, behaviour),
             Target::Manifest(_) => self.pass_manifest(response, behaviour).await,
             _ => response.map(|body| body.map_err(std::io::Error::other).boxed()),
-        }
+        })
     }
 
     fn pass_blob(&self, mut response: Response<Incoming>, behaviour: &Behaviour) -> Answer {
@@ -331,12 +385,20 @@ fn header<'a>(request: &'a Request<Incoming>, name: &HeaderName) -> Option<&'a s
     request.headers().get(name)?.to_str().ok()
 }
 
-fn refuse(code: u16, retry_after: Option<u64>) -> Answer {
+fn refuse(service: Service, code: u16, retry_after: Option<u64>) -> Answer {
     let status = StatusCode::from_u16(code).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-    let name = if code == 429 { "TOOMANYREQUESTS" } else { "UNAVAILABLE" };
-    let text = error_body(name, "refused on purpose");
+    let (kind, text) = match service {
+        Service::Registry => {
+            let name = if code == 429 { "TOOMANYREQUESTS" } else { "UNAVAILABLE" };
+            ("application/json", error_body(name, "refused on purpose"))
+        }
+        Service::S3 => {
+            let text = "<Error><Code>SlowDown</Code><Message>refused on purpose</Message></Error>";
+            ("application/xml", text.to_owned())
+        }
+    };
     let seconds = retry_after.map(|seconds| seconds.to_string());
-    let mut headers = vec![(CONTENT_TYPE, "application/json")];
+    let mut headers = vec![(CONTENT_TYPE, kind)];
     headers.extend(seconds.as_deref().map(|seconds| (RETRY_AFTER, seconds)));
     answer(status, &headers, &text)
 }

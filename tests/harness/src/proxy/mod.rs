@@ -1,4 +1,4 @@
-//! A reverse proxy that stands before a registry and makes it misbehave.
+//! A reverse proxy that stands before a registry or an S3 server and makes it misbehave.
 
 mod body;
 mod counts;
@@ -16,12 +16,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-pub use counts::Counts;
+pub use counts::{Counts, Seen};
 pub use fault::Fault;
 
 use crate::error::{Context, Result};
 use counts::Counters;
-use handler::{Behaviour, Handler};
+use handler::{Behaviour, Handler, Service};
 
 /// A running proxy, in a thread of its own. Dropping it ends it and closes its connections.
 #[derive(Debug)]
@@ -39,6 +39,19 @@ impl FaultProxy {
     /// # Errors
     /// When no port is free.
     pub fn start(upstream: SocketAddr, faults: Vec<Fault>) -> Result<Self> {
+        Self::start_before(upstream, faults, Service::Registry)
+    }
+
+    /// Starts one on a free port of 127.0.0.1, before the S3 server at `upstream`. Clients have to use the proxy's address with the
+    /// bucket in the path: they sign the host that they see.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub fn start_s3(upstream: SocketAddr, faults: Vec<Fault>) -> Result<Self> {
+        Self::start_before(upstream, faults, Service::S3)
+    }
+
+    fn start_before(upstream: SocketAddr, faults: Vec<Fault>, service: Service) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -57,8 +70,13 @@ impl FaultProxy {
         let behaviour = Arc::new(RwLock::new(Arc::new(Behaviour::new(faults))));
         let counters = Arc::new(Counters::default());
         let (stop, mut stopped) = oneshot::channel();
-        let handler =
-            Handler::new(upstream, address, store_address, Arc::clone(&behaviour), Arc::clone(&counters));
+        let handler = Handler::new(
+            service,
+            upstream,
+            [address, store_address],
+            Arc::clone(&behaviour),
+            Arc::clone(&counters),
+        );
         let handler = Arc::new(handler);
         let thread = thread::Builder::new()
             .name("fault-proxy".to_owned())
@@ -91,6 +109,11 @@ impl FaultProxy {
     /// What it has seen so far.
     pub fn counts(&self) -> Counts {
         self.counters.read()
+    }
+
+    /// The requests it has seen so far, in the order they came.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.counters.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Counts from zero again.

@@ -40,7 +40,7 @@ fn all() -> Vec<Process> {
 }
 
 /// The daemons that were started from `dir`: containerd and docker-registry by their configuration file, shims
-/// by the address of their containerd.
+/// by the address of their containerd, versitygw by its storage.
 fn daemons_of(dir: &Path, processes: &[Process]) -> Vec<i32> {
     let mut prefix = dir.as_os_str().as_bytes().to_vec();
     prefix.push(b'/');
@@ -51,7 +51,8 @@ fn daemons_of(dir: &Path, processes: &[Process]) -> Vec<i32> {
             let mut words = line.split(|&byte| byte == 0);
             let Some(program) = words.next() else { return false };
             let name = Path::new(OsStr::from_bytes(program)).file_name().unwrap_or_default().as_bytes();
-            (name == b"containerd" || name == b"docker-registry" || name.starts_with(b"containerd-shim"))
+            let own: [&[u8]; 3] = [b"containerd", b"docker-registry", b"versitygw"];
+            (own.contains(&name) || name.starts_with(b"containerd-shim"))
                 && words.any(|word| word.starts_with(&prefix))
         })
         .map(|process| process.pid)

@@ -16,7 +16,8 @@ usage: dunnage-harness serve [--containerd 1.6|1.7|2.1|none] [--registry] [--aut
 
 faults:  throttle:BYTES_A_SECOND  drop:AFTER[:TIMES]  stall[:AFTER[:TIMES]]  corrupt[:TIMES]
          status:CODE[:TIMES[:RETRY_AFTER]]  bearer[:USER:PASSWORD[:LIFETIME]]  wrong-digest[:TIMES]
-         no-range  delay:MILLISECONDS  redirect        (TIMES 0 is for ever)
+         no-range  delay:MILLISECONDS  redirect  drop-upload:AFTER[:TIMES]
+         lose-answer:NEEDLE[:TIMES]  no-conditions     (TIMES 0 is for ever)
 
 commands of serve, one JSON object a line, each answered by one line {\"ok\":true,…} or {\"ok\":false,\"error\":…}:
          {\"cmd\":\"leaks\"}  {\"cmd\":\"counts\",\"name\":NAME}  {\"cmd\":\"reset-counts\",\"name\":NAME}
