@@ -3,8 +3,9 @@
 use common::kill;
 use dunnage::failpoints::Side;
 use dunnage::types::{
-    CreateOptions, NetworkMode, ReconcileOptions, SnapshotCreateOptions, SnapshotDeleteOptions,
-    SnapshotForkOptions, SnapshotPruneOptions, SnapshotRollbackOptions, StartOptions, StopOptions,
+    CreateOptions, DataExportOptions, DataImportOptions, DataPreserveOptions, NetworkMode, PreserveForm,
+    ReconcileOptions, RecreateOptions, SnapshotCreateOptions, SnapshotDeleteOptions, SnapshotForkOptions,
+    SnapshotPruneOptions, SnapshotRollbackOptions, StartOptions, StopOptions,
 };
 use dunnage::{Engine, Error, Workspace};
 use futures::future::BoxFuture;
@@ -42,6 +43,10 @@ pub(crate) struct Operation {
     pub(crate) lost: bool,
     /// Whether an older implementation has made the versions that are there before it.
     pub(crate) older: bool,
+    /// What it may hold as well when the journal is lost in the middle: all that it had, in another place.
+    pub(crate) between: Option<State>,
+    /// Whether its data is preserved where it is absent afterwards.
+    pub(crate) preserves: bool,
     /// How many snapshots that are no versions may be below what is left: what several were made one to.
     pub(crate) bases: usize,
     /// Does it, in the process that meets the fault. None for what opening an engine does by itself.
@@ -53,6 +58,9 @@ type Run = fn(Engine, Workspace, String) -> BoxFuture<'static, Result<(), Error>
 
 /// What a fork's id has beyond that of its workspace.
 pub(crate) const FORK: &str = "-fork";
+
+/// What a workspace holds that has the data of `two` and nothing beside it.
+pub(crate) const DATA_OF_TWO: &str = "two, as data alone";
 
 /// The operation whose version's line is long, as its engines are told.
 pub(crate) const FLATTENING: &str = "snapshots.create of a long line";
@@ -69,6 +77,8 @@ pub(crate) fn operations() -> Vec<Operation> {
         broken: None,
         lost: false,
         older: false,
+        between: None,
+        preserves: false,
         bases: 0,
         run: Some(run),
     };
@@ -158,6 +168,53 @@ pub(crate) fn operations() -> Vec<Operation> {
                 Box::pin(async move { engine.reconcile(ReconcileOptions::default()).await.map(drop) })
             })
         },
+        operation("data.import", one(), one(), |_, workspace, _| {
+            Box::pin(async move {
+                let archive = std::env::temp_dir().join(format!("dunnage-{}.tar", workspace.id()));
+                let path = archive.display().to_string();
+                let made = DataExportOptions::default().destination(&path).overwrite(true).grace_ms(0u64);
+                let exported = workspace.data().export(made).await;
+                let import = DataImportOptions::default().source(&path).grace_ms(0u64);
+                let imported = match exported {
+                    Ok(_) => workspace.data().import(import).await.map(drop),
+                    Err(error) => Err(error),
+                };
+                let _ = std::fs::remove_file(&archive);
+                imported
+            })
+        }),
+        operation("data.preserve", one(), one(), |_, workspace, _| {
+            let options = DataPreserveOptions::default().grace_ms(0u64);
+            Box::pin(async move { workspace.data().preserve(options).await.map(drop) })
+        }),
+        operation(
+            "data.preserve as a snapshot",
+            one(),
+            holds("two", &[(1, "one"), (2, "two")]),
+            |_, workspace, _| {
+                let options = DataPreserveOptions::default().form(PreserveForm::Snapshot).grace_ms(0u64);
+                Box::pin(async move { workspace.data().preserve(options).await.map(drop) })
+            },
+        ),
+        Operation {
+            preserves: true,
+            ..operation("workspace.delete preserving", one(), State::Absent, |_, workspace, _| {
+                Box::pin(async move { workspace.delete(kill().preserve_data(true)).await.map(drop) })
+            })
+        },
+        Operation {
+            between: Some(holds("two", &[(1, "one"), (2, "two")])),
+            bases: 1,
+            ..operation(
+                "workspace.recreate",
+                one(),
+                holds(DATA_OF_TWO, &[(1, "one"), (2, "two")]),
+                |_, workspace, _| {
+                    let options = RecreateOptions::default().grace_ms(0u64);
+                    Box::pin(async move { workspace.recreate(options).await.map(drop) })
+                },
+            )
+        },
     ];
     // Whoever mends what a process has left may die of a second fault.
     for (name, broken, step) in [
@@ -165,10 +222,13 @@ pub(crate) fn operations() -> Vec<Operation> {
         ("engine.open after half a deletion", "workspace.delete", "backend.remove_snapshot"),
         ("engine.open after half a version", "snapshots.create", "backend.commit_snapshot"),
         ("engine.open after half a rollback", "snapshots.rollback", "backend.move_container"),
+        ("engine.open after half an import", "data.import", "backend.swap_dir"),
+        ("engine.open after half a renewal", "workspace.recreate", "backend.renew_container"),
         ("engine.open after half a prune", "snapshots.prune", "backend.move_container"),
     ] {
         let Some(first) = all.iter().find(|operation| operation.name == broken) else { continue };
         let (before, after, bases) = (first.before.clone(), first.after.clone(), first.bases);
+        let (preserves, first_between) = (first.preserves, first.between.clone());
         let place = Place { step: step.to_owned(), nth: 1, side: Side::Before };
         all.push(Operation {
             name,
@@ -179,6 +239,8 @@ pub(crate) fn operations() -> Vec<Operation> {
             broken: Some((broken, place)),
             lost: false,
             older: false,
+            between: first_between,
+            preserves,
             bases,
             run: None,
         });

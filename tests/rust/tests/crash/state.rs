@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use common::older::Older;
 use common::{kill, said, sh};
 use dunnage::types::{
-    CreateOptions, SnapshotCreateOptions, SnapshotListOptions, SnapshotRollbackOptions, StartOptions,
-    StopOptions,
+    CreateOptions, DataDiscardOptions, PreservedOptions, SnapshotCreateOptions, SnapshotListOptions,
+    SnapshotRollbackOptions, StartOptions, StopOptions,
 };
 use dunnage::{Config, Engine, ErrorKind, Workspace};
 
 use crate::common;
-use crate::operations::{FORK, Operation, State};
+use crate::operations::{DATA_OF_TWO, FORK, Operation, State};
 
 /// Which word the fingerprint of a workspace's files stands for.
 pub(crate) struct Words(HashMap<String, String>);
@@ -26,8 +26,10 @@ impl Words {
             write(&workspace, word).await;
             words.insert(fingerprint(&workspace).await, word.to_owned());
         }
+        said(sh(&workspace, "rm /srv/word").await);
+        words.insert(fingerprint(&workspace).await, DATA_OF_TWO.to_owned());
         workspace.delete(kill()).await.unwrap();
-        assert_eq!(words.len(), 3, "{words:?}");
+        assert_eq!(words.len(), 4, "{words:?}");
         Self(words)
     }
 
@@ -101,7 +103,13 @@ pub(crate) async fn observe(
         again.map_err(|e| format!("it is not made anew: {e}"))?;
     }
     match workspace.info().await {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(State::Absent),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            if operation.preserves {
+                preserved(engine, &workspace, words).await?;
+            }
+            forget_preserved(&workspace).await?;
+            return Ok(State::Absent);
+        }
         other => other.map_err(|e| format!("info: {e}"))?,
     };
     workspace.ensure_running(StartOptions::default()).await.map_err(|e| format!("it does not run: {e}"))?;
@@ -114,7 +122,40 @@ pub(crate) async fn observe(
         back.map_err(|e| format!("version {number} cannot be gone back to: {e}"))?;
         versions.push((number, words.of(fingerprint(&workspace).await)));
     }
+    forget_preserved(&workspace).await?;
     Ok(State::Holds { content, versions })
+}
+
+/// A workspace that is gone can be made with the data that it had.
+async fn preserved(engine: &Engine, workspace: &Workspace, words: &Words) -> Result<(), String> {
+    let image = workspace.data().preserved(PreservedOptions::default()).await;
+    let image = image.map_err(|e| format!("what is preserved cannot be listed: {e}"))?;
+    let image = image.preserved.first().ok_or("its data is nowhere")?.image.clone();
+    let made = workspace.create(CreateOptions::default().image(image).restore_data(true)).await;
+    made.map_err(|e| format!("its data cannot be restored: {e}"))?;
+    let word = words.of(fingerprint(workspace).await);
+    if word != DATA_OF_TWO {
+        return Err(format!("what was preserved is {word}"));
+    }
+    let again = engine.workspace(workspace.id()).unwrap();
+    again.delete(kill()).await.map_err(|e| format!("it cannot be deleted again: {e}"))?;
+    Ok(())
+}
+
+/// Discards all that is preserved, and what was half made of it.
+async fn forget_preserved(workspace: &Workspace) -> Result<(), String> {
+    let data = workspace.data();
+    let list = data.preserved(PreservedOptions::default()).await;
+    let list = list.map_err(|e| format!("what is preserved cannot be listed: {e}"))?;
+    // One more than there are: looking for it clears up.
+    let numbers = list.preserved.iter().map(|one| one.generation);
+    for number in numbers.chain([u64::MAX]) {
+        match data.discard(DataDiscardOptions::default().generation(number)).await {
+            Err(error) if number == u64::MAX && error.kind() == ErrorKind::NotFound => {}
+            done => drop(done.map_err(|e| format!("what is preserved cannot be discarded: {e}"))?),
+        }
+    }
+    Ok(())
 }
 
 /// The numbers of a workspace's versions.
