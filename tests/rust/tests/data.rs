@@ -327,3 +327,120 @@ async fn data_of_older_implementations_is_taken_over_once() {
     assert_eq!(list.iter().map(|one| one.generation).collect::<Vec<_>>(), [2, 1]);
     engine.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshotter_without_layers_has_archives() {
+    let rig = Rig::start();
+    let engine = rig.engine().await;
+    let image = rig.add("busybox");
+    let create = || CreateOptions::default().image(&image).snapshotter("native");
+    let workspace = engine.workspace("native").unwrap();
+    workspace.create(create()).await.unwrap();
+    said(sh(&workspace, FILL).await);
+    let before = tree(&workspace).await;
+    let scratch = tempfile::tempdir().unwrap();
+    let archive = scratch.path().join("data.tar.zst");
+    workspace.data().export(to(&archive)).await.unwrap();
+    said(sh(&workspace, "rm -rf /data/a; echo more > /data/more").await);
+    workspace.data().import(from(&archive).mode(ImportMode::Merge)).await.unwrap();
+    said(sh(&workspace, "rm /data/more").await);
+    workspace.data().import(from(&archive)).await.unwrap();
+    assert_eq!(tree(&workspace).await, before);
+    assert_eq!(said(sh(&workspace, "ls -a / | grep dunnage; true").await), "");
+    // What it cannot keep as a snapshot it keeps as an archive.
+    let options = DeleteOptions::default().grace_ms(0u64).preserve_data(true);
+    let deleted = workspace.delete(options.preserve_form(PreserveForm::Snapshot)).await.unwrap();
+    assert_eq!(deleted.preserved.unwrap().form, PreserveForm::Archive);
+    assert!(workspace.create(create().restore_data(true)).await.unwrap().data_restored);
+    assert_eq!(tree(&workspace).await, before);
+    engine.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_workspace_makes_of_its_data_directory_reaches_nothing_else() {
+    let rig = Rig::start();
+    let engine = rig.engine().await;
+    let workspace = workspace(&rig, &engine, "hostile").await;
+    let scratch = tempfile::tempdir().unwrap();
+    let archive = scratch.path().join("data.tar.gz");
+    let secret = scratch.path().join("secret");
+    std::fs::create_dir(&secret).unwrap();
+    std::fs::write(secret.join("file"), "secret").unwrap();
+    said(sh(&workspace, FILL).await);
+    workspace.data().export(to(&archive)).await.unwrap();
+
+    // The directory itself is a link out of the root: it is not followed, neither for reading nor for writing.
+    let link = format!("rm -rf /data; ln -s {} /data", secret.display());
+    said(sh(&workspace, &link).await);
+    let out = scratch.path().join("out.tar.gz");
+    let error = workspace.data().export(to(&out)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error}");
+    assert!(!out.exists() && workspace.info().await.unwrap().task_running);
+    let error = workspace.data().import(from(&archive).mode(ImportMode::Merge)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error}");
+    for form in [PreserveForm::Archive, PreserveForm::Snapshot] {
+        let options = DeleteOptions::default().grace_ms(0u64).preserve_data(true).preserve_form(form);
+        let error = workspace.delete(options).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error}");
+        assert!(workspace.info().await.unwrap().task_running, "nothing is deleted, and it runs again");
+    }
+    workspace.data().import(from(&archive)).await.unwrap();
+    assert_eq!(std::fs::read_dir(&secret).unwrap().count(), 1);
+    assert_eq!(said(sh(&workspace, "cat /data/a/one").await), "one");
+
+    // Links within, to outside and through each other, pipes, and a process that swaps directories for links all the while.
+    let swap = "mkdir -p /data/x /data/y && echo inside > /data/x/file && ln -s /data/x /data/y/through && \
+        ln -s /etc/shadow /data/shadow && ln -s ../../../../etc /data/up && \
+        (while true; do mv /data/x /data/z; ln -s /etc /data/x; rm /data/x; mv /data/z /data/x; done) >/dev/null 2>&1 &";
+    said(sh(&workspace, swap).await);
+    for _ in 0..10 {
+        let live = to(&out).consistency(Consistency::Live).overwrite(true);
+        match workspace.data().export(live).await {
+            Ok(_) => {
+                let listed = tar(&["tzf", &out.display().to_string()]);
+                assert!(
+                    !listed.contains("passwd") && !listed.lines().any(|line| line.starts_with('/')),
+                    "{listed}"
+                );
+            }
+            // What it is in was moved away.
+            Err(error) => assert!(!out.exists() || error.kind() != ErrorKind::Unexpected, "{error}"),
+        }
+    }
+    engine.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_at_once_neither_mix_nor_wait_for_ever() {
+    let rig = Rig::start();
+    let engine = rig.engine().await;
+    let scratch = tempfile::tempdir().unwrap();
+    let image = rig.pulled(&engine, "busybox").await;
+    let mut workspaces = Vec::new();
+    for n in 0..10 {
+        let workspace = engine.workspace(format!("many-{n}")).unwrap();
+        workspace.create(CreateOptions::default().image(&image)).await.unwrap();
+        said(sh(&workspace, &format!("yes {n} | head -c 300000 > /data/own; echo {n} > /data/name")).await);
+        workspaces.push(workspace);
+    }
+    let mut work = Vec::new();
+    for round in 0..5 {
+        for (n, workspace) in workspaces.iter().enumerate() {
+            let (workspace, archive) =
+                (workspace.clone(), scratch.path().join(format!("{n}-{round}.tar.gz")));
+            work.push(tokio::spawn(async move {
+                workspace.data().export(to(&archive)).await.unwrap();
+                if round % 2 == 0 {
+                    workspace.data().import(from(&archive)).await.unwrap();
+                }
+            }));
+        }
+    }
+    for done in work {
+        done.await.unwrap();
+    }
+    for (n, workspace) in workspaces.iter().enumerate() {
+        assert_eq!(said(sh(workspace, "cat /data/name; head -n 1 /data/own").await), format!("{n}\n{n}"));
+    }
+    engine.close().await;
+}
