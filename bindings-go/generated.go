@@ -299,8 +299,9 @@ type DataDiscardOptions struct {
 type DataExportOptions struct {
 	// What becomes of a running workspace meanwhile. Default `stop`.
 	Consistency Consistency `json:"consistency,omitempty"`
-	// Where the archive goes: the absolute path of a file of the host. It is there with mode 0600 once it is
-	// whole and on the disk, or not at all. Needed unless `fd` is given, or a writer beside the options.
+	// Where the archive goes: the absolute path of a file of the host, or an address, `s3://bucket/key` or
+	// `file:///path`. It is there once it is whole, or not at all; a file has mode 0600 and is on the disk then.
+	// Needed unless `fd` is given, or a writer beside the options.
 	Destination string `json:"destination,omitempty"`
 	// Patterns of what is left out, with all below; they count more than `include`.
 	Exclude []string `json:"exclude,omitzero"`
@@ -316,8 +317,12 @@ type DataExportOptions struct {
 	Include []string `json:"include,omitzero"`
 	// How hard it is compressed: 1 to 12 for `tar_gz`, 1 by default; 1 to 19 for `tar_zst`, 3 by default.
 	Level *uint32 `json:"level,omitempty"`
-	// Whether a file at `destination` is replaced. Default false: it is ALREADY_EXISTS.
+	// Whether what is at `destination` is replaced. Default false: it is ALREADY_EXISTS.
 	Overwrite bool `json:"overwrite,omitempty"`
+	// How an `s3://` destination is reached.
+	S3 S3Options `json:"s3,omitzero"`
+	// Whom it is encrypted for. Default: it is not encrypted.
+	Seal *SealOptions `json:"seal,omitempty"`
 	// A directory within the data directory to export instead of all of it; the archive's paths start there.
 	Subpath string `json:"subpath,omitempty"`
 }
@@ -336,6 +341,8 @@ type DataExportResult struct {
 	DowntimeMs uint64 `json:"downtime_ms"`
 	// Entries in it, the directory itself among them.
 	Entries uint64 `json:"entries"`
+	// What the object store calls this state of the object, where it goes into one.
+	Etag string `json:"etag,omitempty"`
 	// How long each phase took.
 	PhasesMs Phases `json:"phases_ms"`
 	// Sockets, which no archive holds and which were passed over.
@@ -364,9 +371,13 @@ type DataImportOptions struct {
 	MaxRatio *uint64 `json:"max_ratio,omitempty"`
 	// What becomes of what is there. Default `replace`.
 	Mode ImportMode `json:"mode,omitempty"`
-	// The archive: the absolute path of a file of the host. Needed unless `fd` is given, or a reader beside the
-	// options.
+	// How an `s3://` source is reached.
+	S3 S3Options `json:"s3,omitzero"`
+	// The archive: the absolute path of a file of the host, or an address, `s3://bucket/key` or `file:///path`.
+	// Needed unless `fd` is given, or a reader beside the options.
 	Source string `json:"source,omitempty"`
+	// What opens an encrypted archive. Default: nothing; such an archive is UNAUTHENTICATED then.
+	Unseal *UnsealOptions `json:"unseal,omitempty"`
 }
 
 // DataImportResult: an archive that was imported.
@@ -1273,6 +1284,36 @@ type RunOptions struct {
 	WorkDir string `json:"work_dir,omitempty"`
 }
 
+// S3Options: how a place in S3, or in something that speaks like it, is reached. What is not given comes from
+// the environment: `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, `AWS_REGION` or `AWS_DEFAULT_REGION`, and
+// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, these three together or not at all.
+type S3Options struct {
+	// Who asks.
+	AccessKeyID string `json:"access_key_id,omitempty"`
+	// Whether the endpoint may be `http://`: whoever listens sees the archive. Default false.
+	AllowHttp bool `json:"allow_http,omitempty"`
+	// The server, such as `https://storage.example:9000`. Default: Amazon's of the region.
+	Endpoint string `json:"endpoint,omitempty"`
+	// Whether the bucket is in the path, not in the host's name. Default: it is for every endpoint that is
+	// given.
+	PathStyle *bool `json:"path_style,omitempty"`
+	// The region that requests are signed for. Default `us-east-1`.
+	Region string `json:"region,omitempty"`
+	// What proves it.
+	SecretAccessKey string `json:"secret_access_key,omitempty"`
+	// What comes with credentials that are lent for a time.
+	SessionToken string `json:"session_token,omitempty"`
+}
+
+// SealOptions: whom an archive is encrypted for, in the form of `age`: those who know a passphrase, or
+// recipients. One of the two.
+type SealOptions struct {
+	// The passphrase.
+	Passphrase string `json:"passphrase,omitempty"`
+	// The recipients, as `age1…`; any of them can open it.
+	Recipients []string `json:"recipients,omitzero"`
+}
+
 // SnapshotChange: a path that is not the same in two versions.
 type SnapshotChange struct {
 	// What of it is different, for what was changed; else empty.
@@ -1633,6 +1674,14 @@ const (
 type TreeOptions struct {
 	// A text to draw it from, besides the versions. Default none.
 	Format TreeFormat `json:"format,omitempty"`
+}
+
+// UnsealOptions: what opens an encrypted archive: a passphrase, or identities. One of the two.
+type UnsealOptions struct {
+	// The identities, as `AGE-SECRET-KEY-1…`; any of them may be the right one.
+	Identities []string `json:"identities,omitzero"`
+	// The passphrase.
+	Passphrase string `json:"passphrase,omitempty"`
 }
 
 // UploadOptions: which file of the host to copy inside.

@@ -267,8 +267,9 @@ export interface DataExportOptions {
   /** What becomes of a running workspace meanwhile. Default `stop`. */
   consistency?: Consistency | undefined;
   /**
-   * Where the archive goes: the absolute path of a file of the host. It is there with mode 0600 once it is whole and on
-   * the disk, or not at all. Needed unless `fd` is given, or a writer beside the options.
+   * Where the archive goes: the absolute path of a file of the host, or an address, `s3://bucket/key` or
+   * `file:///path`. It is there once it is whole, or not at all; a file has mode 0600 and is on the disk then. Needed
+   * unless `fd` is given, or a writer beside the options.
    */
   destination?: string | null | undefined;
   /** Patterns of what is left out, with all below; they count more than `include`. */
@@ -289,8 +290,12 @@ export interface DataExportOptions {
   include?: string[] | undefined;
   /** How hard it is compressed: 1 to 12 for `tar_gz`, 1 by default; 1 to 19 for `tar_zst`, 3 by default. */
   level?: number | null | undefined;
-  /** Whether a file at `destination` is replaced. Default false: it is ALREADY_EXISTS. */
+  /** Whether what is at `destination` is replaced. Default false: it is ALREADY_EXISTS. */
   overwrite?: boolean | undefined;
+  /** How an `s3://` destination is reached. */
+  s3?: S3Options | undefined;
+  /** Whom it is encrypted for. Default: it is not encrypted. */
+  seal?: SealOptions | null | undefined;
   /** A directory within the data directory to export instead of all of it; the archive's paths start there. */
   subpath?: string | null | undefined;
 }
@@ -309,6 +314,8 @@ export interface DataExportResult {
   downtime_ms: number;
   /** Entries in it, the directory itself among them. */
   entries: number;
+  /** What the object store calls this state of the object, where it goes into one. */
+  etag?: string;
   /** How long each phase took. */
   phases_ms: Phases;
   /** Sockets, which no archive holds and which were passed over. */
@@ -338,10 +345,15 @@ export interface DataImportOptions {
   max_ratio?: number | undefined;
   /** What becomes of what is there. Default `replace`. */
   mode?: ImportMode | undefined;
+  /** How an `s3://` source is reached. */
+  s3?: S3Options | undefined;
   /**
-   * The archive: the absolute path of a file of the host. Needed unless `fd` is given, or a reader beside the options.
+   * The archive: the absolute path of a file of the host, or an address, `s3://bucket/key` or `file:///path`. Needed
+   * unless `fd` is given, or a reader beside the options.
    */
   source?: string | null | undefined;
+  /** What opens an encrypted archive. Default: nothing; such an archive is UNAUTHENTICATED then. */
+  unseal?: UnsealOptions | null | undefined;
 }
 
 /** An archive that was imported. */
@@ -1277,6 +1289,38 @@ export interface RunOptions {
   work_dir?: string | null | undefined;
 }
 
+/**
+ * How a place in S3, or in something that speaks like it, is reached. What is not given comes from the environment:
+ * `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, `AWS_REGION` or `AWS_DEFAULT_REGION`, and `AWS_ACCESS_KEY_ID`,
+ * `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, these three together or not at all.
+ */
+export interface S3Options {
+  /** Who asks. */
+  access_key_id?: string | null | undefined;
+  /** Whether the endpoint may be `http://`: whoever listens sees the archive. Default false. */
+  allow_http?: boolean | undefined;
+  /** The server, such as `https://storage.example:9000`. Default: Amazon's of the region. */
+  endpoint?: string | null | undefined;
+  /** Whether the bucket is in the path, not in the host's name. Default: it is for every endpoint that is given. */
+  path_style?: boolean | null | undefined;
+  /** The region that requests are signed for. Default `us-east-1`. */
+  region?: string | null | undefined;
+  /** What proves it. */
+  secret_access_key?: string | null | undefined;
+  /** What comes with credentials that are lent for a time. */
+  session_token?: string | null | undefined;
+}
+
+/**
+ * Whom an archive is encrypted for, in the form of `age`: those who know a passphrase, or recipients. One of the two.
+ */
+export interface SealOptions {
+  /** The passphrase. */
+  passphrase?: string | null | undefined;
+  /** The recipients, as `age1…`; any of them can open it. */
+  recipients?: string[] | undefined;
+}
+
 /** A path that is not the same in two versions. */
 export interface SnapshotChange {
   /** What of it is different, for what was changed; else empty. */
@@ -1640,6 +1684,14 @@ export type TreeFormat = 'mermaid' | 'dot';
 export interface TreeOptions {
   /** A text to draw it from, besides the versions. Default none. */
   format?: TreeFormat | null | undefined;
+}
+
+/** What opens an encrypted archive: a passphrase, or identities. One of the two. */
+export interface UnsealOptions {
+  /** The identities, as `AGE-SECRET-KEY-1…`; any of them may be the right one. */
+  identities?: string[] | undefined;
+  /** The passphrase. */
+  passphrase?: string | null | undefined;
 }
 
 /** Which file of the host to copy inside. */

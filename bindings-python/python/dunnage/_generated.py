@@ -40,6 +40,8 @@ from ._types import (
     ResolvedDigest,
     RestartOptions,
     RestartOptionsDict,
+    S3Options,
+    SealOptions,
     SnapshotCreateResult,
     SnapshotDiff,
     SnapshotForkResult,
@@ -50,6 +52,7 @@ from ._types import (
     StopResult,
     TextFile,
     TreeFormat,
+    UnsealOptions,
     VersionList,
     VersionTree,
     WorkspaceInfo,
@@ -568,6 +571,8 @@ class DataOperations(Noun):
         include: Sequence[str] | None = None,
         level: int | None = None,
         overwrite: bool = False,
+        s3: S3Options | None = None,
+        seal: SealOptions | None = None,
         subpath: str | None = None,
         on_event: OnEvent | None = None,
         time_limit: float | None = None,
@@ -576,9 +581,9 @@ class DataOperations(Noun):
 
         Args:
             consistency: What becomes of a running workspace meanwhile. Default `stop`.
-            destination: Where the archive goes: the absolute path of a file of the host. It is there with mode 0600
-                once it is whole and on the disk, or not at all. Needed unless `fd` is given, or a writer beside the
-                options.
+            destination: Where the archive goes: the absolute path of a file of the host, or an address,
+                `s3://bucket/key` or `file:///path`. It is there once it is whole, or not at all; a file has mode 0600
+                and is on the disk then. Needed unless `fd` is given, or a writer beside the options.
             exclude: Patterns of what is left out, with all below; they count more than `include`.
             fd: Instead, a file descriptor of this process that is open for writing: a pipe, a socket or a file. It
                 is duplicated before the call returns, and stays the caller's.
@@ -589,7 +594,9 @@ class DataOperations(Noun):
                 name, `**` does not; a pattern without a slash counts at any depth. Paths are as in the archive.
             level: How hard it is compressed: 1 to 12 for `tar_gz`, 1 by default; 1 to 19 for `tar_zst`, 3 by
                 default.
-            overwrite: Whether a file at `destination` is replaced. Default false: it is ALREADY_EXISTS.
+            overwrite: Whether what is at `destination` is replaced. Default false: it is ALREADY_EXISTS.
+            s3: How an `s3://` destination is reached.
+            seal: Whom it is encrypted for. Default: it is not encrypted.
             subpath: A directory within the data directory to export instead of all of it; the archive's paths start
                 there.
             on_event: Called with each event. When it raises, that is reported and the operation goes on.
@@ -605,6 +612,8 @@ class DataOperations(Noun):
             "include": include,
             "level": level,
             "overwrite": overwrite,
+            "s3": s3,
+            "seal": seal,
             "subpath": subpath,
         }
         return self._operate(DataExportResult.from_json, "data.export", fields, on_event, time_limit)
@@ -621,7 +630,9 @@ class DataOperations(Noun):
         max_path: int = 65536,
         max_ratio: int = 200,
         mode: ImportMode = "replace",
+        s3: S3Options | None = None,
         source: str | None = None,
+        unseal: UnsealOptions | None = None,
         on_event: OnEvent | None = None,
         time_limit: float | None = None,
     ) -> DataImportResult:
@@ -641,8 +652,10 @@ class DataOperations(Noun):
             max_ratio: How many bytes may come of each byte of the archive, once there is more than 1 GiB. Default
                 200.
             mode: What becomes of what is there. Default `replace`.
-            source: The archive: the absolute path of a file of the host. Needed unless `fd` is given, or a reader
-                beside the options.
+            s3: How an `s3://` source is reached.
+            source: The archive: the absolute path of a file of the host, or an address, `s3://bucket/key` or
+                `file:///path`. Needed unless `fd` is given, or a reader beside the options.
+            unseal: What opens an encrypted archive. Default: nothing; such an archive is UNAUTHENTICATED then.
             on_event: Called with each event. When it raises, that is reported and the operation goes on.
             time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
         """
@@ -656,7 +669,9 @@ class DataOperations(Noun):
             "max_path": max_path,
             "max_ratio": max_ratio,
             "mode": mode,
+            "s3": s3,
             "source": source,
+            "unseal": unseal,
         }
         return self._operate(DataImportResult.from_json, "data.import", fields, on_event, time_limit)
 
@@ -1325,6 +1340,8 @@ class AsyncDataOperations(AsyncNoun):
         include: Sequence[str] | None = None,
         level: int | None = None,
         overwrite: bool = False,
+        s3: S3Options | None = None,
+        seal: SealOptions | None = None,
         subpath: str | None = None,
         on_event: OnEvent | None = None,
         time_limit: float | None = None,
@@ -1333,9 +1350,9 @@ class AsyncDataOperations(AsyncNoun):
 
         Args:
             consistency: What becomes of a running workspace meanwhile. Default `stop`.
-            destination: Where the archive goes: the absolute path of a file of the host. It is there with mode 0600
-                once it is whole and on the disk, or not at all. Needed unless `fd` is given, or a writer beside the
-                options.
+            destination: Where the archive goes: the absolute path of a file of the host, or an address,
+                `s3://bucket/key` or `file:///path`. It is there once it is whole, or not at all; a file has mode 0600
+                and is on the disk then. Needed unless `fd` is given, or a writer beside the options.
             exclude: Patterns of what is left out, with all below; they count more than `include`.
             fd: Instead, a file descriptor of this process that is open for writing: a pipe, a socket or a file. It
                 is duplicated before the call returns, and stays the caller's.
@@ -1346,7 +1363,9 @@ class AsyncDataOperations(AsyncNoun):
                 name, `**` does not; a pattern without a slash counts at any depth. Paths are as in the archive.
             level: How hard it is compressed: 1 to 12 for `tar_gz`, 1 by default; 1 to 19 for `tar_zst`, 3 by
                 default.
-            overwrite: Whether a file at `destination` is replaced. Default false: it is ALREADY_EXISTS.
+            overwrite: Whether what is at `destination` is replaced. Default false: it is ALREADY_EXISTS.
+            s3: How an `s3://` destination is reached.
+            seal: Whom it is encrypted for. Default: it is not encrypted.
             subpath: A directory within the data directory to export instead of all of it; the archive's paths start
                 there.
             on_event: Called with each event. When it raises, that is reported and the operation goes on.
@@ -1362,6 +1381,8 @@ class AsyncDataOperations(AsyncNoun):
             "include": include,
             "level": level,
             "overwrite": overwrite,
+            "s3": s3,
+            "seal": seal,
             "subpath": subpath,
         }
         return self._operate(DataExportResult.from_json, "data.export", fields, on_event, time_limit)
@@ -1378,7 +1399,9 @@ class AsyncDataOperations(AsyncNoun):
         max_path: int = 65536,
         max_ratio: int = 200,
         mode: ImportMode = "replace",
+        s3: S3Options | None = None,
         source: str | None = None,
+        unseal: UnsealOptions | None = None,
         on_event: OnEvent | None = None,
         time_limit: float | None = None,
     ) -> Operation[DataImportResult]:
@@ -1398,8 +1421,10 @@ class AsyncDataOperations(AsyncNoun):
             max_ratio: How many bytes may come of each byte of the archive, once there is more than 1 GiB. Default
                 200.
             mode: What becomes of what is there. Default `replace`.
-            source: The archive: the absolute path of a file of the host. Needed unless `fd` is given, or a reader
-                beside the options.
+            s3: How an `s3://` source is reached.
+            source: The archive: the absolute path of a file of the host, or an address, `s3://bucket/key` or
+                `file:///path`. Needed unless `fd` is given, or a reader beside the options.
+            unseal: What opens an encrypted archive. Default: nothing; such an archive is UNAUTHENTICATED then.
             on_event: Called with each event. When it raises, that is reported and the operation goes on.
             time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
         """
@@ -1413,7 +1438,9 @@ class AsyncDataOperations(AsyncNoun):
             "max_path": max_path,
             "max_ratio": max_ratio,
             "mode": mode,
+            "s3": s3,
             "source": source,
+            "unseal": unseal,
         }
         return self._operate(DataImportResult.from_json, "data.import", fields, on_event, time_limit)
 

@@ -67,6 +67,8 @@ __all__ = [
     "RestartOptions",
     "RestartOptionsDict",
     "RestartPolicy",
+    "S3Options",
+    "SealOptions",
     "SnapshotChange",
     "SnapshotCreateResult",
     "SnapshotDiff",
@@ -83,6 +85,7 @@ __all__ = [
     "TextFile",
     "TimeLimits",
     "TreeFormat",
+    "UnsealOptions",
     "VersionList",
     "VersionTree",
     "WorkspaceInfo",
@@ -551,6 +554,8 @@ class DataExportResult:
     """How long each phase took."""
     sockets: int
     """Sockets, which no archive holds and which were passed over."""
+    etag: str | None = None
+    """What the object store calls this state of the object, where it goes into one."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> DataExportResult:
@@ -564,6 +569,7 @@ class DataExportResult:
             entries=data["entries"],
             phases_ms=Phases.from_json(data["phases_ms"]),
             sockets=data["sockets"],
+            etag=data.get("etag"),
         )
 
 
@@ -1525,6 +1531,39 @@ class RestartOptionsDict(TypedDict, total=False):
     """When. Default `no`."""
 
 
+class S3Options(TypedDict, total=False):
+    """How a place in S3, or in something that speaks like it, is reached. What is not given comes from the environment:
+    `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, `AWS_REGION` or `AWS_DEFAULT_REGION`, and `AWS_ACCESS_KEY_ID`,
+    `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, these three together or not at all.
+    """
+
+    access_key_id: str | None
+    """Who asks."""
+    allow_http: bool
+    """Whether the endpoint may be `http://`: whoever listens sees the archive. Default false."""
+    endpoint: str | None
+    """The server, such as `https://storage.example:9000`. Default: Amazon's of the region."""
+    path_style: bool | None
+    """Whether the bucket is in the path, not in the host's name. Default: it is for every endpoint that is given."""
+    region: str | None
+    """The region that requests are signed for. Default `us-east-1`."""
+    secret_access_key: str | None
+    """What proves it."""
+    session_token: str | None
+    """What comes with credentials that are lent for a time."""
+
+
+class SealOptions(TypedDict, total=False):
+    """Whom an archive is encrypted for, in the form of `age`: those who know a passphrase, or recipients. One of the
+    two.
+    """
+
+    passphrase: str | None
+    """The passphrase."""
+    recipients: Sequence[str]
+    """The recipients, as `age1…`; any of them can open it."""
+
+
 @dataclass(frozen=True)
 class SnapshotChange:
     """A path that is not the same in two versions."""
@@ -1923,6 +1962,15 @@ class TimeLimits(TypedDict, total=False):
     """
     stop_ms: int
     """From SIGTERM until SIGKILL. Default 10 000."""
+
+
+class UnsealOptions(TypedDict, total=False):
+    """What opens an encrypted archive: a passphrase, or identities. One of the two."""
+
+    identities: Sequence[str]
+    """The identities, as `AGE-SECRET-KEY-1…`; any of them may be the right one."""
+    passphrase: str | None
+    """The passphrase."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,10 @@ impl From<dunnage_archive::Error> for Error {
             Archive::Unsupported => ErrorKind::Unsupported,
             Archive::Cancelled => ErrorKind::Cancelled,
             // Of either side the system's own error decides.
-            _ => error.cause().map_or(ErrorKind::Unexpected, ErrorKind::of_io),
+            _ => error.cause().map_or(ErrorKind::Unexpected, |cause| {
+                dunnage_transfer::Error::of(cause)
+                    .map_or_else(|| ErrorKind::of_io(cause), super::transfer::kind)
+            }),
         };
         let mut mapped = Self::new(kind, error.message());
         if let Some(path) = error.path() {

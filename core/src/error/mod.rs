@@ -5,6 +5,7 @@
 
 mod archive;
 mod kind;
+mod transfer;
 
 pub use kind::ErrorKind;
 

@@ -1,6 +1,7 @@
 use super::{Phases, setters};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// How an archive is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -30,23 +31,109 @@ pub enum Consistency {
     Live,
 }
 
+/// How a place in S3, or in something that speaks like it, is reached. What is not given comes from the environment:
+/// `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, `AWS_REGION` or `AWS_DEFAULT_REGION`, and `AWS_ACCESS_KEY_ID`,
+/// `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, these three together or not at all.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct S3Options {
+    /// The server, such as `https://storage.example:9000`. Default: Amazon's of the region.
+    pub endpoint: Option<String>,
+    /// The region that requests are signed for. Default `us-east-1`.
+    pub region: Option<String>,
+    /// Who asks.
+    pub access_key_id: Option<String>,
+    /// What proves it.
+    pub secret_access_key: Option<String>,
+    /// What comes with credentials that are lent for a time.
+    pub session_token: Option<String>,
+    /// Whether the endpoint may be `http://`: whoever listens sees the archive. Default false.
+    pub allow_http: bool,
+    /// Whether the bucket is in the path, not in the host's name. Default: it is for every endpoint that is given.
+    pub path_style: Option<bool>,
+}
+
+setters!(S3Options {
+    endpoint: String => Some;
+    region: String => Some;
+    access_key_id: String => Some;
+    secret_access_key: String => Some;
+    session_token: String => Some;
+    allow_http: bool;
+    path_style: bool => Some;
+});
+
+impl fmt::Debug for S3Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("S3Options")
+            .field("region", &self.region)
+            .field("allow_http", &self.allow_http)
+            .field("path_style", &self.path_style)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whom an archive is encrypted for, in the form of `age`: those who know a passphrase, or recipients. One of the two.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct SealOptions {
+    /// The passphrase.
+    pub passphrase: Option<String>,
+    /// The recipients, as `age1…`; any of them can open it.
+    pub recipients: Vec<String>,
+}
+
+setters!(SealOptions { passphrase: String => Some; recipients: Vec<String>; });
+
+impl fmt::Debug for SealOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SealOptions").field("recipients", &self.recipients).finish_non_exhaustive()
+    }
+}
+
+/// What opens an encrypted archive: a passphrase, or identities. One of the two.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct UnsealOptions {
+    /// The passphrase.
+    pub passphrase: Option<String>,
+    /// The identities, as `AGE-SECRET-KEY-1…`; any of them may be the right one.
+    pub identities: Vec<String>,
+}
+
+setters!(UnsealOptions { passphrase: String => Some; identities: Vec<String>; });
+
+impl fmt::Debug for UnsealOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnsealOptions").finish_non_exhaustive()
+    }
+}
+
 /// How a workspace's data directory is written to an archive.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct DataExportOptions {
-    /// Where the archive goes: the absolute path of a file of the host. It is there with mode 0600 once it is whole and
-    /// on the disk, or not at all. Needed unless `fd` is given, or a writer beside the options.
+    /// Where the archive goes: the absolute path of a file of the host, or an address, `s3://bucket/key` or
+    /// `file:///path`. It is there once it is whole, or not at all; a file has mode 0600 and is on the disk then. Needed
+    /// unless `fd` is given, or a writer beside the options.
     pub destination: Option<String>,
+    /// How an `s3://` destination is reached.
+    pub s3: S3Options,
     /// Instead, a file descriptor of this process that is open for writing: a pipe, a socket or a file. It is duplicated
     /// before the call returns, and stays the caller's.
     pub fd: Option<i32>,
-    /// Whether a file at `destination` is replaced. Default false: it is ALREADY_EXISTS.
+    /// Whether what is at `destination` is replaced. Default false: it is ALREADY_EXISTS.
     pub overwrite: bool,
     /// How the archive is stored. Default `tar_gz`.
     pub format: ArchiveFormat,
     /// How hard it is compressed: 1 to 12 for `tar_gz`, 1 by default; 1 to 19 for `tar_zst`, 3 by default.
     pub level: Option<u32>,
+    /// Whom it is encrypted for. Default: it is not encrypted.
+    pub seal: Option<SealOptions>,
     /// What becomes of a running workspace meanwhile. Default `stop`.
     pub consistency: Consistency,
     /// Patterns of what is exported, with all below; none for everything. `*` and `?` stay within a name, `**` does not; a
@@ -62,10 +149,12 @@ pub struct DataExportOptions {
 
 setters!(DataExportOptions {
     destination: String => Some;
+    s3: S3Options;
     fd: i32 => Some;
     overwrite: bool;
     format: ArchiveFormat;
     level: u32 => Some;
+    seal: SealOptions => Some;
     consistency: Consistency;
     include: Vec<String>;
     exclude: Vec<String>;
@@ -85,6 +174,9 @@ pub struct DataExportResult {
     pub archive_bytes: u64,
     /// The digest of these, as `sha256:` and 64 hexadecimal digits.
     pub digest: String,
+    /// What the object store calls this state of the object, where it goes into one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub etag: Option<String>,
     /// Sockets, which no archive holds and which were passed over.
     pub sockets: u64,
     /// Files that became shorter, and entries that went away, while they were read: only in a live export.
@@ -112,11 +204,16 @@ pub enum ImportMode {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct DataImportOptions {
-    /// The archive: the absolute path of a file of the host. Needed unless `fd` is given, or a reader beside the options.
+    /// The archive: the absolute path of a file of the host, or an address, `s3://bucket/key` or `file:///path`. Needed
+    /// unless `fd` is given, or a reader beside the options.
     pub source: Option<String>,
+    /// How an `s3://` source is reached.
+    pub s3: S3Options,
     /// Instead, a file descriptor of this process that is open for reading: a pipe, a socket or a file. It is duplicated
     /// before the call returns, and stays the caller's.
     pub fd: Option<i32>,
+    /// What opens an encrypted archive. Default: nothing; such an archive is UNAUTHENTICATED then.
+    pub unseal: Option<UnsealOptions>,
     /// What becomes of what is there. Default `replace`.
     pub mode: ImportMode,
     /// The digest that the archive must have, as `sha256:` and 64 hexadecimal digits. Default: any.
@@ -140,6 +237,8 @@ impl Default for DataImportOptions {
         let limits = dunnage_archive::Limits::default();
         Self {
             source: None,
+            s3: S3Options::default(),
+            unseal: None,
             fd: None,
             mode: ImportMode::default(),
             digest: None,
@@ -155,7 +254,9 @@ impl Default for DataImportOptions {
 
 setters!(DataImportOptions {
     source: String => Some;
+    s3: S3Options;
     fd: i32 => Some;
+    unseal: UnsealOptions => Some;
     mode: ImportMode;
     digest: String => Some;
     max_entries: u64;

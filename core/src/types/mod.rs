@@ -22,7 +22,8 @@ mod workspace;
 pub use data::{
     ArchiveFormat, Consistency, DataDiscardOptions, DataExportOptions, DataExportResult, DataImportOptions,
     DataImportResult, DataPreserveOptions, DataPreserveResult, DataRestoreOptions, DataRestoreResult,
-    ImportMode, PreserveForm, PreservedData, PreservedList, PreservedOptions,
+    ImportMode, PreserveForm, PreservedData, PreservedList, PreservedOptions, S3Options, SealOptions,
+    UnsealOptions,
 };
 pub use diff::{ChangeAspect, ChangeKind, SnapshotChange, SnapshotDiff, SnapshotDiffOptions};
 pub use engine::{BackendHealth, Health, ListOptions, WorkspaceList, WorkspaceSummary};

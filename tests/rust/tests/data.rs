@@ -13,9 +13,11 @@ use common::{Rig, said, sh};
 use dunnage::types::{
     Consistency, CreateOptions, DataDiscardOptions, DataExportOptions, DataImportOptions,
     DataPreserveOptions, DataRestoreOptions, DeleteOptions, EventType, ImportMode, PreserveForm,
-    PreservedOptions, SnapshotCreateOptions, SnapshotRollbackOptions, StopOptions,
+    PreservedOptions, S3Options, SealOptions, SnapshotCreateOptions, SnapshotRollbackOptions, StopOptions,
+    UnsealOptions,
 };
 use dunnage::{Engine, ErrorKind, Workspace};
+use dunnage_harness::S3;
 
 async fn workspace(rig: &Rig, engine: &Engine, id: &str) -> Workspace {
     let image = rig.add("busybox");
@@ -442,5 +444,60 @@ async fn many_at_once_neither_mix_nor_wait_for_ever() {
     for (n, workspace) in workspaces.iter().enumerate() {
         assert_eq!(said(sh(workspace, "cat /data/name; head -n 1 /data/own").await), format!("{n}\n{n}"));
     }
+    engine.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn archives_go_to_an_object_store_and_come_back_sealed_or_not() {
+    let rig = Rig::start();
+    let engine = rig.engine().await;
+    let workspace = workspace(&rig, &engine, "stored").await;
+    said(sh(&workspace, FILL).await);
+    let before = tree(&workspace).await;
+    let server = tokio::task::spawn_blocking(|| S3::start(dunnage_harness::S3Options::default()).unwrap())
+        .await
+        .unwrap();
+    let own = server.options();
+    let s3 = S3Options::default()
+        .endpoint(server.endpoint())
+        .region(&own.region)
+        .access_key_id(&own.access_key_id)
+        .secret_access_key(&own.secret_access_key)
+        .allow_http(true);
+    let there = |name: &str| format!("s3://bucket/{name}");
+    for seal in [None, Some(SealOptions::default().passphrase("correct horse"))] {
+        let name = if seal.is_some() { "data.tar.gz.age" } else { "data.tar.gz" };
+        let mut export = DataExportOptions::default().destination(there(name)).s3(s3.clone()).grace_ms(0u64);
+        export.seal = seal.clone();
+        let exported = workspace.data().export(export.clone()).await.unwrap();
+        assert!(exported.etag.is_some());
+        let error = workspace.data().export(export).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
+        said(sh(&workspace, "rm -rf /data/*").await);
+        let import = DataImportOptions::default().source(there(name)).s3(s3.clone()).grace_ms(0u64);
+        let mut import = import.digest(&exported.digest);
+        if seal.is_some() {
+            let error = workspace.data().import(import.clone()).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error}");
+            let wrong = import.clone().unseal(UnsealOptions::default().passphrase("wrong"));
+            let error = workspace.data().import(wrong).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error}");
+            import = import.unseal(UnsealOptions::default().passphrase("correct horse"));
+        }
+        let imported = workspace.data().import(import).await.unwrap();
+        assert_eq!(imported.archive_bytes, exported.archive_bytes);
+        assert_eq!(tree(&workspace).await, before);
+    }
+    let missing = DataImportOptions::default().source(there("nothing")).s3(s3.clone());
+    assert_eq!(workspace.data().import(missing).await.unwrap_err().kind(), ErrorKind::NotFound);
+    let refused = DataImportOptions::default().source(there("data.tar.gz"));
+    let refused = refused.s3(s3.clone().secret_access_key("wrong"));
+    let error = workspace.data().import(refused).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error}");
+    let both = SealOptions::default().passphrase("a").recipients(vec!["age1".to_owned()]);
+    let bad = DataExportOptions::default().destination(there("x")).s3(s3).seal(both);
+    let error = workspace.data().export(bad).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+    assert!(workspace.info().await.unwrap().task_running);
     engine.close().await;
 }

@@ -101,29 +101,36 @@ pub(super) async fn carry<T: Send + 'static>(
 /// What passes through it is digested.
 pub(super) struct Digesting<T> {
     inner: T,
-    sum: Arc<Mutex<Sha256>>,
+    sum: Arc<Mutex<(Sha256, u64)>>,
 }
 
 impl<T> Digesting<T> {
     /// The stream, and what tells the digest of all that has passed.
     pub(super) fn new(inner: T) -> (Self, Sum) {
-        let sum = Arc::new(Mutex::new(Sha256::new()));
+        let sum = Arc::new(Mutex::new((Sha256::new(), 0)));
         (Self { inner, sum: sum.clone() }, Sum(sum))
     }
 
     fn add(&self, bytes: &[u8]) {
-        self.sum.lock().unwrap_or_else(PoisonError::into_inner).update(bytes);
+        let mut sum = self.sum.lock().unwrap_or_else(PoisonError::into_inner);
+        sum.0.update(bytes);
+        sum.1 += bytes.len() as u64;
     }
 }
 
 /// The digest of a stream.
-pub(super) struct Sum(Arc<Mutex<Sha256>>);
+pub(super) struct Sum(Arc<Mutex<(Sha256, u64)>>);
 
 impl Sum {
     /// Of what has passed so far, as `sha256:` and hexadecimal digits.
     pub(super) fn digest(&self) -> String {
-        let sum = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sum = self.0.lock().unwrap_or_else(PoisonError::into_inner).0.clone();
         format!("sha256:{:x}", sum.finalize())
+    }
+
+    /// How many bytes have passed so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1
     }
 }
 

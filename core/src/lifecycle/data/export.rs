@@ -35,10 +35,16 @@ pub(crate) async fn export(
     let grace = grace(inner, options.grace_ms)?;
     let pack = options::pack(&options)?;
     let subpath = options::subpath(&options)?;
+    let seal = options::seal(&options)?;
     let outlet = outlet?;
     let _guard = take(inner, id, context).await?;
     let found = existing(inner, id).await?;
-    let mut place = outlet.open(context.cancel_token())?;
+    let opening = tokio::task::spawn_blocking({
+        let cancel = context.cancel_token().clone();
+        move || outlet.open(&cancel)
+    });
+    let mut place =
+        opening.await.map_err(|e| Error::unexpected("the place was not opened").caused_by(e))??;
     let mut phases = Phases::default();
     let mut still = Still::begin(inner, id, &found, options.consistency, false, context).await?;
     let packed = async {
@@ -51,7 +57,16 @@ pub(crate) async fn export(
         // It comes back, as it may have to be put in its place.
         write(context, tree, pack, move |out: &mut dyn FnMut(&mut dyn Write) -> Result<Packed>| {
             let (mut digesting, sum) = Digesting::new(place.writer());
-            let packed = out(&mut digesting)?;
+            let mut packed = match seal {
+                None => out(&mut digesting)?,
+                Some(seal) => {
+                    let mut sealer = dunnage_transfer::seal(&mut digesting, &seal)?;
+                    let packed = out(&mut sealer)?;
+                    sealer.finish()?;
+                    packed
+                }
+            };
+            packed.packed = sum.bytes();
             Ok((packed, sum.digest(), place))
         })
         .await
@@ -63,7 +78,9 @@ pub(crate) async fn export(
         let _step = step("archive.place");
         place.finish()
     });
-    finishing.await.map_err(|e| Error::unexpected("the archive was not put in its place").caused_by(e))??;
+    let etag = finishing
+        .await
+        .map_err(|e| Error::unexpected("the archive was not put in its place").caused_by(e))??;
     let downtime_ms = released.map_err(|e| e.with("exported", &digest))?;
     phases.total = millis(began);
     Ok(DataExportResult {
@@ -71,6 +88,7 @@ pub(crate) async fn export(
         bytes: packed.bytes,
         archive_bytes: packed.packed,
         digest,
+        etag,
         sockets: packed.sockets,
         changed: packed.changed,
         downtime_ms,

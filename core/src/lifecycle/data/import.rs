@@ -13,6 +13,7 @@ use crate::names::WorkspaceId;
 use crate::operation::OperationContext;
 use crate::types::{Consistency, DataImportOptions, DataImportResult, EventType, ImportMode, Phases};
 use dunnage_archive::{Limits, Unpacked, unpack};
+use dunnage_transfer::Keys;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::sync::{Arc, PoisonError};
@@ -32,10 +33,16 @@ pub(crate) async fn import(
     let began = Instant::now();
     let grace = grace(inner, options.grace_ms)?;
     let limits = options::limits(&options)?;
+    let keys = options::keys(&options)?;
     let inlet = inlet?;
     let _guard = take(inner, id, context).await?;
     let found = existing(inner, id).await?;
-    let (source, length) = inlet.open(context.cancel_token())?;
+    let opening = tokio::task::spawn_blocking({
+        let cancel = context.cancel_token().clone();
+        move || inlet.open(&cancel)
+    });
+    let (source, length) =
+        opening.await.map_err(|e| Error::unexpected("the source was not opened").caused_by(e))??;
     let merge = options.mode == ImportMode::Merge;
     let mut phases = Phases::default();
     let mut still = Still::begin(inner, id, &found, Consistency::Stop, true, context).await?;
@@ -47,7 +54,7 @@ pub(crate) async fn import(
         context.emit_kind(EventType::Importing);
         let dir = still.dir();
         let staged = inner.backend.stage_dir(&dir, still.stage(), merge).await?;
-        let read = unpack_into(context, source, length, limits, options.digest, staged).await?;
+        let read = unpack_into(context, source, length, limits, keys, options.digest, staged).await?;
         context.check_cancelled()?;
         if !merge {
             still.hold(grace, &mut phases).await?;
@@ -71,12 +78,13 @@ pub(crate) async fn import(
     })
 }
 
-/// Makes a staged directory's content of an archive, which must have this digest. Returns its own.
+/// Makes a staged directory's content of an archive, which must have this digest. Returns its own, and how long it is.
 pub(super) async fn unpack_into(
     context: &OperationContext,
     source: Box<dyn Read + Send>,
     length: Option<u64>,
     limits: Limits,
+    keys: Keys,
     expected: Option<String>,
     staged: OpenDir,
 ) -> Result<(Unpacked, String)> {
@@ -85,7 +93,9 @@ pub(super) async fn unpack_into(
         Total { archive_bytes: length, ..Total::default() };
     carry(context, load, move |load| {
         let (source, sum) = Digesting::new(source);
-        let unpacked = unpack(source, staged.as_fd(), &limits, &load.watch)?;
+        let opened = dunnage_transfer::unseal(source, &keys)?;
+        let mut unpacked = unpack(opened, staged.as_fd(), &limits, &load.watch)?;
+        unpacked.packed = sum.bytes();
         let digest = sum.digest();
         match expected {
             Some(expected) if expected != digest => Err(Error::data_corrupt(

@@ -1,6 +1,7 @@
 use crate::error::{Error, Result};
 use crate::types::{ArchiveFormat, DataExportOptions, DataImportOptions};
 use dunnage_archive::{Format, Limits, PackOptions};
+use dunnage_transfer::{Keys, Seal};
 use std::path::{Component, Path, PathBuf};
 
 /// What of an export's options concerns the archive.
@@ -25,6 +26,37 @@ pub(super) fn pack(options: &DataExportOptions) -> Result<PackOptions> {
     }
     pack.check()?;
     Ok(pack)
+}
+
+/// Whom an export is encrypted for.
+///
+/// # Errors
+/// INVALID_ARGUMENT unless it is a passphrase or recipients, and well-formed.
+pub(super) fn seal(options: &DataExportOptions) -> Result<Option<Seal>> {
+    let Some(asked) = &options.seal else { return Ok(None) };
+    let mut seal = Seal::default();
+    seal.passphrase.clone_from(&asked.passphrase);
+    seal.recipients.clone_from(&asked.recipients);
+    seal.check().map_err(|e| Error::from(e).with("field", "seal"))?;
+    Ok(Some(seal))
+}
+
+/// What opens an encrypted archive; nothing when nothing is given.
+///
+/// # Errors
+/// INVALID_ARGUMENT unless it is a passphrase or identities, and well-formed.
+pub(super) fn keys(options: &DataImportOptions) -> Result<Keys> {
+    let mut keys = Keys::default();
+    if let Some(asked) = &options.unseal {
+        keys.passphrase.clone_from(&asked.passphrase);
+        keys.identities.clone_from(&asked.identities);
+        if keys.is_empty() {
+            return Err(Error::invalid_argument("malformed option unseal: give a passphrase or identities")
+                .with("field", "unseal"));
+        }
+        keys.check().map_err(|e| Error::from(e).with("field", "unseal"))?;
+    }
+    Ok(keys)
 }
 
 /// The directory within the data directory to export.

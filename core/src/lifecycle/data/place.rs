@@ -1,7 +1,8 @@
 use super::descriptor::{Direction, Stream, duplicate};
 use crate::error::{Error, Result};
 use crate::host_file::{Access, Staged, open_source};
-use crate::types::{DataExportOptions, DataImportOptions};
+use crate::types::{DataExportOptions, DataImportOptions, S3Options};
+use dunnage_transfer::{Place, PlaceOptions, PlaceWriter, WriteOptions};
 use std::fmt;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -12,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) enum Outlet {
     /// A file of the host, and whether one that is there is replaced.
     File(String, bool),
+    /// A place that an address names, and whether what is there is replaced.
+    Place(Place, bool),
     Descriptor(OwnedFd),
     Writer(Box<dyn Write + Send>),
 }
@@ -19,6 +22,7 @@ pub(crate) enum Outlet {
 /// Where an archive comes from.
 pub(crate) enum Inlet {
     File(String),
+    Place(Place),
     Descriptor(OwnedFd),
     Reader(Box<dyn Read + Send>),
 }
@@ -42,6 +46,9 @@ impl Outlet {
     /// INVALID_ARGUMENT unless they name just one place, and a good one.
     pub(crate) fn of(options: &DataExportOptions) -> Result<Self> {
         match (&options.destination, options.fd) {
+            (Some(url), None) if url.contains("://") => {
+                Ok(Self::Place(place("destination", url, &options.s3)?, options.overwrite))
+            }
             (Some(path), None) => Ok(Self::File(absolute("destination", path)?, options.overwrite)),
             (None, Some(number)) => Ok(Self::Descriptor(duplicate(number, Direction::Out)?)),
             _ => Err(one_place("destination")),
@@ -59,7 +66,7 @@ impl Outlet {
         Ok(Self::Writer(writer))
     }
 
-    /// Begins to write.
+    /// Begins to write. It may wait for a server.
     pub(super) fn open(self, cancel: &CancellationToken) -> Result<Opened> {
         Ok(match self {
             Self::File(path, replace) => {
@@ -69,6 +76,11 @@ impl Outlet {
                     return Err(there.with("destination", path));
                 }
                 Opened::File(Staged::begin(&path, Access::Private)?, replace)
+            }
+            Self::Place(place, replace) => {
+                let mut options = WriteOptions::default();
+                options.overwrite = replace;
+                Opened::Place(Box::new(place.write(&options)?))
             }
             Self::Descriptor(fd) => {
                 Opened::Stream(Box::new(Stream::new(fd, Direction::Out, cancel.clone())?))
@@ -81,6 +93,7 @@ impl Outlet {
 /// A place that is written to.
 pub(super) enum Opened {
     File(Staged, bool),
+    Place(Box<PlaceWriter>),
     Stream(Box<dyn Write + Send>),
 }
 
@@ -88,15 +101,17 @@ impl Opened {
     pub(super) fn writer(&mut self) -> &mut (dyn Write + Send) {
         match self {
             Self::File(staged, _) => &mut staged.file,
+            Self::Place(writer) => writer,
             Self::Stream(writer) => writer,
         }
     }
 
-    /// All is written: a file is put in its place.
-    pub(super) fn finish(self) -> Result<()> {
+    /// All is written: it is put in its place. Returns what an object store calls it.
+    pub(super) fn finish(self) -> Result<Option<String>> {
         match self {
-            Self::File(staged, replace) => staged.finish(replace),
-            Self::Stream(_) => Ok(()),
+            Self::File(staged, replace) => staged.finish(replace).map(|()| None),
+            Self::Place(writer) => Ok(writer.finish()?.etag),
+            Self::Stream(_) => Ok(None),
         }
     }
 }
@@ -108,6 +123,7 @@ impl Inlet {
     /// INVALID_ARGUMENT unless they name just one place, and a good one.
     pub(crate) fn of(options: &DataImportOptions) -> Result<Self> {
         match (&options.source, options.fd) {
+            (Some(url), None) if url.contains("://") => Ok(Self::Place(place("source", url, &options.s3)?)),
             (Some(path), None) => Ok(Self::File(absolute("source", path)?)),
             (None, Some(number)) => Ok(Self::Descriptor(duplicate(number, Direction::In)?)),
             _ => Err(one_place("source")),
@@ -125,13 +141,18 @@ impl Inlet {
         Ok(Self::Reader(reader))
     }
 
-    /// Begins to read. Tells the length too, where it is known.
+    /// Begins to read. It may wait for a server. Tells the length too, where it is known.
     pub(super) fn open(self, cancel: &CancellationToken) -> Result<(Box<dyn Read + Send>, Option<u64>)> {
         Ok(match self {
             Self::File(path) => {
                 let file = open_source(&path)?;
                 let length = file.metadata().map_err(|e| Error::io(e, "cannot look at the source"))?.len();
                 (Box::new(file), Some(length))
+            }
+            Self::Place(place) => {
+                let reader = place.read()?;
+                let length = reader.size();
+                (Box::new(reader), Some(length))
             }
             Self::Descriptor(fd) => (Box::new(Stream::new(fd, Direction::In, cancel.clone())?), None),
             Self::Reader(reader) => (reader, None),
@@ -142,6 +163,20 @@ impl Inlet {
 fn one_place(field: &'static str) -> Error {
     Error::invalid_argument(format!("name one place: {field}, fd, or a stream beside the options"))
         .with("field", field)
+}
+
+fn place(field: &'static str, url: &str, s3: &S3Options) -> Result<Place> {
+    let options = PlaceOptions {
+        endpoint: s3.endpoint.clone(),
+        region: s3.region.clone(),
+        access_key_id: s3.access_key_id.clone(),
+        secret_access_key: s3.secret_access_key.clone(),
+        session_token: s3.session_token.clone(),
+        allow_http: s3.allow_http,
+        path_style: s3.path_style,
+        ..PlaceOptions::default()
+    };
+    Place::parse(url, &options).map_err(|e| Error::from(e).with("field", field))
 }
 
 fn absolute(field: &'static str, path: &str) -> Result<String> {

@@ -14,6 +14,7 @@ use crate::names::WorkspaceId;
 use crate::operation::OperationContext;
 use crate::types::{Consistency, DataRestoreOptions, DataRestoreResult, EventType, Phases};
 use dunnage_archive::{Format, Limits, PackOptions, Watch, pack, unpack};
+use dunnage_transfer::Keys;
 use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::AsFd;
@@ -99,7 +100,15 @@ pub(in crate::lifecycle) async fn from_archive(
     let path = one.data.path.clone().unwrap_or_default();
     let file = crate::host_file::open_source(&path)?;
     let length = file.metadata().ok().map(|file| file.len());
-    let unpacked = unpack_into(context, Box::new(file), length, trusted(), one.data.digest.clone(), staged);
+    let unpacked = unpack_into(
+        context,
+        Box::new(file),
+        length,
+        trusted(),
+        Keys::default(),
+        one.data.digest.clone(),
+        staged,
+    );
     let (unpacked, _) = unpacked.await.map_err(|e| e.with("archive", Path::new(&path).display()))?;
     // Another implementation's tells nothing of itself.
     if one.data.digest.is_some() && unpacked.entries != one.data.entries {
