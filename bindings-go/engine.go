@@ -106,6 +106,7 @@ func (e *Engine) Workspace(id string) *Workspace {
 	ws := &Workspace{id: id, engine: e}
 	ws.FS = &FS{ws}
 	ws.Exec = &Exec{ws}
+	ws.Data = &Data{ws}
 	ws.Snapshots = &Snapshots{ws}
 	return ws
 }
@@ -128,6 +129,8 @@ type Workspace struct {
 	FS *FS
 	// Exec are the commands inside.
 	Exec *Exec
+	// Data is its data directory: taken out, put in, preserved.
+	Data *Data
 	// Snapshots are its versions.
 	Snapshots *Snapshots
 
@@ -141,6 +144,9 @@ type FS struct{ ws *Workspace }
 // Exec are the commands of a workspace.
 type Exec struct{ ws *Workspace }
 
+// Data is the data directory of a workspace: what is meant to outlive its container.
+type Data struct{ ws *Workspace }
+
 // Snapshots are the versions of a workspace.
 type Snapshots struct{ ws *Workspace }
 
@@ -150,5 +156,7 @@ func (w *Workspace) ID() string { return w.id }
 func (w *Workspace) target() target { return target{engine: w.engine, workspace: &w.id} }
 
 func (f *FS) target() target { return f.ws.target() }
+
+func (d *Data) target() target { return d.ws.target() }
 
 func (s *Snapshots) target() target { return s.ws.target() }

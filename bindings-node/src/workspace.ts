@@ -1,7 +1,10 @@
 import type { Link } from './call.js';
 import { Exec } from './exec.js';
 import { Fs } from './fs.js';
-import { SnapshotsOperations, WorkspaceOperations } from './generated.js';
+import { DataOperations, SnapshotsOperations, WorkspaceOperations } from './generated.js';
+
+/** The data directory of a workspace: what is meant to outlive its container. */
+export class Data extends DataOperations {}
 
 /** The versions of a workspace. */
 export class Snapshots extends SnapshotsOperations {}
@@ -12,6 +15,8 @@ export class Workspace extends WorkspaceOperations {
   readonly id: string;
   /** Commands inside. */
   readonly exec: Exec;
+  /** Its data directory: taken out, put in, preserved. */
+  readonly data: Data;
   /** Files inside. */
   readonly fs: Fs;
   /** Versions. */
@@ -22,6 +27,7 @@ export class Workspace extends WorkspaceOperations {
     super(link);
     this.id = link.workspace;
     this.exec = new Exec(link);
+    this.data = new Data(link);
     this.fs = new Fs(link);
     this.snapshots = new Snapshots(link);
   }

@@ -183,6 +183,20 @@ func (r *run) do(
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.StopOptions) (any, error) { return ws.Stop(ctx, &o, calls...) })
 	case "workspace.delete":
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.DeleteOptions) (any, error) { return ws.Delete(ctx, &o, calls...) })
+	case "data.export":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.DataExportOptions) (any, error) { return ws.Data.Export(ctx, &o, calls...) })
+	case "data.import":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.DataImportOptions) (any, error) { return ws.Data.Import(ctx, &o, calls...) })
+	case "data.preserve":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.DataPreserveOptions) (any, error) { return ws.Data.Preserve(ctx, &o, calls...) })
+	case "data.restore":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.DataRestoreOptions) (any, error) { return ws.Data.Restore(ctx, &o, calls...) })
+	case "data.preserved":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.PreservedOptions) (any, error) { return ws.Data.Preserved(ctx, &o, calls...) })
+	case "data.discard":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.DataDiscardOptions) (any, error) { return ws.Data.Discard(ctx, o.Generation, &o, calls...) })
+	case "workspace.recreate":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.RecreateOptions) (any, error) { return ws.Recreate(ctx, &o, calls...) })
 	case "snapshots.create":
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.SnapshotCreateOptions) (any, error) { return ws.Snapshots.Create(ctx, &o, calls...) })
 	case "snapshots.list":

@@ -19,10 +19,12 @@ from ._call import BytesLike, OnEvent, Opening, Operation, StrPath
 from ._engine import (
     AsyncEngine,
     AsyncImages,
+    AsyncData,
     AsyncSnapshots,
     AsyncWorkspace,
     Engine,
     Images,
+    Data,
     Snapshots,
     Workspace,
 )
@@ -50,6 +52,7 @@ __all__ = [
     "AsyncImages",
     "AsyncItems",
     "AsyncProcess",
+    "AsyncData",
     "AsyncSnapshots",
     "AsyncWorkspace",
     "BytesLike",
@@ -68,6 +71,7 @@ __all__ = [
     "Output",
     "Process",
     "RunResult",
+    "Data",
     "Snapshots",
     "StrPath",
     "Workspace",

@@ -14,10 +14,12 @@ from ._fs import AsyncFs, Fs
 from ._generated import (
     AsyncEngineOperations,
     AsyncImageOperations,
+    AsyncDataOperations,
     AsyncSnapshotsOperations,
     AsyncWorkspaceOperations,
     EngineOperations,
     ImageOperations,
+    DataOperations,
     SnapshotsOperations,
     WorkspaceOperations,
 )
@@ -28,10 +30,12 @@ from ._wait import finish, finish_async
 __all__ = [
     "AsyncEngine",
     "AsyncImages",
+    "AsyncData",
     "AsyncSnapshots",
     "AsyncWorkspace",
     "Engine",
     "Images",
+    "Data",
     "Snapshots",
     "Workspace",
 ]
@@ -78,6 +82,14 @@ class AsyncImages(AsyncImageOperations):
     """The images of an engine's backend."""
 
 
+class Data(DataOperations):
+    """The data directory of a workspace: what is meant to outlive its container."""
+
+
+class AsyncData(AsyncDataOperations):
+    """The data directory of a workspace: what is meant to outlive its container."""
+
+
 class Snapshots(SnapshotsOperations):
     """The versions of a workspace."""
 
@@ -95,6 +107,8 @@ class Workspace(WorkspaceOperations):
     """Commands inside."""
     fs: Fs
     """Files inside."""
+    data: Data
+    """Its data directory: taken out, put in, preserved."""
     snapshots: Snapshots
     """Versions."""
 
@@ -104,6 +118,7 @@ class Workspace(WorkspaceOperations):
         super().__init__(link)
         self.exec = Exec(link)
         self.fs = Fs(link)
+        self.data = Data(link)
         self.snapshots = Snapshots(link)
 
     def __repr__(self) -> str:
@@ -119,6 +134,8 @@ class AsyncWorkspace(AsyncWorkspaceOperations):
     """Commands inside."""
     fs: AsyncFs
     """Files inside."""
+    data: AsyncData
+    """Its data directory: taken out, put in, preserved."""
     snapshots: AsyncSnapshots
     """Versions."""
 
@@ -128,6 +145,7 @@ class AsyncWorkspace(AsyncWorkspaceOperations):
         super().__init__(link)
         self.exec = AsyncExec(link)
         self.fs = AsyncFs(link)
+        self.data = AsyncData(link)
         self.snapshots = AsyncSnapshots(link)
 
     def __repr__(self) -> str:

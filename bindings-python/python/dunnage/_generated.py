@@ -618,7 +618,7 @@ class DataOperations(Noun):
         }
         return self._operate(DataExportResult.from_json, "data.export", fields, on_event, time_limit)
 
-    def import(
+    def import_(
         self,
         *,
         allow_devices: bool = False,
@@ -1387,7 +1387,7 @@ class AsyncDataOperations(AsyncNoun):
         }
         return self._operate(DataExportResult.from_json, "data.export", fields, on_event, time_limit)
 
-    def import(
+    def import_(
         self,
         *,
         allow_devices: bool = False,

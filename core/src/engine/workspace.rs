@@ -26,8 +26,10 @@ impl Workspace {
     }
 
     /// Makes the workspace: pulls the image if need be, makes the container, starts it and waits until its agent
-    /// answers. One that is there is left as it is, whatever the options say, and started if `start` is set. Events:
-    /// `pulling`, `pull_progress`… or `pull_skipped`; `creating`; `starting`; then `complete {container}` or `error`.
+    /// answers. One that is there is left as it is, whatever the options say, and started if `start` is set. A directory
+    /// `bots/<id>` of the data root, in which an older implementation kept the data, is taken over once. Events:
+    /// `pulling`, `pull_progress`… or `pull_skipped`; `creating`; `restoring`, `data_progress`… where it begins with data
+    /// that was there before; `starting`; then `complete {container}` or `error`.
     ///
     /// # Errors
     /// INVALID_ARGUMENT for a malformed option, before anything is touched; FAILED_PRECONDITION when the agent or a
@@ -109,11 +111,14 @@ impl Workspace {
     }
 
     /// Stops the workspace and removes its container, its writable snapshot and all that is in it. One that is not
-    /// there is no error. Once begun it completes, even when cancelled or after a crash. Events: `stopping`,
-    /// `deleting`; then `complete` or `error`.
+    /// there is no error. Once begun it completes, even when cancelled or after a crash. With `preserve_data` the data is
+    /// preserved first, as [`Data::preserve`] does it, and nothing is deleted when that fails; what was preserved before stays in
+    /// either case. Events: `preserving`, `data_progress`… with `preserve_data`; `stopping`, `deleting`; then `complete` or
+    /// `error`.
     ///
     /// # Errors
-    /// TIMEOUT when even SIGKILL does not end its first process; UNAVAILABLE.
+    /// TIMEOUT when even SIGKILL does not end its first process; UNAVAILABLE; with `preserve_data` NOT_FOUND when there is no
+    /// container, and what [`Data::preserve`] documents.
     pub fn delete(&self, options: DeleteOptions) -> Operation<DeleteResult> {
         let (engine, id) = (self.engine.clone(), self.id.clone());
         self.engine.inner.runner.run("workspace.delete", async move |context| {

@@ -42,6 +42,11 @@ WITH_EVENTS = {
     "engine.gc",
     "engine.reconcile",
     "image.pull",
+    "data.discard",
+    "data.export",
+    "data.import",
+    "data.preserve",
+    "data.restore",
     "snapshots.create",
     "snapshots.delete",
     "snapshots.fork",
@@ -50,6 +55,7 @@ WITH_EVENTS = {
     "workspace.create",
     "workspace.delete",
     "workspace.ensure_running",
+    "workspace.recreate",
     "workspace.start",
     "workspace.stop",
 }
@@ -71,6 +77,7 @@ def run_sync(engine: dunnage.Engine, config: dict[str, Any], call: dict[str, Any
         dunnage.Engine.open(merged(config, call["options"])).close()
         return
     noun, verb = op.split(".")
+    verb = "import_" if verb == "import" else verb
     if noun == "engine" and op not in WITH_EVENTS:
         came = getattr(engine, verb)(**options, time_limit=limit)
         outcome.result = {"items": [asdict(item) for item in came]} if isinstance(came, dunnage.Items) else came
@@ -120,6 +127,7 @@ async def run_async(
         await (await dunnage.AsyncEngine.open(merged(config, call["options"]))).close()
         return
     noun, verb = op.split(".")
+    verb = "import_" if verb == "import" else verb
     if noun == "engine" and op not in WITH_EVENTS:
         came = getattr(engine, verb)(**options, time_limit=limit)
         if isinstance(came, dunnage.AsyncItems):

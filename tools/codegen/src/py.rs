@@ -390,12 +390,13 @@ fn method(out: &mut String, api: &Api, operation: &Operation, is_async: bool) {
         None => result.to_owned(),
     };
     let word = if is_async && !eager { "async def" } else { "def" };
-    let line = format!("    {word} {}({}) -> {returns}:", operation.verb, texts.join(", "));
+    let verb = parameter_name(&operation.verb);
+    let line = format!("    {word} {verb}({}) -> {returns}:", texts.join(", "));
     out.push('\n');
     if line.chars().count() <= WIDTH {
         let _ = writeln!(out, "{line}");
     } else {
-        let _ = writeln!(out, "    {word} {}(", operation.verb);
+        let _ = writeln!(out, "    {word} {verb}(");
         for text in &texts {
             let _ = writeln!(out, "        {text},");
         }

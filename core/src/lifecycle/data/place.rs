@@ -78,8 +78,7 @@ impl Outlet {
                 Opened::File(Staged::begin(&path, Access::Private)?, replace)
             }
             Self::Place(place, replace) => {
-                let mut options = WriteOptions::default();
-                options.overwrite = replace;
+                let options = WriteOptions { overwrite: replace, ..WriteOptions::default() };
                 Opened::Place(Box::new(place.write(&options)?))
             }
             Self::Descriptor(fd) => {
