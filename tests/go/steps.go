@@ -194,7 +194,9 @@ func (r *run) do(
 	case "data.preserved":
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.PreservedOptions) (any, error) { return ws.Data.Preserved(ctx, &o, calls...) })
 	case "data.discard":
-		return typed(r, ctx, op, id, options, calls, func(o dunnage.DataDiscardOptions) (any, error) { return ws.Data.Discard(ctx, o.Generation, &o, calls...) })
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.DataDiscardOptions) (any, error) {
+			return ws.Data.Discard(ctx, o.Generation, &o, calls...)
+		})
 	case "workspace.recreate":
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.RecreateOptions) (any, error) { return ws.Recreate(ctx, &o, calls...) })
 	case "snapshots.create":

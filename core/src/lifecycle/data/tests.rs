@@ -245,6 +245,20 @@ async fn a_fault_anywhere_leaves_the_data_before_or_after() {
 }
 
 #[tokio::test]
+async fn what_was_put_below_a_workspace_goes_with_it() {
+    let bench = Bench::new();
+    let (_engine, workspace) = filled(&bench).await;
+    let preserving = || DeleteOptions::default().preserve_data(true).preserve_form(PreserveForm::Snapshot);
+    workspace.delete(preserving()).await.unwrap();
+    workspace.create(CreateOptions::default().restore_data(true)).await.unwrap();
+    let data = |keys: Vec<String>| keys.iter().filter(|key| key.contains("-data-")).count();
+    assert_eq!(data(bench.fake.snapshot_keys("overlayfs")), 1);
+    workspace.delete(DeleteOptions::default()).await.unwrap();
+    assert_eq!(data(bench.fake.snapshot_keys("overlayfs")), 0);
+    assert_eq!(generations(&workspace).await, [1]);
+}
+
+#[tokio::test]
 async fn a_bad_archive_changes_nothing() {
     let bench = Bench::new();
     let (_engine, workspace) = filled(&bench).await;

@@ -70,9 +70,10 @@ pub(in crate::lifecycle) async fn all_but(
     let Some(active) = &history.active else {
         return left_of(inner, id, &container.snapshotter).await;
     };
-    // One that has never had versions, and is no fork, has nothing but its writable snapshot.
+    // One that has never had versions, is no fork, and stands on nothing but its image has only its writable snapshot.
     let position = &history.position;
-    let alone = position.stamp.is_empty() && position.forked_from.is_none() && history.versions.is_empty();
+    let own = position.stamp.is_empty() && position.forked_from.is_none() && history.versions.is_empty();
+    let alone = own && position.depth == 0;
     if alone {
         return Ok(Vec::new());
     }
