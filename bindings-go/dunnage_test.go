@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -129,5 +130,35 @@ func TestAHandleIsFreedOnceAfterItsLastUse(t *testing.T) {
 func TestVersion(t *testing.T) {
 	if Version() == "" {
 		t.Fatal("it has none")
+	}
+}
+
+// step is a reader that gives what it is told to.
+type step func(room []byte) (int, error)
+
+func (s step) Read(room []byte) (int, error) { return s(room) }
+
+func TestAPipeTellsItsReadersEndOnce(t *testing.T) {
+	room := make([]byte, 4)
+	failure := errors.New("no more")
+	both := &archivePipe{reader: step(func(room []byte) (int, error) { return copy(room, "ab"), failure })}
+	if both.read(room) != 2 || both.read(room) != -1 || both.err != failure {
+		t.Fatalf("it is %+v", both)
+	}
+	end := &archivePipe{reader: strings.NewReader("abcde")}
+	if end.read(room) != 4 || end.read(room) != 1 || end.read(room) != 0 || end.err != nil {
+		t.Fatalf("it is %+v", end)
+	}
+	idle := &archivePipe{reader: step(func([]byte) (int, error) { return 0, nil })}
+	if idle.read(room) != -1 || idle.err != io.ErrNoProgress {
+		t.Fatalf("it is %+v", idle)
+	}
+	wrong := &archivePipe{reader: step(func([]byte) (int, error) { return 5, nil })}
+	if wrong.read(room) != -1 || wrong.err == nil {
+		t.Fatalf("it is %+v", wrong)
+	}
+	faulty := &archivePipe{reader: step(func([]byte) (int, error) { panic("a fault") })}
+	if faulty.read(room) != -1 || !faulty.panicked || faulty.panic != "a fault" {
+		t.Fatalf("it is %+v", faulty)
 	}
 }

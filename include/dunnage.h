@@ -245,6 +245,26 @@ typedef struct dunnage_call {
 } dunnage_call;
 
 /**
+ * Takes the next `length` bytes of an archive, at least one; they live until it returns. 0 goes on; anything else ends the
+ * export, which undoes what it did and fails.
+ *
+ * Called on a thread of the library, one call at a time and in order. It may block, which makes the export wait; a
+ * cancellation is heard when it returns. It may call the library, but for what would wait for the export itself: an
+ * operation on the same workspace, and the closing of the engine. It must not throw or longjmp.
+ */
+typedef int (*dunnage_write_fn)(void *user_data, const uint8_t *bytes, size_t length);
+
+/**
+ * Puts the next bytes of an archive at `bytes`, at most `capacity`, which is at least one, and returns how many; 0 at the
+ * archive's end. A negative return ends the import, which undoes what it did and fails.
+ *
+ * Called on a thread of the library, one call at a time and in order, and not again after the end. It may block, which
+ * makes the import wait; a cancellation is heard when it returns. It may call the library, but for what would wait for
+ * the import itself: an operation on the same workspace, and the closing of the engine. It must not throw or longjmp.
+ */
+typedef ptrdiff_t (*dunnage_read_fn)(void *user_data, uint8_t *bytes, size_t capacity);
+
+/**
  * Takes one item as JSON; the text lives until it returns. A return other than 0 ends the items.
  *
  * Called on a thread of the library, one item at a time and in order; the next item is made when it has returned. It may
@@ -346,6 +366,44 @@ int32_t dunnage_cancel_is_triggered(const struct dunnage_cancel *cancel);
  * `cancel` is NULL or came from dunnage_cancel_new, and is not used any more.
  */
 void dunnage_cancel_free(struct dunnage_cancel *cancel);
+
+/**
+ * `data.export_stream`: writes the data directory to an archive that `write` takes as it comes.
+ *
+ * `options_json` is a `DataExportOptions` as JSON, without a destination, or NULL for its defaults. `user_data` is passed
+ * to `write`. `*result` becomes a `DataExportResult` as JSON; `result` may be NULL. `call->on_event` gets events. It
+ * returns after the last call of `write`, also when it fails: what `user_data` points to is then the caller's alone.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated; `write` is not NULL; the others may be NULL.
+ */
+dunnage_status dunnage_data_export_stream(const struct dunnage_engine *engine,
+                                          const char *workspace_id,
+                                          const char *options_json,
+                                          const struct dunnage_call *call,
+                                          dunnage_write_fn write,
+                                          void *user_data,
+                                          char **result,
+                                          struct dunnage_error **error);
+
+/**
+ * `data.import_stream`: puts an archive that `read` gives into the data directory: all of it, at once, or nothing.
+ *
+ * `options_json` is a `DataImportOptions` as JSON, without a source, or NULL for its defaults. `user_data` is passed to
+ * `read`. `*result` becomes a `DataImportResult` as JSON; `result` may be NULL. `call->on_event` gets events. It returns
+ * after the last call of `read`, also when it fails: what `user_data` points to is then the caller's alone.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated; `read` is not NULL; the others may be NULL.
+ */
+dunnage_status dunnage_data_import_stream(const struct dunnage_engine *engine,
+                                          const char *workspace_id,
+                                          const char *options_json,
+                                          const struct dunnage_call *call,
+                                          dunnage_read_fn read,
+                                          void *user_data,
+                                          char **result,
+                                          struct dunnage_error **error);
 
 /**
  * Opens an engine. `config` is a `Config` as JSON; NULL takes the file that `$DUNNAGE_CONFIG` names, or the defaults,

@@ -1,11 +1,12 @@
 use crate::call::NativeCall;
+use crate::data::{NativeDataExport, NativeDataImport};
 use crate::failure::to_js;
 use crate::files::{NativeFileReader, NativeFileWriter};
 use crate::items::{NativeItems, OnItem};
 use crate::process::{NativeOutput, NativeProcess};
-use crate::promise::promise;
+use crate::promise::{enter, promise};
 use bytes::Bytes;
-use dunnage::{Config, Engine, Workspace};
+use dunnage::{Config, Data, Engine, Workspace};
 use napi::Env;
 use napi::bindgen_prelude::{Buffer, Object};
 use napi_derive::napi;
@@ -87,6 +88,30 @@ impl NativeEngine {
             engine.close().await;
             Ok(())
         })
+    }
+
+    /// Begins an export whose archive JavaScript takes.
+    #[napi(catch_unwind)]
+    pub fn data_export_stream(
+        &self,
+        workspace: String,
+        options: String,
+        call: Option<&NativeCall>,
+    ) -> napi::Result<NativeDataExport> {
+        let begun = self.begin("data.export_stream", workspace, &options, |data, o| data.export_stream(o))?;
+        Ok(NativeDataExport::new(begun, call))
+    }
+
+    /// Begins an import whose archive JavaScript gives.
+    #[napi(catch_unwind)]
+    pub fn data_import_stream(
+        &self,
+        workspace: String,
+        options: String,
+        call: Option<&NativeCall>,
+    ) -> napi::Result<NativeDataImport> {
+        let begun = self.begin("data.import_stream", workspace, &options, |data, o| data.import_stream(o))?;
+        Ok(NativeDataImport::new(begun, call))
     }
 
     /// Runs a command; settles with a `NativeOutput`.
@@ -179,6 +204,22 @@ impl NativeEngine {
 }
 
 impl NativeEngine {
+    /// Reads the options and begins an operation on the workspace's data.
+    fn begin<O: DeserializeOwned, T>(
+        &self,
+        operation: &'static str,
+        workspace: String,
+        options: &str,
+        work: impl FnOnce(Data, O) -> T,
+    ) -> napi::Result<T> {
+        let _runtime = enter()?;
+        let begun = || {
+            let options = dunnage::catalog::parse::<O>(options)?;
+            Ok(work(self.engine.workspace(workspace)?.data(), options))
+        };
+        begun().map_err(|e: dunnage::Error| to_js(&e.in_operation(operation)))
+    }
+
     /// Reads the options and runs `work` on the workspace under the call's token and time limit.
     fn with<'env, O, T, W, F>(
         &self,

@@ -10,6 +10,7 @@
 #![cfg_attr(test, allow(dead_code))]
 
 mod call;
+mod data;
 mod engine;
 mod failure;
 mod files;

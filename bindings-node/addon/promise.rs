@@ -8,7 +8,7 @@ use napi::{Env, JsDeferred};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::OnceLock;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, EnterGuard, Runtime};
 
 type Resolver<T> = Box<dyn FnOnce(Env) -> napi::Result<T> + Send>;
 
@@ -23,6 +23,11 @@ fn runtime() -> Result<&'static Runtime> {
             Error::new(dunnage::ErrorKind::of_io(e), "cannot start the runtime's threads")
                 .caused_by(e.to_string())
         })
+}
+
+/// Makes the runtime known to what is begun here.
+pub(crate) fn enter() -> napi::Result<EnterGuard<'static>> {
+    Ok(runtime().map_err(|e| to_js(&e))?.enter())
 }
 
 /// Runs `work` beside the event loop, which it does not keep alive.

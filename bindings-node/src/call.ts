@@ -168,19 +168,29 @@ export function operate<T>(
   positional: object,
   options: OperationCallOptions,
 ): Operation<T> {
+  return begin(operation, positional, options, (text, call) =>
+    link.engine.call(operation, link.workspace, text, call),
+  );
+}
+
+/**
+ * An operation that `start` begins, with its options as JSON text; it resolves with its result as JSON text.
+ *
+ * @internal
+ */
+export function begin<T>(
+  operation: string,
+  positional: object,
+  options: OperationCallOptions,
+  start: (text: string, call: NativeCall | undefined) => Promise<string>,
+): Operation<T> {
   // Options that are no object are refused by the promise, as everything else that is wrong with them.
   return new Operation<T>((options as OperationCallOptions | null)?.onEvent, async (watch, onEvent) => {
     const text = encode(operation, options, positional);
     if (options.onEvent !== undefined && typeof options.onEvent !== 'function') {
       throw invalidArgument('onEvent must be a function', operation, { field: 'onEvent' });
     }
-    const result = await run(
-      operation,
-      options,
-      (call) => link.engine.call(operation, link.workspace, text, call),
-      watch,
-      onEvent,
-    );
+    const result = await run(operation, options, (call) => start(text, call), watch, onEvent);
     return (JSON.parse(result) ?? undefined) as T;
   });
 }

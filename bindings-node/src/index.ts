@@ -4,6 +4,13 @@
  * @packageDocumentation
  */
 export type { CallOptions, OperationCallOptions } from './call.js';
+export {
+  type ArchiveSource,
+  Data,
+  DataExportStream,
+  type ExportStreamOptions,
+  type ImportStreamOptions,
+} from './data.js';
 export { Engine, Images } from './engine.js';
 export { DunnageError, type DunnageErrorFields } from './error.js';
 export { Exec, type RunCallOptions, type RunResult, type SpawnCallOptions } from './exec.js';
@@ -13,4 +20,4 @@ export { Items } from './items.js';
 export { Operation, type OperationStatus } from './operation.js';
 export { Process } from './process.js';
 export { FileReadStream, FileWriteStream } from './streams.js';
-export { Data, Snapshots, Workspace } from './workspace.js';
+export { Snapshots, Workspace } from './workspace.js';

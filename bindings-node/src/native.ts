@@ -38,6 +38,20 @@ export interface NativeFileWriter {
   abort(): Promise<void>;
 }
 
+/** An export that goes into a stream. */
+export interface NativeDataExport {
+  next(): Promise<Buffer | null>;
+  result(): Promise<string>;
+}
+
+/** An import that comes from a stream. */
+export interface NativeDataImport {
+  write(data: Uint8Array): Promise<void>;
+  finish(): Promise<void>;
+  fail(message: string, errno: number | undefined): void;
+  result(): Promise<string>;
+}
+
 /** Items of an operation. */
 export interface NativeItems {
   request(): void;
@@ -68,6 +82,8 @@ export interface NativeEngine {
     onItem: (told: string) => void,
   ): Promise<NativeItems>;
   close(): Promise<void>;
+  dataExportStream(workspace: string, options: string, call?: NativeCall): NativeDataExport;
+  dataImportStream(workspace: string, options: string, call?: NativeCall): NativeDataImport;
   execRun(workspace: string, options: string, input: Uint8Array, call?: NativeCall): Promise<NativeOutput>;
   execSpawn(workspace: string, options: string, call?: NativeCall): Promise<NativeProcess>;
   fsRead(workspace: string, options: string, call?: NativeCall): Promise<Buffer>;

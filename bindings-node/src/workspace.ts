@@ -1,10 +1,8 @@
 import type { Link } from './call.js';
+import { Data } from './data.js';
 import { Exec } from './exec.js';
 import { Fs } from './fs.js';
-import { DataOperations, SnapshotsOperations, WorkspaceOperations } from './generated.js';
-
-/** The data directory of a workspace: what is meant to outlive its container. */
-export class Data extends DataOperations {}
+import { SnapshotsOperations, WorkspaceOperations } from './generated.js';
 
 /** The versions of a workspace. */
 export class Snapshots extends SnapshotsOperations {}

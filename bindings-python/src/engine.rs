@@ -1,3 +1,4 @@
+use crate::data::{NativeDataExport, NativeDataImport};
 use crate::failure::to_python;
 use crate::files::{NativeReader, NativeWriter};
 use crate::host::Host;
@@ -6,7 +7,7 @@ use crate::keep::Keep;
 use crate::pending::{Call, Pending};
 use crate::process::NativeProcess;
 use bytes::Bytes;
-use dunnage::{Config, Engine, Workspace, WorkspaceId};
+use dunnage::{Config, Data, Engine, Workspace, WorkspaceId};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -106,6 +107,36 @@ impl NativeEngine {
         Ok(Call::new(host, None).start(work, |py, ()| Ok(py.None())))
     }
 
+    /// Begins an export whose archive Python takes: what it takes it from, and what ends with the result as JSON text.
+    fn data_export_stream(
+        &self,
+        py: Python<'_>,
+        workspace: String,
+        options: String,
+        events: bool,
+        time_limit: Option<f64>,
+    ) -> PyResult<(NativeDataExport, Pending)> {
+        let export = |data: Data, options| data.export_stream(options);
+        let (host, begun) = self.begin(py, "data.export_stream", workspace, &options, export)?;
+        let call = Call::new(host, time_limit);
+        Ok(NativeDataExport::begin(host, if events { call.watched() } else { call }, begun))
+    }
+
+    /// Begins an import whose archive Python gives: what it gives it to, and what ends with the result as JSON text.
+    fn data_import_stream(
+        &self,
+        py: Python<'_>,
+        workspace: String,
+        options: String,
+        events: bool,
+        time_limit: Option<f64>,
+    ) -> PyResult<(NativeDataImport, Pending)> {
+        let import = |data: Data, options| data.import_stream(options);
+        let (host, begun) = self.begin(py, "data.import_stream", workspace, &options, import)?;
+        let call = Call::new(host, time_limit);
+        Ok(NativeDataImport::begin(host, if events { call.watched() } else { call }, begun))
+    }
+
     /// Runs a command; ends with its result as JSON text, its stdout and its stderr.
     fn exec_run(
         &self,
@@ -203,6 +234,24 @@ impl NativeEngine {
 }
 
 impl NativeEngine {
+    /// Reads the options and begins an operation on the workspace's data.
+    fn begin<O: DeserializeOwned, T>(
+        &self,
+        py: Python<'_>,
+        operation: &'static str,
+        workspace: String,
+        options: &str,
+        work: impl FnOnce(Data, O) -> T,
+    ) -> PyResult<(&'static Host, T)> {
+        let begun = || {
+            let (host, engine) = self.engine.get()?;
+            let _runtime = host.enter();
+            let options = dunnage::catalog::parse::<O>(options)?;
+            Ok((host, work(engine.workspace(workspace)?.data(), options)))
+        };
+        begun().map_err(|e: dunnage::Error| to_python(py, &e.in_operation(operation)))
+    }
+
     /// Reads the options and runs `work` on the workspace under the call's token and time limit.
     #[expect(clippy::too_many_arguments, reason = "it is one call with all that belongs to it")]
     fn with<O, T, W, F>(

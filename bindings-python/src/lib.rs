@@ -10,6 +10,7 @@
 // What the module exports is reached from Python only.
 #![allow(unreachable_pub)]
 
+mod data;
 mod engine;
 mod failure;
 mod files;
@@ -24,6 +25,8 @@ use pyo3::prelude::*;
 /// The native half of dunnage: private to the package.
 #[pymodule]
 mod _native {
+    #[pymodule_export]
+    use crate::data::{NativeDataExport, NativeDataImport};
     #[pymodule_export]
     use crate::engine::{NativeEngine, check_workspace_id, open_engine};
     #[pymodule_export]

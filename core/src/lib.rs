@@ -31,5 +31,6 @@ pub use config::Config;
 pub use engine::{CallOptions, Data, Engine, Exec, Fs, Images, Workspace};
 pub use error::{Error, ErrorKind, Result};
 pub use feed::LifecycleEvents;
+pub use lifecycle::data::{DataFeed, DataPieces};
 pub use names::{ImageRef, WorkspaceId};
 pub use operation::{EventStream, Operation, OperationStatus};

@@ -113,7 +113,7 @@ impl Out<*mut c_char> {
     }
 }
 
-fn null_argument(name: &'static str) -> Error {
+pub(crate) fn null_argument(name: &'static str) -> Error {
     Error::invalid_argument("an argument is NULL that must not be").with("argument", name)
 }
 

@@ -7,6 +7,7 @@
 mod buffer;
 mod call;
 mod cancel;
+mod data;
 mod door;
 mod engine;
 mod error;
@@ -28,6 +29,7 @@ pub use cancel::{
     dunnage_cancel, dunnage_cancel_free, dunnage_cancel_is_triggered, dunnage_cancel_new,
     dunnage_cancel_trigger,
 };
+pub use data::{dunnage_data_export_stream, dunnage_data_import_stream, dunnage_read_fn, dunnage_write_fn};
 pub use engine::{
     dunnage_engine, dunnage_engine_close, dunnage_engine_free, dunnage_engine_open, dunnage_engine_open_file,
 };

@@ -16,15 +16,14 @@ import atexit as _atexit
 
 from . import _native, progress
 from ._call import BytesLike, OnEvent, Opening, Operation, StrPath
+from ._data import AsyncArchive, AsyncData, Data, ExportStreamOptions, ImportStreamOptions
 from ._engine import (
     AsyncEngine,
     AsyncImages,
-    AsyncData,
     AsyncSnapshots,
     AsyncWorkspace,
     Engine,
     Images,
-    Data,
     Snapshots,
     Workspace,
 )
@@ -52,6 +51,7 @@ __all__ = [
     "AsyncImages",
     "AsyncItems",
     "AsyncProcess",
+    "AsyncArchive",
     "AsyncData",
     "AsyncSnapshots",
     "AsyncWorkspace",
@@ -59,10 +59,12 @@ __all__ = [
     "Engine",
     "Error",
     "Exec",
+    "ExportStreamOptions",
     "FileReader",
     "FileWriter",
     "Fs",
     "Images",
+    "ImportStreamOptions",
     "Items",
     "OnEvent",
     "Opening",

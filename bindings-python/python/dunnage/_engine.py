@@ -8,18 +8,17 @@ from typing import Any, Mapping, Optional, Tuple, Union
 
 from . import _native
 from ._call import Link, Opening, StrPath
+from ._data import AsyncData, Data
 from ._encode import encode, time_limit_of
 from ._exec import AsyncExec, Exec
 from ._fs import AsyncFs, Fs
 from ._generated import (
     AsyncEngineOperations,
     AsyncImageOperations,
-    AsyncDataOperations,
     AsyncSnapshotsOperations,
     AsyncWorkspaceOperations,
     EngineOperations,
     ImageOperations,
-    DataOperations,
     SnapshotsOperations,
     WorkspaceOperations,
 )
@@ -30,12 +29,10 @@ from ._wait import finish, finish_async
 __all__ = [
     "AsyncEngine",
     "AsyncImages",
-    "AsyncData",
     "AsyncSnapshots",
     "AsyncWorkspace",
     "Engine",
     "Images",
-    "Data",
     "Snapshots",
     "Workspace",
 ]
@@ -80,14 +77,6 @@ class Images(ImageOperations):
 
 class AsyncImages(AsyncImageOperations):
     """The images of an engine's backend."""
-
-
-class Data(DataOperations):
-    """The data directory of a workspace: what is meant to outlive its container."""
-
-
-class AsyncData(AsyncDataOperations):
-    """The data directory of a workspace: what is meant to outlive its container."""
 
 
 class Snapshots(SnapshotsOperations):

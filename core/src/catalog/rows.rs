@@ -1,13 +1,13 @@
 use super::spec::{Bytes, OperationSpec};
 use crate::types::{
-    CreateOptions, DataDiscardOptions, DataExportOptions, DataImportOptions, DataPreserveOptions,
-    DataRestoreOptions, DeleteOptions, DirList, DownloadOptions, EventsOptions, ExecOptions, ExecResult,
-    ExitStatus, GcOptions, ImageName, InfoOptions, ListDirOptions, ListOptions, MkdirOptions,
-    OpenReadOptions, PreservedOptions, PullOptions, ReadOptions, ReadTextOptions, ReconcileOptions,
-    RecreateOptions, RemoveOptions, RenameOptions, RunOptions, SnapshotCreateOptions, SnapshotDeleteOptions,
-    SnapshotDiffOptions, SnapshotForkOptions, SnapshotListOptions, SnapshotPruneOptions,
-    SnapshotRollbackOptions, StartOptions, StatOptions, StopOptions, TreeOptions, UploadOptions,
-    VersionsOptions, WriteOptions, WriteResult,
+    CreateOptions, DataDiscardOptions, DataExportOptions, DataExportResult, DataImportOptions,
+    DataImportResult, DataPreserveOptions, DataRestoreOptions, DeleteOptions, DirList, DownloadOptions,
+    EventsOptions, ExecOptions, ExecResult, ExitStatus, GcOptions, ImageName, InfoOptions, ListDirOptions,
+    ListOptions, MkdirOptions, OpenReadOptions, PreservedOptions, PullOptions, ReadOptions, ReadTextOptions,
+    ReconcileOptions, RecreateOptions, RemoveOptions, RenameOptions, RunOptions, SnapshotCreateOptions,
+    SnapshotDeleteOptions, SnapshotDiffOptions, SnapshotForkOptions, SnapshotListOptions,
+    SnapshotPruneOptions, SnapshotRollbackOptions, StartOptions, StatOptions, StopOptions, TreeOptions,
+    UploadOptions, VersionsOptions, WriteOptions, WriteResult,
 };
 use std::sync::LazyLock;
 
@@ -193,6 +193,16 @@ pub(super) static ROWS: LazyLock<Vec<OperationSpec>> = LazyLock::new(|| {
             &[],
             "Puts an archive into the data directory, from a path of the host or a file descriptor: all of it, at once, or nothing.",
             |workspace, options: DataImportOptions| workspace.data().import(options),
+        ),
+        OperationSpec::bytes_operation::<DataExportOptions, DataExportResult>(
+            "data.export_stream",
+            Bytes::Out,
+            "Writes the data directory to an archive that the program takes as it comes.",
+        ),
+        OperationSpec::bytes_operation::<DataImportOptions, DataImportResult>(
+            "data.import_stream",
+            Bytes::In,
+            "Puts an archive that the program gives into the data directory: all of it, at once, or nothing.",
         ),
         OperationSpec::workspace_operation(
             "data.preserve",

@@ -80,7 +80,7 @@ impl std::fmt::Debug for OperationSpec {
 }
 
 impl OperationSpec {
-    /// A row for an operation whose bytes travel beside its JSON.
+    /// A row for a call whose bytes travel beside its JSON.
     pub(super) fn bytes<O: JsonSchema, R: JsonSchema>(
         name: &'static str,
         bytes: Bytes,
@@ -100,6 +100,15 @@ impl OperationSpec {
             handler: None,
             items: None,
         }
+    }
+
+    /// A row for an operation whose bytes travel beside its JSON.
+    pub(super) fn bytes_operation<O: JsonSchema, R: JsonSchema>(
+        name: &'static str,
+        bytes: Bytes,
+        summary: &'static str,
+    ) -> Self {
+        Self { events: true, ..Self::bytes::<O, R>(name, bytes, &[], summary) }
     }
 
     /// A row for a call on the engine that yields items.

@@ -1,6 +1,6 @@
 use super::Workspace;
 use crate::error::Result;
-use crate::lifecycle::data::{self, Inlet, Outlet};
+use crate::lifecycle::data::{self, DataFeed, DataPieces, Inlet, Outlet};
 use crate::operation::Operation;
 use crate::types::{
     DataDiscardOptions, DataExportOptions, DataExportResult, DataImportOptions, DataImportResult,
@@ -50,6 +50,13 @@ impl Data {
         self.export_at("data.export_stream", options, outlet)
     }
 
+    /// As [`Data::export`], piece by piece to tasks of the program. It hears a cancellation however long it waits for the
+    /// program, and ends with the program's own error when that can take no more ([`DataPieces::fail`]).
+    pub fn export_stream(&self, options: DataExportOptions) -> (Operation<DataExportResult>, DataPieces) {
+        let (outlet, pieces) = Outlet::pieces(&options);
+        (self.export_at("data.export_stream", options, outlet), pieces)
+    }
+
     fn export_at(
         &self,
         name: &'static str,
@@ -90,6 +97,14 @@ impl Data {
     ) -> Operation<DataImportResult> {
         let inlet = Inlet::reader(&options, Box::new(reader));
         self.import_at("data.import_stream", options, inlet)
+    }
+
+    /// As [`Data::import`], piece by piece from tasks of the program, which finish the feed when the archive is whole. It
+    /// hears a cancellation however long it waits for the program, and ends with the program's own error when that has no
+    /// more to give ([`DataFeed::fail`]).
+    pub fn import_stream(&self, options: DataImportOptions) -> (Operation<DataImportResult>, DataFeed) {
+        let (inlet, feed) = Inlet::pieces(&options);
+        (self.import_at("data.import_stream", options, inlet), feed)
     }
 
     fn import_at(

@@ -4,6 +4,7 @@
 //! or the new, whatever happens in between.
 
 mod carry;
+mod channel;
 mod descriptor;
 mod export;
 mod generation;
@@ -17,6 +18,7 @@ mod still;
 #[cfg(test)]
 mod tests;
 
+pub use channel::{DataFeed, DataPieces};
 pub(crate) use export::export;
 pub(in crate::lifecycle) use generation::{Generation, all as generations, number as generation, restored};
 pub(crate) use import::import;

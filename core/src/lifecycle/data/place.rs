@@ -1,3 +1,4 @@
+use super::channel::{PiecesIn, PiecesOut};
 use super::descriptor::{Direction, Stream, duplicate};
 use crate::error::{Error, Result};
 use crate::host_file::{Access, Staged, open_source};
@@ -17,6 +18,7 @@ pub(crate) enum Outlet {
     Place(Place, bool),
     Descriptor(OwnedFd),
     Writer(Box<dyn Write + Send>),
+    Pieces(PiecesOut),
 }
 
 /// Where an archive comes from.
@@ -25,6 +27,7 @@ pub(crate) enum Inlet {
     Place(Place),
     Descriptor(OwnedFd),
     Reader(Box<dyn Read + Send>),
+    Pieces(PiecesIn),
 }
 
 impl fmt::Debug for Outlet {
@@ -85,6 +88,10 @@ impl Outlet {
                 Opened::Stream(Box::new(Stream::new(fd, Direction::Out, cancel.clone())?))
             }
             Self::Writer(writer) => Opened::Stream(writer),
+            Self::Pieces(mut out) => {
+                out.cancel = cancel.clone();
+                Opened::Stream(Box::new(out))
+            }
         })
     }
 }
@@ -155,11 +162,15 @@ impl Inlet {
             }
             Self::Descriptor(fd) => (Box::new(Stream::new(fd, Direction::In, cancel.clone())?), None),
             Self::Reader(reader) => (reader, None),
+            Self::Pieces(mut pieces) => {
+                pieces.cancel = cancel.clone();
+                (Box::new(pieces), None)
+            }
         })
     }
 }
 
-fn one_place(field: &'static str) -> Error {
+pub(super) fn one_place(field: &'static str) -> Error {
     Error::invalid_argument(format!("name one place: {field}, fd, or a stream beside the options"))
         .with("field", field)
 }
