@@ -33,6 +33,8 @@ var natives = map[string]func(*run) error{
 	"native.process_dropped":          processDropped,
 	"native.writer_aborted":           writerAborted,
 	"native.no_leaks":                 noLeaks,
+	"data.export_stream":              dataExportStream,
+	"data.import_stream":              dataImportStream,
 }
 
 var background = context.Background()

@@ -121,6 +121,11 @@ impl Error {
         self.cause.as_ref()
     }
 
+    /// The same, to keep.
+    pub fn into_cause(self) -> Option<io::Error> {
+        self.cause
+    }
+
     /// The error of this crate that an error of a reader or a writer carries.
     pub fn of(error: &io::Error) -> Option<&Self> {
         error.get_ref().and_then(|inner| inner.downcast_ref())

@@ -23,6 +23,10 @@ pub(super) fn kind(error: &dunnage_transfer::Error) -> ErrorKind {
 
 impl From<dunnage_transfer::Error> for Error {
     fn from(error: dunnage_transfer::Error) -> Self {
-        Self::new(kind(&error), error.to_string())
+        let mapped = Self::new(kind(&error), error.to_string());
+        match error.into_cause() {
+            Some(cause) => mapped.caused_by(cause),
+            None => mapped,
+        }
     }
 }

@@ -49,6 +49,10 @@ dunnage_status read_items(const run *run, const char *options, const dunnage_cal
 int items_come(state *s);
 int items_cancelled(state *s);
 
+/* data.c */
+int data_export_stream(state *s);
+int data_import_stream(state *s);
+
 /* native.c: 1 and its outcome in *ok when there is such a case. */
 int run_native(state *s, const char *id, int *ok);
 

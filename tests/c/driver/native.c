@@ -450,6 +450,8 @@ static const struct {
     {"native.process", process_streams},
     {"native.process_dropped", process_dropped},
     {"native.writer_aborted", writer_aborted},
+    {"data.export_stream", data_export_stream},
+    {"data.import_stream", data_import_stream},
     {"native.no_leaks", no_leaks},
     {"native.forked_child", forked_child},
 };

@@ -1,5 +1,7 @@
 //! The cases that the steps cannot say: written by hand, under the same ids in every language.
 
+mod data;
+
 use crate::Failure;
 use crate::vars::Vars;
 use dunnage::types::{
@@ -30,6 +32,8 @@ pub(crate) async fn run(id: &str, engine: &Engine, vars: &Vars) -> Result<(), Fa
         "native.process" => process(engine, vars).await,
         "native.process_dropped" => process_dropped(engine, vars).await,
         "native.writer_aborted" => writer_aborted(engine, vars).await,
+        "data.export_stream" => data::export_stream(engine, vars).await,
+        "data.import_stream" => data::import_stream(engine, vars).await,
         "native.no_leaks" => no_leaks(engine, vars).await,
         _ => Err("the driver has no such case".to_owned()),
     }
