@@ -10,6 +10,8 @@ case $target_dir in
     *) target_dir=$PWD/$target_dir ;;
 esac
 export CARGO_TARGET_DIR=$target_dir
+# The scripts build the whole tree: what rustc would keep for the next small change is 20 GB, and makes the build longer.
+export CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0}
 # Python's tools, and the cargo tools that come as wheels.
 venv_dir=$target_dir/venv
 

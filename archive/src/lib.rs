@@ -6,7 +6,7 @@
 //! changes while it is read. Both block: call them on a thread of their own. What they hold in memory does not grow with
 //! the size of files.
 //!
-//! [`Reader`] yields the entries of an archive to whoever has another use for them.
+//! [`copy()`] makes a tree of another in the same way, without an archive that is kept. [`Reader`] yields the entries of an archive to whoever has another use for them.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -15,6 +15,7 @@ mod acl;
 mod blocks;
 mod chain;
 mod compress;
+mod copy;
 mod entry;
 mod erase;
 mod error;
@@ -32,6 +33,7 @@ mod walk;
 mod watch;
 pub mod write;
 
+pub use copy::copy;
 pub use entry::{Entry, Kind, Moment};
 pub use erase::erase;
 pub use error::{Error, ErrorKind, Result};

@@ -41,6 +41,21 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// None at all: for what was made here, of a tree that was here.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            entries: u64::MAX,
+            bytes: u64::MAX,
+            ratio: u64::MAX,
+            ratio_free: u64::MAX,
+            path: usize::MAX,
+            devices: true,
+        }
+    }
+}
+
 /// What was unpacked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Unpacked {

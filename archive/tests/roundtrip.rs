@@ -5,10 +5,11 @@
 mod common;
 
 use common::{everything, look, packed, same, trusting, unpacked};
-use dunnage_archive::{Format, PackOptions};
+use dunnage_archive::{ErrorKind, Format, PackOptions, Watch, copy};
 use proptest::prelude::*;
 use rustix::fs::FileType;
 use std::fs::{self, File};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -38,6 +39,26 @@ fn everything_comes_back_in_every_format() {
         back(tree.path(), &PackOptions { format, level, ..PackOptions::default() });
     }
     back(tree.path(), &PackOptions { threads: Some(1), ..PackOptions::default() });
+}
+
+#[test]
+fn a_copy_is_as_an_archive_would_be() {
+    let (tree, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    everything(tree.path());
+    let (from, into) = (File::open(tree.path()).unwrap(), File::open(other.path()).unwrap());
+    let told = copy(from.as_fd(), into.as_fd(), &Watch::default()).unwrap();
+    same(&look(tree.path()), &look(other.path()));
+    let (_, packed) = packed(tree.path(), &PackOptions::default()).unwrap();
+    assert_eq!((told.entries, told.bytes), (packed.entries, packed.bytes));
+
+    let cancelled = Watch::default();
+    cancelled.cancel();
+    let error = copy(from.as_fd(), into.as_fd(), &cancelled).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    fs::write(other.path().join("file"), "").unwrap();
+    let file = File::open(other.path().join("file")).unwrap();
+    let error = copy(file.as_fd(), into.as_fd(), &Watch::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Source, "{error}");
 }
 
 #[test]

@@ -95,13 +95,13 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
     /// where the file system can link. ALREADY_EXISTS when the name is taken; UNSUPPORTED where snapshots have no layers.
     async fn squash_snapshot(&self, squash: &Squash) -> Result<()>;
 
-    /// Whether a writable snapshot is made of layers, so that [`Backend::graft_snapshot`] works on what becomes of it.
+    /// Whether a writable snapshot is made of layers, so that [`Backend::graft_snapshot`] copies nothing of what becomes of
+    /// it. UNSUPPORTED when it is no directory of the host at all.
     async fn has_layers(&self, snapshotter: &str, key: &str) -> Result<bool>;
 
     /// Makes a committed snapshot, protected from garbage collection, that has a directory of another committed one. No
-    /// byte of a file is copied where the file system can link. None, and no snapshot, when there is no such directory.
-    /// ALREADY_EXISTS when the name is taken; FAILED_PRECONDITION for something else than a directory; UNSUPPORTED where
-    /// snapshots have no layers.
+    /// byte of a file is copied where snapshots have layers and the file system can link. None, and no snapshot, when there
+    /// is no such directory. ALREADY_EXISTS when the name is taken; FAILED_PRECONDITION for something else than a directory.
     async fn graft_snapshot(&self, graft: &Graft) -> Result<Option<Grafted>>;
 
     /// Opens a directory of a writable snapshot for reading; none when nothing is there. Nothing outside the snapshot can be

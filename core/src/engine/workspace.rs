@@ -93,13 +93,14 @@ impl Workspace {
 
     /// Makes the workspace anew of another image, or of its own as that is now, with its data directory as it is; its options,
     /// network and address stay. What it was is kept as a version of source `recreate`. The image is fetched while the
-    /// workspace runs; no byte of data is copied, and the container's record is never absent. Going back to the version gives
+    /// workspace runs; the container's record is never absent, and no byte of data is copied but in a snapshotter without
+    /// layers. Going back to the version gives
     /// its files back; what the container is made of stays. Events: `pulling`, `pull_progress`… or `pull_skipped`;
     /// `preserving`, `stopping`, `restoring`, `creating`, `starting`; then `complete {container}` or `error`.
     ///
     /// # Errors
     /// NOT_FOUND when there is no such workspace; FAILED_PRECONDITION for one that an older implementation made, and for one
-    /// that is paused; UNSUPPORTED in a snapshotter without layers; whatever
+    /// that is paused; UNSUPPORTED in a snapshotter whose snapshots are no directories; whatever
     /// [`Images::pull`](super::Images::pull) documents; CANCELLED, which is heeded until the version is made. Until then it is
     /// undone; after that it completes, now or by the workspace's next operation. Where the data cannot be taken along, the
     /// workspace goes on as it was.

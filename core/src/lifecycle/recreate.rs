@@ -16,8 +16,8 @@ use std::time::Instant;
 /// Lets a workspace go on from another image, or from its own as that is now, with the data that it has. What it was is kept
 /// as a version.
 ///
-/// The image is fetched while the workspace runs. Nothing is removed and no byte is copied: the data directory of the version
-/// is put between the image and the new writable snapshot.
+/// The image is fetched while the workspace runs. Nothing is removed, and where snapshots have layers no byte is copied: the data
+/// directory of the version is put between the image and the new writable snapshot.
 pub(crate) async fn recreate(
     inner: &EngineInner,
     id: &WorkspaceId,
@@ -38,12 +38,8 @@ pub(crate) async fn recreate(
         )
         .with("container", &container.id));
     }
-    if !inner.backend.has_layers(&container.snapshotter, &container.snapshot_key).await? {
-        return Err(Error::unsupported(
-            "this snapshotter has no layers: delete the workspace with its data preserved, and create it with that restored",
-        )
-        .with("snapshotter", &container.snapshotter));
-    }
+    // Without layers the data is copied; where a snapshot is no directory it cannot be.
+    inner.backend.has_layers(&container.snapshotter, &container.snapshot_key).await?;
     let image = match asked {
         Some(image) => image,
         None => ImageRef::parse(&container.image)?,

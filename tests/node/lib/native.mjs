@@ -11,6 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import { DunnageError, Engine } from '../../../bindings-node/dist/index.mjs';
+import { exportStream, importStream } from './data.mjs';
 import { eventsFault } from './match.mjs';
 
 /** The package, for worker threads. */
@@ -397,6 +398,10 @@ export const native = {
     await eventually('the end of its process group', async () => !(await alive()));
     assert.equal((await process.exit).signal, 9);
   },
+
+  'data.export_stream': async (context) => exportStream(await running(context), code),
+
+  'data.import_stream': async (context) => importStream(await running(context), code),
 
   'native.writer_aborted': async (context) => {
     const workspace = await running(context);

@@ -16,6 +16,8 @@ from typing import Any, Callable, Iterator
 
 import dunnage
 
+from . import data
+
 CASES: dict[str, Callable[[Any, dunnage.Engine], None]] = {}
 
 
@@ -285,6 +287,18 @@ def process_dropped(case: Any, engine: dunnage.Engine) -> None:
     while workspace.exec.run("ps | grep -c '[s]leep 62'").stdout != b"0\n":
         assert time.monotonic() < deadline, "it still runs"
         time.sleep(0.1)
+
+
+@case("data.export_stream")
+def export_stream(case: Any, engine: dunnage.Engine) -> None:
+    """Into what takes all, what fails, and what is interrupted."""
+    data.export_stream(made(case, engine))
+
+
+@case("data.import_stream")
+def import_stream(case: Any, engine: dunnage.Engine) -> None:
+    """From what gives all, what fails, and what is interrupted."""
+    data.import_stream(made(case, engine))
 
 
 @case("native.writer_aborted")

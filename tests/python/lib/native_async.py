@@ -10,6 +10,7 @@ from typing import Any, Awaitable, Callable
 
 import dunnage
 
+from . import data
 from .native import footprint, unraisable
 
 CASES: dict[str, Callable[[Any, dunnage.AsyncEngine], Awaitable[None]]] = {}
@@ -257,6 +258,18 @@ async def process_dropped(case: Any, engine: dunnage.AsyncEngine) -> None:
     while (await workspace.exec.run("ps | grep -c '[s]leep 62'")).stdout != b"0\n":
         assert time.monotonic() < deadline, "it still runs"
         await asyncio.sleep(0.1)
+
+
+@case("data.export_stream")
+async def export_stream(case: Any, engine: dunnage.AsyncEngine) -> None:
+    """To the end, and left in every way."""
+    await data.export_async(await made(case, engine))
+
+
+@case("data.import_stream")
+async def import_stream(case: Any, engine: dunnage.AsyncEngine) -> None:
+    """From every kind of source, to the end and not."""
+    await data.import_async(await made(case, engine))
 
 
 @case("native.writer_aborted")

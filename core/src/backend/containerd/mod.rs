@@ -148,7 +148,7 @@ impl Backend for Containerd {
 
     async fn has_layers(&self, snapshotter: &str, key: &str) -> Result<bool> {
         let mounts = snapshots::mounts(&self.client, snapshotter, key).await?;
-        Ok(rootfs::Layers::of(&mounts).is_ok_and(|layers| layers.is_overlay()))
+        Ok(rootfs::Layers::of(&mounts)?.is_overlay())
     }
 
     async fn graft_snapshot(&self, graft: &Graft) -> Result<Option<Grafted>> {

@@ -13,7 +13,7 @@ use crate::lifecycle::stop::grace;
 use crate::names::WorkspaceId;
 use crate::operation::OperationContext;
 use crate::types::{Consistency, DataRestoreOptions, DataRestoreResult, EventType, Phases};
-use dunnage_archive::{Format, Limits, PackOptions, Watch, pack, unpack};
+use dunnage_archive::{Limits, copy};
 use dunnage_transfer::Keys;
 use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
@@ -104,7 +104,7 @@ pub(in crate::lifecycle) async fn from_archive(
         context,
         Box::new(file),
         length,
-        trusted(),
+        Limits::none(),
         Keys::default(),
         one.data.digest.clone(),
         staged,
@@ -129,37 +129,6 @@ pub(in crate::lifecycle) async fn from_directory(
     let failed = |e| Error::io(e, "cannot open the directory of older data").with("path", path.display());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let from = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| failed(e.into()))?;
-    let (reader, mut writer) = std::io::pipe().map_err(failed)?;
-    carry(context, Arc::new(Load::default()), move |load| {
-        std::thread::scope(|scope| {
-            let packing = scope.spawn(move || {
-                let plain = PackOptions { format: Format::Tar, ..PackOptions::default() };
-                // Once the other side ends, so does this one: nobody reads any more.
-                pack(from.as_fd(), &plain, &mut writer, &Watch::default())
-            });
-            let unpacked = unpack(reader, staged.as_fd(), &trusted(), &load.watch);
-            let packed = packing.join().map_err(|_| Error::unexpected("a thread broke; please report it"))?;
-            match (unpacked, packed) {
-                // The tree that cannot be read is why the archive is cut off.
-                (Err(_), Err(error)) if error.kind() == dunnage_archive::ErrorKind::Source => {
-                    Err(error.into())
-                }
-                (Err(error), _) | (Ok(_), Err(error)) => Err(error.into()),
-                (Ok(_), Ok(_)) => Ok(()),
-            }
-        })
-    })
-    .await
-}
-
-/// What was made here, of a tree that was here, is bounded by nothing.
-fn trusted() -> Limits {
-    Limits {
-        entries: u64::MAX,
-        bytes: u64::MAX,
-        ratio: u64::MAX,
-        path: usize::MAX,
-        devices: true,
-        ..Limits::default()
-    }
+    let load = Arc::new(Load::default());
+    carry(context, load, move |load| Ok(copy(from.as_fd(), staged.as_fd(), &load.watch)?)).await.map(drop)
 }
