@@ -84,6 +84,12 @@ impl Bed {
         Ok(())
     }
 
+    /// Lets the daemon remove what nobody uses any more, and waits for it.
+    pub(crate) fn collect(&self) -> Result<(), Failure> {
+        self.peer(&["leases", "create", "--id", "collect"])?;
+        self.peer(&["leases", "delete", "--sync", "collect"]).map(drop)
+    }
+
     /// Runs the peer in its namespace and returns the wall time of its process.
     pub(crate) fn peer(&self, words: &[&str]) -> Result<Duration, Failure> {
         self.peer_in(&self.namespace, words)

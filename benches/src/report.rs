@@ -17,14 +17,17 @@ pub(crate) enum Bar {
     AtLeast(f64),
     /// Ours is at most so many times the peer's.
     TimesPeer(f64),
+    /// Ours is at most so much more than the peer's, in the row's unit.
+    BeyondPeer(f64),
 }
 
 impl Bar {
-    fn passes(self, ours: f64, ratio: Option<f64>) -> bool {
+    fn passes(self, ours: f64, peer: Option<f64>) -> bool {
         match self {
             Self::AtMost(most) => ours <= most,
             Self::AtLeast(least) => ours >= least,
-            Self::TimesPeer(most) => ratio.is_some_and(|ratio| ratio <= most),
+            Self::TimesPeer(most) => peer.is_some_and(|peer| peer > 0.0 && ours / peer <= most),
+            Self::BeyondPeer(most) => peer.is_some_and(|peer| ours - peer <= most),
         }
     }
 
@@ -33,6 +36,7 @@ impl Bar {
             Self::AtMost(most) => format!("≤ {most} {unit}"),
             Self::AtLeast(least) => format!("≥ {least} {unit}"),
             Self::TimesPeer(most) => format!("≤ {most} ×"),
+            Self::BeyondPeer(most) => format!("≤ peer + {most} {unit}"),
         }
     }
 }
@@ -65,8 +69,8 @@ impl Row {
     }
 
     fn pass(&self) -> Option<bool> {
-        let (ours, ratio) = (self.ours.median(), self.ratio());
-        (!self.bars.is_empty()).then(|| self.bars.iter().all(|bar| bar.passes(ours, ratio)))
+        let (ours, peer) = (self.ours.median(), self.peer.as_ref().map(Series::median));
+        (!self.bars.is_empty()).then(|| self.bars.iter().all(|bar| bar.passes(ours, peer)))
     }
 
     fn bar(&self) -> String {
@@ -76,7 +80,7 @@ impl Row {
 
     fn moonshot(&self) -> Option<(String, bool)> {
         let bar = self.moonshot?;
-        Some((bar.shown(self.unit), bar.passes(self.ours.median(), self.ratio())))
+        Some((bar.shown(self.unit), bar.passes(self.ours.median(), self.peer.as_ref().map(Series::median))))
     }
 
     /// Adds the medians of traced steps as phases, the longest first; those below 0.05 ms together as one.

@@ -1,7 +1,8 @@
 //! Trees to archives and back, beside tar and igzip in a pipe.
 
+use super::trees::{MIB, Set, shell, turns};
 use crate::Failure;
-use crate::bed::{Bed, run};
+use crate::bed::Bed;
 use crate::report::{Bar, Row};
 use crate::sample::Series;
 use dunnage_archive::{Limits, PackOptions, Watch, pack, unpack};
@@ -11,84 +12,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
-
-const MIB: u64 = 1 << 20;
-
-/// Turns of each side: one takes seconds.
-fn turns(bed: &Bed) -> usize {
-    bed.rounds.min(7)
-}
-
-/// A tree that is measured with.
-pub(super) struct Set {
-    name: &'static str,
-    about: String,
-    tree: PathBuf,
-    place: tempfile::TempDir,
-}
-
-impl Set {
-    /// About 1.3 GB in files of 3 to 60 MiB, of the installed toolchains.
-    pub(super) fn large() -> Result<Self, Failure> {
-        let sysroot = run(Command::new("rustc").args(["--print", "sysroot"]))?;
-        let roots = [PathBuf::from(sysroot.trim()), "/usr/lib".into(), "/usr/local".into()];
-        Self::of("large", &roots, |size| (3 * MIB..60 * MIB).contains(&size), 1_300_000_000, usize::MAX)
-    }
-
-    /// 25,000 small files.
-    fn small() -> Result<Self, Failure> {
-        Self::of("small", &["/usr/share".into()], |size| size < 16 << 10, u64::MAX, 25_000)
-    }
-
-    fn of(
-        name: &'static str,
-        roots: &[PathBuf],
-        wanted: impl Fn(u64) -> bool,
-        bytes: u64,
-        files: usize,
-    ) -> Result<Self, Failure> {
-        fs::create_dir_all(target_dir())?;
-        let place = tempfile::Builder::new().prefix("bench-").tempdir_in(target_dir())?;
-        let tree = place.path().join("tree");
-        fs::create_dir(&tree)?;
-        let (mut count, mut sum) = (0, 0);
-        for root in roots {
-            let mut next = vec![root.clone()];
-            while let Some(directory) = next.pop() {
-                let Ok(listed) = fs::read_dir(&directory) else { continue };
-                let mut listed: Vec<_> = listed.collect::<Result<_, _>>()?;
-                listed.sort_by_key(fs::DirEntry::file_name);
-                for entry in listed {
-                    let meta = entry.metadata()?;
-                    if meta.is_dir() {
-                        next.push(entry.path());
-                    } else if meta.is_file() && wanted(meta.size()) && count < files && sum < bytes {
-                        // As many directories as where they come from, a hundred files each.
-                        let into = tree.join((count / 100).to_string());
-                        fs::create_dir_all(&into)?;
-                        let name = entry.file_name().to_string_lossy().into_owned();
-                        fs::copy(entry.path(), into.join(format!("{count}-{name}")))?;
-                        count += 1;
-                        sum += meta.size();
-                    }
-                }
-            }
-        }
-        rustix::fs::syncfs(File::open(&tree)?)?;
-        let about = format!("{count} files, {} MB", sum / 1_000_000);
-        Ok(Self { name, about, tree, place })
-    }
-
-    pub(super) fn tree(&self) -> &Path {
-        &self.tree
-    }
-
-    pub(super) fn at(&self, name: &str) -> PathBuf {
-        self.place.path().join(name)
-    }
-}
 
 pub(super) async fn both_ways(bed: &Bed) -> Result<Vec<Row>, Failure> {
     let turns = turns(bed);
@@ -97,7 +21,7 @@ pub(super) async fn both_ways(bed: &Bed) -> Result<Vec<Row>, Failure> {
             let mut rows = Vec::new();
             for set in [Set::large()?, Set::small()?] {
                 rows.push(export(&set, turns)?);
-                if set.name == "large" {
+                if set.name() == "large" {
                     rows.push(size(&set)?);
                 }
                 rows.push(import(&set, "", &set.at("ours.tar.gz"), turns)?);
@@ -142,13 +66,9 @@ fn row(name: String, about: String, most: f64, moonshot: Option<Bar>) -> Row {
     Row { name, about, unit: "ms", bars: vec![Bar::TimesPeer(most)], moonshot, ..Row::default() }
 }
 
-fn shell(script: &str, arguments: &[&Path]) -> Result<(), Failure> {
-    run(Command::new("bash").args(["-euo", "pipefail", "-c", script, "bash"]).args(arguments)).map(drop)
-}
-
 fn export(set: &Set, turns: usize) -> Result<Row, Failure> {
-    let about = format!("write {} to a tar.gz; peer: tar c | igzip -1", set.about);
-    let mut row = row(format!("export_{}", set.name), about, 1.0, Some(Bar::TimesPeer(0.7)));
+    let about = format!("write {} to a tar.gz; peer: tar c | igzip -1", set.about());
+    let mut row = row(format!("export_{}", set.name()), about, 1.0, Some(Bar::TimesPeer(0.7)));
     let (mut peer, mut cpu, mut peer_cpu) = (Series::default(), Series::default(), Series::default());
     let (ours, theirs) = (set.at("ours.tar.gz"), set.at("peer.tar.gz"));
     // The first turn fills the page cache, for both.
@@ -160,12 +80,12 @@ fn export(set: &Set, turns: usize) -> Result<Row, Failure> {
             drop(fs::remove_file(path));
         }
         timed(&mut row.ours, &mut cpu, || {
-            let (root, mut out) = (File::open(&set.tree)?, File::create(&ours)?);
+            let (root, mut out) = (File::open(set.tree())?, File::create(&ours)?);
             pack(root.as_fd(), &PackOptions::default(), &mut out, &Watch::default())?;
             Ok(())
         })?;
         timed(&mut peer, &mut peer_cpu, || {
-            shell("tar c -C \"$1\" . | igzip -1 > \"$2\"", &[&set.tree, &theirs])
+            shell("tar c -C \"$1\" . | igzip -1 > \"$2\"", &[set.tree(), &theirs])
         })?;
         rustix::fs::syncfs(File::open(&ours)?)?;
     }
@@ -176,7 +96,7 @@ fn export(set: &Set, turns: usize) -> Result<Row, Failure> {
 
 fn size(set: &Set) -> Result<Row, Failure> {
     let gzip = set.at("gzip.tar.gz");
-    shell("tar c -C \"$1\" . | gzip -6 > \"$2\"", &[&set.tree, &gzip])?;
+    shell("tar c -C \"$1\" . | gzip -6 > \"$2\"", &[set.tree(), &gzip])?;
     let megabytes = |path: &Path| -> Result<Series, Failure> {
         let mut series = Series::default();
         series.push(fs::metadata(path)?.size() as f64 / 1e6);
@@ -184,7 +104,7 @@ fn size(set: &Set) -> Result<Row, Failure> {
     };
     let row = Row {
         name: "archive_size".into(),
-        about: format!("{} as tar.gz of the default level; peer: gzip -6", set.about),
+        about: format!("{} as tar.gz of the default level; peer: gzip -6", set.about()),
         unit: "MB",
         ours: megabytes(&set.at("ours.tar.gz"))?,
         peer: Some(megabytes(&gzip)?),
@@ -198,16 +118,16 @@ fn size(set: &Set) -> Result<Row, Failure> {
 fn import(set: &Set, of: &str, archive: &Path, turns: usize) -> Result<Row, Failure> {
     let whose = if of.is_empty() { "" } else { ", of an archive that igzip wrote" };
     let about =
-        format!("restore {} and wait for the disk{whose}; peer: igzip -d | tar x, sync -f", set.about);
-    let mut row = row(format!("import_{}{of}", set.name), about, 1.1, None);
+        format!("restore {} and wait for the disk{whose}; peer: igzip -d | tar x, sync -f", set.about());
+    let mut row = row(format!("import_{}{of}", set.name()), about, 1.1, None);
     let (mut peer, mut cpu, mut peer_cpu) = (Series::default(), Series::default(), Series::default());
     let mut used = Vec::new();
     let mut fresh = || -> Result<PathBuf, Failure> {
         // Small files of the turns before stay: ext4 makes new ones slowly for minutes after many were removed.
-        if set.name == "large" {
+        if set.name() == "large" {
             used.drain(..).try_for_each(fs::remove_dir_all::<PathBuf>)?;
         }
-        let into = tempfile::Builder::new().prefix("back-").tempdir_in(set.place.path())?.keep();
+        let into = tempfile::Builder::new().prefix("back-").tempdir_in(set.place())?.keep();
         used.push(into.clone());
         // What the turn before has left to write is not this one's.
         rustix::fs::syncfs(File::open(&into)?)?;

@@ -1,6 +1,6 @@
 //! What compresses archives could be compressed with: each by itself, on one processor, in blocks as archives have them.
 
-use super::archives::Set;
+use super::trees::Set;
 use crate::Failure;
 use crate::bed::Bed;
 use crate::report::Row;

@@ -2,6 +2,7 @@
 
 mod archives;
 mod create;
+mod data;
 mod engines;
 mod exec;
 mod files;
@@ -10,6 +11,7 @@ mod memory;
 mod pull;
 mod reconcile;
 mod stop;
+mod trees;
 mod versions;
 
 use crate::Failure;
@@ -32,6 +34,8 @@ enum Kind {
     ExecTrue,
     Files,
     Archives,
+    DataKept,
+    DataCarried,
     Engines,
     Memory,
     List100,
@@ -56,6 +60,8 @@ pub(crate) fn all() -> &'static [Bench] {
         bench("exec_true", Kind::ExecTrue),
         bench("files", Kind::Files),
         bench("archives", Kind::Archives),
+        bench("data_kept", Kind::DataKept),
+        bench("data_carried", Kind::DataCarried),
         bench("engines", Kind::Engines),
         bench("pull_cold", Kind::PullCold),
         bench("memory", Kind::Memory),
@@ -80,6 +86,8 @@ pub(crate) async fn run(bench: &Bench, bed: &Bed) -> Result<Vec<Row>, Failure> {
         Kind::ExecTrue => exec::command(bed).await,
         Kind::Engines => engines::alone(bed).await,
         Kind::Archives => archives::both_ways(bed).await,
+        Kind::DataKept => data::keeping(bed).await,
+        Kind::DataCarried => data::carried(bed).await,
         Kind::Files => files::both_ways(bed).await,
         Kind::Memory => memory::resident(bed).await,
         Kind::List100 => list::hundred(bed).await,

@@ -62,8 +62,7 @@ pub(super) async fn size(bed: &Bed) -> Result<Vec<Row>, Failure> {
             workspace.exec().run(RunOptions::default().command(command).timeout_ms(0u64), "").await?;
             workspace.stop(StopOptions::default()).await?;
             // The files of the turn before are removed now, not beside what is measured.
-            bed.peer(&["leases", "create", "--id", "collect"])?;
-            bed.peer(&["leases", "delete", "--sync", "collect"])?;
+            bed.collect()?;
             let began = Instant::now();
             workspace.snapshots().create(SnapshotCreateOptions::default()).await?;
             took.push(began.elapsed());
