@@ -116,7 +116,7 @@ pub(super) async fn relocate(
     let mut arrived = Found { container, ..found.clone() };
     renew::record(inner, id, &mut arrived, intent).await.map_err(unfinished)?;
     let restarted = match intent.restart {
-        true => start_stopped(inner, id, &arrived, context, phases).await.map(Some),
+        true => start_stopped(inner, id, &arrived, &detached(context), phases).await.map(Some),
         false => Ok(None),
     };
     finish(inner, id, context.id(), intent).await.map_err(unfinished)?;

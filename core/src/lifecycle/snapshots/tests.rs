@@ -263,6 +263,23 @@ async fn a_cancel_before_the_version_is_made_goes_back() {
     assert!(!workspace.info().await.unwrap().task_running);
 }
 
+#[tokio::test]
+async fn a_cancel_after_the_version_is_made_comes_too_late() {
+    for step in ["prepare_snapshot", "move_container", "create_task", "start_task"] {
+        let bench = Bench::new();
+        let (engine, workspace) = prepared(&bench).await;
+        let mut gate = bench.fake.hold(step);
+        let making = workspace.snapshots().create(Default::default());
+        gate.reached().await;
+        making.cancel();
+        gate.open();
+        making.await.unwrap();
+        assert!(workspace.info().await.unwrap().task_running, "{step}");
+        let state = settled(&bench, &engine).await;
+        assert_eq!((state.0.as_str(), state.1), ("one two", 2), "{step}");
+    }
+}
+
 /// The numbers of a workspace's versions, and the one it goes on from.
 async fn numbers(workspace: &Workspace) -> (Vec<u64>, Option<u64>) {
     let list = workspace.snapshots().versions(Default::default()).await.unwrap();
