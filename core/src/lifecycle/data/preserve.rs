@@ -216,6 +216,10 @@ impl Keeping<'_> {
         });
         if counted.is_err() {
             generation::remove_file(part)?;
+            if one.data.path.is_some() {
+                // It has its place already; without a description it would stay there until the next one is made.
+                generation::remove(inner, id, &one).await?;
+            }
         }
         counted.map(|()| one)
     }
@@ -241,7 +245,18 @@ impl Keeping<'_> {
         let restart = (self.after == After::Stay).then_some(false);
         let kept =
             snapshots::keep_version(inner, id, found, label, restart, None, self.grace, context, self.phases)
-                .await?;
+                .await;
+        let kept = match kept {
+            Ok(kept) => kept,
+            Err(error) => {
+                // What is not finished is in the journal still: nothing may run until it is.
+                let unfinished = error.context().any(|(key, _)| key == "unfinished");
+                if ran && !unfinished && self.after == After::Stay {
+                    self.run_again(&error).await;
+                }
+                return Err(error);
+            }
+        };
         self.downtime_ms = kept.downtime_ms;
         let made = async {
             one.snapshotter = Some(container.snapshotter.clone());
@@ -250,22 +265,36 @@ impl Keeping<'_> {
             one.data.version = Some(kept.version.version);
             one.data_dir = Some(data_dir);
             generation::graft(inner, id, &mut one, &kept.version.snapshot).await?;
-            generation::describe(inner, id, &one)?;
+            if let Err(error) = generation::describe(inner, id, &one) {
+                // By its labels it would count all the same.
+                generation::remove(inner, id, &one).await?;
+                return Err(error);
+            }
             Ok(Some(one))
         };
         let made: Result<_> = made.await;
-        if made.is_err() && ran && self.after == After::Stay {
-            let context = context.without_cancel();
-            let container = inner.backend.container(&container.id).await?;
-            let container = container.unwrap_or_else(|| found.container.clone());
-            let found = Found { container, ..found.clone() };
-            if let (Err(not), Err(error)) =
-                (start_existing(inner, id, &found, &context, self.phases).await, &made)
-            {
-                tracing::warn!(workspace = %id, %error, %not, "the workspace was not started again");
-            }
+        if let Err(error) = &made
+            && ran
+            && self.after == After::Stay
+        {
+            self.run_again(error).await;
         }
         made
+    }
+
+    /// Starts the workspace again that was to stay stopped, as it is not preserved. It may stand on another snapshot by now.
+    async fn run_again(&mut self, error: &Error) {
+        let Self { inner, id, found, .. } = *self;
+        let context = self.context.without_cancel();
+        let started = async {
+            let container = inner.backend.container(&found.container.id).await?;
+            let container = container.unwrap_or_else(|| found.container.clone());
+            let found = Found { container, ..found.clone() };
+            start_existing(inner, id, &found, &context, self.phases).await
+        };
+        if let Err(not) = started.await {
+            tracing::warn!(workspace = %id, %error, %not, "the workspace was not started again");
+        }
     }
 }
 

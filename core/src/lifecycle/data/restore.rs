@@ -67,7 +67,11 @@ pub(crate) async fn restore(
         restored?;
         (kept_version, downtime_ms) = (None, released?);
     }
-    let restored = generation::restored(inner, id, &one)?;
+    // It is back, whether that can be noted or not.
+    let restored = generation::restored(inner, id, &one).unwrap_or_else(|error| {
+        tracing::warn!(workspace = %id, generation = one.data.generation, %error, "cannot note that the data was restored");
+        one.data
+    });
     phases.total = millis(began);
     Ok(DataRestoreResult { restored, kept_version, downtime_ms, phases_ms: phases })
 }

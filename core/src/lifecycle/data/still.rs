@@ -131,7 +131,12 @@ impl<'a> Still<'a> {
             return Ok(0);
         }
         let context = self.context.without_cancel();
-        let released = let_go(self.inner, self.id, self.found, &self.intent, &context, phases).await;
+        let mut released = let_go(self.inner, self.id, self.found, &self.intent, &context, phases).await;
+        if released.is_err() && self.intent.stage.is_some() {
+            // What is staged may take the room that the start needs.
+            unstage(self.inner, &self.intent).await?;
+            released = let_go(self.inner, self.id, self.found, &self.intent, &context, phases).await;
+        }
         let downtime = self.since.map_or(0, millis);
         clear(self.inner, &self.intent, self.context.id()).await?;
         released.map(|()| downtime)
@@ -155,26 +160,31 @@ async fn let_go(
     Ok(())
 }
 
+/// Removes what is staged.
+async fn unstage(inner: &EngineInner, intent: &StillIntent) -> Result<()> {
+    let Some(stage) = &intent.stage else { return Ok(()) };
+    let dir = SnapshotDir {
+        snapshotter: intent.snapshotter.clone(),
+        key: intent.snapshot_key.clone(),
+        path: intent.data_dir.clone(),
+    };
+    match inner.backend.unstage_dir(&dir, stage).await {
+        Ok(()) => {}
+        // It is tried again by the workspace's next operation.
+        Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) => {
+            return Err(
+                error.with("unfinished", "what was staged is removed by the workspace's next operation")
+            );
+        }
+        // It goes with the snapshot, and must not keep the workspace from working until then.
+        Err(error) => tracing::warn!(%error, stage, "what was staged cannot be removed"),
+    }
+    Ok(())
+}
+
 /// Removes what is staged, and takes the operation out of the journal.
 async fn clear(inner: &EngineInner, intent: &StillIntent, operation: &str) -> Result<()> {
-    if let Some(stage) = &intent.stage {
-        let dir = SnapshotDir {
-            snapshotter: intent.snapshotter.clone(),
-            key: intent.snapshot_key.clone(),
-            path: intent.data_dir.clone(),
-        };
-        match inner.backend.unstage_dir(&dir, stage).await {
-            Ok(()) => {}
-            // It is tried again by the workspace's next operation.
-            Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) => {
-                return Err(
-                    error.with("unfinished", "what was staged is removed by the workspace's next operation")
-                );
-            }
-            // It goes with the snapshot, and must not keep the workspace from working until then.
-            Err(error) => tracing::warn!(%error, stage, "what was staged cannot be removed"),
-        }
-    }
+    unstage(inner, intent).await?;
     inner.store.finish(operation, None, &[]).await
 }
 

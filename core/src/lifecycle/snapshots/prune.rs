@@ -179,7 +179,7 @@ async fn removal(
         resolve(inner, id).await
     };
     let arrived = arrived.await.map_err(unfinished)?.unwrap_or_else(|| found.clone());
-    let restarted = again(inner, id, &arrived, &intent, context, &mut phases).await;
+    let restarted = again(inner, id, &arrived, &intent, &context.without_cancel(), &mut phases).await;
     if restart {
         downtime_ms = millis(stopped);
     }

@@ -116,6 +116,7 @@ pub(super) async fn relocate(
     let mut arrived = Found { container, ..found.clone() };
     renew::record(inner, id, &mut arrived, intent).await.map_err(unfinished)?;
     let restarted = match intent.restart {
+        // A cancellation comes too late: it would only leave the workspace stopped.
         true => start_stopped(inner, id, &arrived, &detached(context), phases).await.map(Some),
         false => Ok(None),
     };
