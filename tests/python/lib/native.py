@@ -17,6 +17,7 @@ from typing import Any, Callable, Iterator
 import dunnage
 
 from . import data
+from .data import refused
 
 CASES: dict[str, Callable[[Any, dunnage.Engine], None]] = {}
 
@@ -29,15 +30,6 @@ def case(id: str) -> Callable[[Any], Any]:
         return run
 
     return keep
-
-
-def refused(kind: type[BaseException], call: Callable[[], object]) -> Any:
-    """The exception of this kind that the call raises."""
-    try:
-        came = call()
-    except kind as error:
-        return error
-    raise AssertionError(f"{kind.__name__} was not raised: {came!r}")
 
 
 @contextmanager

@@ -214,14 +214,13 @@ impl Keeping<'_> {
             one.data.path = Some(path.display().to_string());
             generation::describe(inner, id, &one)
         });
-        if counted.is_err() {
-            generation::remove_file(part)?;
-            if one.data.path.is_some() {
-                // It has its place already; without a description it would stay there until the next one is made.
-                generation::remove(inner, id, &one).await?;
-            }
-        }
-        counted.map(|()| one)
+        let Err(error) = counted else { return Ok(one) };
+        let removed = match one.data.path {
+            None => generation::remove_file(part),
+            // It has its place already; without a description it would stay there until the next one is made.
+            Some(_) => generation::remove(inner, id, &one).await,
+        };
+        Err(with_removal(error, removed))
     }
 
     /// As a snapshot of its own, which shares every byte with the version that is made of the workspace.
@@ -267,8 +266,8 @@ impl Keeping<'_> {
             generation::graft(inner, id, &mut one, &kept.version.snapshot).await?;
             if let Err(error) = generation::describe(inner, id, &one) {
                 // By its labels it would count all the same.
-                generation::remove(inner, id, &one).await?;
-                return Err(error);
+                let removed = generation::remove(inner, id, &one).await;
+                return Err(with_removal(error, removed));
             }
             Ok(Some(one))
         };
@@ -295,6 +294,14 @@ impl Keeping<'_> {
         if let Err(not) = started.await {
             tracing::warn!(workspace = %id, %error, %not, "the workspace was not started again");
         }
+    }
+}
+
+/// The fault that ended a preservation, and whether what it had made stays.
+fn with_removal(error: Error, removed: Result<()>) -> Error {
+    match removed {
+        Ok(()) => error,
+        Err(not) => error.with("not_removed", not),
     }
 }
 
