@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use common::data::{from, to};
 use common::{Rig, said, sh};
 use dunnage::types::{
     Consistency, CreateOptions, DataDiscardOptions, DataExportOptions, DataImportOptions,
@@ -24,14 +25,6 @@ async fn workspace(rig: &Rig, engine: &Engine, id: &str) -> Workspace {
     let workspace = engine.workspace(id).unwrap();
     workspace.create(CreateOptions::default().image(image)).await.unwrap();
     workspace
-}
-
-fn to(path: &Path) -> DataExportOptions {
-    DataExportOptions::default().destination(path.display().to_string()).grace_ms(0u64)
-}
-
-fn from(path: &Path) -> DataImportOptions {
-    DataImportOptions::default().source(path.display().to_string()).grace_ms(0u64)
 }
 
 fn tar(arguments: &[&str]) -> String {

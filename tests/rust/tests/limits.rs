@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use common::data::{from, preserve, restore, to};
+use common::disk::{Disk, in_memory, memory, rig_on};
 use common::{Rig, names, run, running, said, sh};
 use dunnage::types::{
     ArchiveFormat, CreateOptions, DataDiscardOptions, DataExportOptions, DataExportResult, DataImportOptions,
@@ -25,8 +27,6 @@ use dunnage::{Config, Engine, Error, ErrorKind, Operation, Workspace};
 const FILLS: u64 = 12;
 /// How often each operation is cancelled.
 const CANCELS: usize = 8;
-/// The most memory that the host's process may need, in bytes.
-const MOST: u64 = 200 << 20;
 
 const MIB: u64 = 1 << 20;
 
@@ -62,89 +62,6 @@ impl Random {
     }
 }
 
-/// A place in memory, where that has room for so many bytes.
-fn in_memory(bytes: u64) -> Option<&'static str> {
-    let limit = rustix::fs::statvfs("/dev/shm").map_or(0, |shm| shm.f_bavail * shm.f_frsize);
-    let told = std::fs::read_to_string("/proc/meminfo").unwrap();
-    let free = told.lines().find_map(|line| line.strip_prefix("MemAvailable:")).unwrap();
-    let free = free.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10;
-    (limit.min(free) > bytes).then_some("/dev/shm")
-}
-
-/// A small file system that can be filled. What it is mounted below unmounts it.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn mount(at: &Path, bytes: u64) -> Self {
-        let image =
-            tempfile::NamedTempFile::new_in(in_memory(8 * bytes).unwrap_or(env!("CARGO_TARGET_TMPDIR")))
-                .unwrap();
-        image.as_file().set_len(bytes).unwrap();
-        // Small blocks: bytes count.
-        run(Command::new("mkfs.ext4").args(["-q", "-b", "1024", "-i", "4096", "-m", "0"]).arg(image.path()));
-        std::fs::create_dir_all(at).unwrap();
-        run(Command::new("mount").args(["-o", "loop"]).arg(image.path()).arg(at));
-        // The image goes with the mount.
-        Self(at.to_owned())
-    }
-
-    fn free(&self) -> u64 {
-        let disk = rustix::fs::statvfs(&self.0).unwrap();
-        disk.f_bavail * disk.f_frsize
-    }
-
-    /// Takes what is free but for so many bytes.
-    fn leave(&self, bytes: u64) {
-        self.clear();
-        let filler = std::fs::File::create(self.0.join("filler")).unwrap();
-        let (mut size, mut step) = (0, self.free().saturating_sub(bytes) & !1023);
-        while step >= 1024 {
-            match rustix::fs::fallocate(&filler, rustix::fs::FallocateFlags::empty(), size, step) {
-                Ok(()) => {
-                    size += step;
-                    step = self.free().saturating_sub(bytes) & !1023;
-                }
-                Err(_) => step = (step / 2) & !1023,
-            }
-        }
-        if bytes == 0 {
-            // To the last block, which no extent may take.
-            let mut end = std::fs::File::options().append(true).open(self.0.join("filler")).unwrap();
-            while end.write_all(&[1; 1024]).and_then(|()| end.sync_all()).is_ok() {}
-        }
-    }
-
-    fn clear(&self) {
-        let _ = std::fs::remove_file(self.0.join("filler"));
-        // What was removed is free once the journal says so.
-        rustix::fs::syncfs(std::fs::File::open(&self.0).unwrap()).unwrap();
-    }
-
-    /// What is there beside the filler and what the file system has by itself.
-    fn names(&self) -> Vec<String> {
-        names(&self.0).into_iter().filter(|name| name != "filler" && name != "lost+found").collect()
-    }
-}
-
-/// A rig whose containerd has its files where `mount` puts them, with a workspace whose data is a few MiB.
-async fn rig(mount: impl FnOnce(&Path)) -> Rig {
-    let mut rig = Rig::start();
-    let root = rig.containerd.dir().join("root");
-    rig.containerd.kill9().unwrap();
-    std::fs::create_dir_all(&root).unwrap();
-    mount(&root);
-    rig.containerd.restart().unwrap();
-    rig
-}
-
-/// Mounts a file system in memory, where there is room.
-fn memory(at: &Path, bytes: u64) {
-    if in_memory(2 * bytes).is_some() {
-        let size = format!("size={bytes},mode=0755");
-        run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "limits"]).arg(at));
-    }
-}
-
 /// What shows of a directory, times of less than a second aside. How many names a file has does not count: one that is kept as
 /// a snapshot has one more.
 const LIST: &str = "find . -exec stat -c '%n %A %u %g %Y' {} + | sort; find . -type f -exec md5sum {} + | sort; \
@@ -168,22 +85,6 @@ fn tree_of(archive: &Path) -> String {
     run(Command::new("sh").args(["-c", LIST]).env("LC_ALL", "C").current_dir(dir.path()))
         .trim_end()
         .to_owned()
-}
-
-fn to(path: &Path) -> DataExportOptions {
-    DataExportOptions::default().destination(path.display().to_string()).grace_ms(0u64)
-}
-
-fn from(path: &Path) -> DataImportOptions {
-    DataImportOptions::default().source(path.display().to_string()).grace_ms(0u64)
-}
-
-fn preserve(form: PreserveForm) -> DataPreserveOptions {
-    DataPreserveOptions::default().form(form).grace_ms(0u64)
-}
-
-fn restore(generation: u64) -> DataRestoreOptions {
-    DataRestoreOptions::default().generation(generation).grace_ms(0u64)
 }
 
 /// What is preserved, the newest first. All archives are whole, and nothing else is there.
@@ -248,7 +149,7 @@ impl Ends {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_has_whole_archives_or_none() {
-    let rig = rig(|root| memory(root, 256 * MIB)).await;
+    let rig = rig_on(|root| memory(root, 256 * MIB));
     let data_root = rig.containerd.dir().join("root/w");
     let disk = Disk::mount(&rig.containerd.dir().join("full"), 24 * MIB);
     let backups = Disk::mount(&data_root.join("backups"), 24 * MIB);
@@ -342,7 +243,7 @@ async fn a_full_disk_has_whole_archives_or_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_fills_below_an_import_keeps_the_data() {
     let disk = RefCell::new(None);
-    let rig = rig(|root| *disk.borrow_mut() = Some(Disk::mount(root, 64 * MIB))).await;
+    let rig = rig_on(|root| *disk.borrow_mut() = Some(Disk::mount(root, 64 * MIB)));
     let disk = disk.take().unwrap();
     let scratch = rig.containerd.dir().join("archives");
     std::fs::create_dir(&scratch).unwrap();
@@ -441,7 +342,7 @@ async fn cancel<T: Debug + Send + 'static>(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_cancelled_whenever_leaves_whole_data() {
-    let rig = rig(|root| memory(root, 512 * MIB)).await;
+    let rig = rig_on(|root| memory(root, 512 * MIB));
     let config = rig.config().data_root(rig.containerd.dir().join("root/w"));
     let engine = Engine::open(config.clone()).await.unwrap();
     let images = [rig.pulled(&engine, "busybox").await, rig.pulled(&engine, "schema2").await];
@@ -552,132 +453,4 @@ async fn whatever_is_cancelled_whenever_leaves_whole_data() {
     assert_eq!(rig.snapshots_of("cut"), 0);
     assert!(cut > 0, "nothing was cancelled in time");
     engine.close().await;
-}
-
-/// The most memory that this process has had since it was asked last (proc(5), `VmHWM`). The library may have needed it.
-#[track_caller]
-fn bounded(what: &str) {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    let peak = line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10;
-    println!("{what}: at most {} MiB", peak >> 20);
-    assert!(peak <= MOST, "{what}: {peak} bytes");
-    std::fs::write("/proc/self/clear_refs", "5").unwrap();
-}
-
-/// Runs a command inside that may take its time.
-async fn slow(workspace: &Workspace, command: &str) -> String {
-    let options = RunOptions::default().command(command).timeout_ms(0u64);
-    let output = workspace.exec().run(options, "").await.unwrap();
-    assert_eq!(output.result.exit_code, 0, "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
-}
-
-/// The test of sizes runs again in a process of its own, where nothing else needs memory.
-#[test]
-fn no_size_is_too_much() {
-    const ALONE: &str = "DUNNAGE_TEST_ALONE";
-    if std::env::var_os(ALONE).is_none() {
-        let this = std::env::current_exe().unwrap();
-        let arguments = ["no_size_is_too_much", "--exact", "--nocapture", "--test-threads=1"];
-        println!("{}", run(Command::new(this).args(arguments).env(ALONE, "1")));
-        return;
-    }
-    tokio::runtime::Runtime::new().unwrap().block_on(sizes());
-}
-
-async fn sizes() {
-    let rig = rig(|root| memory(root, 5 << 30)).await;
-    let root = rig.containerd.dir().join("root/w");
-    let engine = Engine::open(rig.config().data_root(&root)).await.unwrap();
-    let image = rig.pulled(&engine, "busybox").await;
-    let workspace = running(&engine, "large", &image).await;
-    std::fs::write("/proc/self/clear_refs", "5").unwrap();
-    sparse(&workspace, &root).await;
-    many(&workspace, &root).await;
-    large(&workspace, &root).await;
-    workspace.delete(common::kill()).await.unwrap();
-    engine.close().await;
-}
-
-/// Five GiB with a MiB of data.
-async fn sparse(workspace: &Workspace, root: &Path) {
-    const SHOW: &str = "stat -c %s sparse && [ $(stat -c %b sparse) -le 4096 ] && dd if=sparse bs=1M skip=3072 count=1 | md5sum";
-    slow(
-        workspace,
-        "dd if=/dev/urandom of=sparse bs=1M seek=3072 count=1 && dd if=/dev/null of=sparse bs=1M seek=5120",
-    )
-    .await;
-    let before = slow(workspace, SHOW).await;
-    assert!(before.starts_with("5368709120\n"), "{before}");
-    for format in [ArchiveFormat::TarGz, ArchiveFormat::Tar] {
-        let archive = root.join("archive");
-        let told = workspace.data().export(to(&archive).format(format)).await.unwrap();
-        assert!(told.bytes == MIB && told.archive_bytes < 2 * MIB, "{told:?}");
-        let listed = run(Command::new("tar").args(["-tvf"]).arg(&archive));
-        assert!(listed.contains("5368709120"), "{listed}");
-        slow(workspace, "rm sparse").await;
-        workspace.data().import(from(&archive)).await.unwrap();
-        assert_eq!(slow(workspace, SHOW).await, before, "{format:?}");
-        bounded(&format!("a sparse file as {format:?}"));
-        std::fs::remove_file(&archive).unwrap();
-    }
-}
-
-/// Two hundred thousand files.
-async fn many(workspace: &Workspace, root: &Path) {
-    const SHOW: &str = "find . -type f | wc -l; find . | wc -l; for d in 1 77 200; do md5sum $d/1 $d/500 $d/999 $d/1000; done";
-    slow(workspace, "rm -rf * && for d in $(seq 200); do mkdir $d && for f in $(seq 1000); do echo $d $f > $d/$f; done; done").await;
-    let before = slow(workspace, SHOW).await;
-    assert!(before.starts_with("200000\n200201\n"), "{before}");
-    let archive = root.join("archive");
-    let told = workspace.data().export(to(&archive)).await.unwrap();
-    assert_eq!(told.entries, 200_201);
-    bounded("many files exported");
-    slow(workspace, "rm -rf 77 && echo other > 1/1").await;
-    let told = workspace.data().import(from(&archive)).await.unwrap();
-    assert_eq!(told.entries, 200_201);
-    assert_eq!(slow(workspace, SHOW).await, before);
-    bounded("many files imported");
-    std::fs::remove_file(&archive).unwrap();
-    let kept = workspace.data().preserve(preserve(PreserveForm::Archive)).await.unwrap().preserved.unwrap();
-    assert_eq!(kept.entries, 200_201);
-    bounded("many files preserved");
-    slow(workspace, "rm -rf 77 && echo other > 1/1").await;
-    workspace.data().restore(restore(kept.generation)).await.unwrap();
-    assert_eq!(slow(workspace, SHOW).await, before);
-    bounded("many files restored");
-    discard(workspace, &kept).await;
-}
-
-async fn discard(workspace: &Workspace, one: &PreservedData) {
-    let options = DataDiscardOptions::default().generation(one.generation);
-    workspace.data().discard(options).await.unwrap();
-}
-
-/// A GiB and a half, the half of which is zeros.
-async fn large(workspace: &Workspace, root: &Path) {
-    const SHOW: &str = "stat -c %s large && md5sum large";
-    slow(
-        workspace,
-        "rm -rf * && dd if=/dev/urandom of=block bs=1M count=64 && \
-        for n in $(seq 12); do cat block; dd if=/dev/zero bs=1M count=64; done > large && rm block",
-    )
-    .await;
-    let before = slow(workspace, SHOW).await;
-    assert!(before.starts_with("1610612736\n"), "{before}");
-    let archive = root.join("archive");
-    for format in [ArchiveFormat::TarZst, ArchiveFormat::TarGz] {
-        workspace.data().export(to(&archive).format(format).overwrite(true)).await.unwrap();
-        bounded(&format!("large data as {format:?}"));
-    }
-    slow(workspace, "rm large").await;
-    workspace.data().import(from(&archive)).await.unwrap();
-    bounded("large data imported");
-    assert_eq!(slow(workspace, SHOW).await, before);
-    std::fs::remove_file(&archive).unwrap();
-    let kept = workspace.data().preserve(preserve(PreserveForm::Archive)).await.unwrap().preserved.unwrap();
-    bounded("large data preserved");
-    run(Command::new("gzip").arg("-t").arg(kept.path.as_ref().unwrap()));
-    discard(workspace, &kept).await;
 }

@@ -1,6 +1,8 @@
 //! What all tests against real daemons share: a daemon, a registry, an engine on them, and counts of what is left.
 #![allow(dead_code, reason = "each test program uses some of it")]
 
+pub(crate) mod data;
+pub(crate) mod disk;
 pub(crate) mod helper;
 pub(crate) mod log;
 pub(crate) mod older;

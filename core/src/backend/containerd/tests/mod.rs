@@ -2,7 +2,6 @@
 
 mod daemon;
 mod round;
-mod speed;
 
 use super::*;
 use crate::backend::{GuestMount, NetworkNamespace, SnapshotKind, TaskChange, TaskStatus, UnpackedImage};

@@ -2,7 +2,6 @@
 
 mod faults;
 mod same_tree;
-mod timing;
 mod together;
 
 use super::pull;
