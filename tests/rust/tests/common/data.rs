@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use dunnage::types::{DataExportOptions, DataImportOptions, DataPreserveOptions, DataRestoreOptions, PreserveForm};
+use dunnage::types::{
+    DataExportOptions, DataImportOptions, DataPreserveOptions, DataRestoreOptions, PreserveForm,
+};
 
 pub(crate) fn to(path: &Path) -> DataExportOptions {
     DataExportOptions::default().destination(path.display().to_string()).grace_ms(0u64)
