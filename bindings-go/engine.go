@@ -108,6 +108,9 @@ func (e *Engine) Workspace(id string) *Workspace {
 	ws.Exec = &Exec{ws}
 	ws.Data = &Data{ws}
 	ws.Snapshots = &Snapshots{ws}
+	ws.Skills = &Skills{ws}
+	ws.MCP = &MCP{ws}
+	ws.Tools = &Tools{ws}
 	return ws
 }
 
@@ -133,6 +136,12 @@ type Workspace struct {
 	Data *Data
 	// Snapshots are its versions.
 	Snapshots *Snapshots
+	// Skills are its skills.
+	Skills *Skills
+	// MCP are the MCP servers inside.
+	MCP *MCP
+	// Tools are tools for language models.
+	Tools *Tools
 
 	id     string
 	engine *Engine
@@ -150,6 +159,15 @@ type Data struct{ ws *Workspace }
 // Snapshots are the versions of a workspace.
 type Snapshots struct{ ws *Workspace }
 
+// Skills are the skills of a workspace: folders with a SKILL.md.
+type Skills struct{ ws *Workspace }
+
+// MCP are the MCP servers that run inside a workspace.
+type MCP struct{ ws *Workspace }
+
+// Tools are tools for language models that work inside a workspace.
+type Tools struct{ ws *Workspace }
+
 // ID is the workspace's id.
 func (w *Workspace) ID() string { return w.id }
 
@@ -160,3 +178,9 @@ func (f *FS) target() target { return f.ws.target() }
 func (d *Data) target() target { return d.ws.target() }
 
 func (s *Snapshots) target() target { return s.ws.target() }
+
+func (s *Skills) target() target { return s.ws.target() }
+
+func (m *MCP) target() target { return m.ws.target() }
+
+func (t *Tools) target() target { return t.ws.target() }

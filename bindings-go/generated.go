@@ -704,6 +704,9 @@ type GuestConfig struct {
 	RunMount string `json:"run_mount,omitempty"`
 	// Where `runtime_dir` is mounted, read-only. Default `/opt/memoh`.
 	RuntimeMount string `json:"runtime_mount,omitempty"`
+	// The directories of the workspace that hold skills, the first of which comes first and takes new ones;
+	// relative ones are under `data_dir`. Default `.skills`.
+	SkillRoots []string `json:"skill_roots,omitzero"`
 }
 
 // Health: how the engine and what lies below it are.
@@ -889,6 +892,99 @@ type ListOptions struct {
 	After string `json:"after,omitempty"`
 	// The most to return. Default 0: all.
 	Limit uint32 `json:"limit,omitempty"`
+}
+
+// McpConnectOptions: an MCP server to start inside a workspace; it speaks on its stdin and stdout.
+type McpConnectOptions struct {
+	// Its arguments.
+	Args []string `json:"args,omitzero"`
+	// The program, looked up in PATH when it has no slash.
+	Command string `json:"command"`
+	// The working directory; a relative one is under the data directory. Default: the data directory.
+	Cwd string `json:"cwd,omitempty"`
+	// Environment variables over those of the agent.
+	Env map[string]string `json:"env,omitzero"`
+	// What to call it. Default: the command's file name.
+	Name string `json:"name,omitempty"`
+	// Milliseconds until it must have answered. Default 30 000.
+	TimeoutMs *uint64 `json:"timeout_ms,omitempty"`
+}
+
+// McpConnection: a connection to an MCP server inside a workspace. The engine that made it holds it: other
+// processes do not see it.
+type McpConnection struct {
+	// What the server says it can do.
+	Capabilities map[string]any `json:"capabilities"`
+	// When it was connected, RFC 3339.
+	ConnectedAt string `json:"connected_at"`
+	// What calls name it by.
+	ConnectionID string `json:"connection_id"`
+	// Why it does not run any more.
+	EndedBecause string `json:"ended_because,omitempty"`
+	// How its process ended, where that is known.
+	Exit *ExitStatus `json:"exit,omitempty"`
+	// What the server wants to be told about it.
+	Instructions string `json:"instructions,omitempty"`
+	// What it is called.
+	Name string `json:"name"`
+	// Requests of callers that it has yet to answer.
+	Pending uint64 `json:"pending"`
+	// The version of the protocol that both speak.
+	ProtocolVersion string `json:"protocol_version"`
+	// Whether it runs.
+	Running bool `json:"running"`
+	// What the server calls itself.
+	ServerName string `json:"server_name"`
+	// The server's own version.
+	ServerVersion string `json:"server_version"`
+	// The last 64 KiB that it wrote to its stderr.
+	Stderr string `json:"stderr"`
+	// Its tools as it describes them, at the time of the connection.
+	Tools []map[string]any `json:"tools"`
+}
+
+// McpConnectionList: connections of a workspace.
+type McpConnectionList struct {
+	// The connections, in the order they were made. Those that ended stay until they are closed.
+	Connections []McpConnection `json:"connections"`
+}
+
+// McpConnectionOptions: which connection.
+type McpConnectionOptions struct {
+	// The connection's id.
+	ConnectionID string `json:"connection_id"`
+}
+
+// McpNotification: what an MCP server said without being asked, such as progress, a log message, or that its
+// tools have changed.
+type McpNotification struct {
+	// For progress: the `caller` of the request that it is of.
+	Caller string `json:"caller,omitempty"`
+	// The notification's method, such as `notifications/progress`.
+	Method string `json:"method"`
+	// How many came before this one that the reader was too slow for.
+	Missed uint64 `json:"missed"`
+	// Its parameters; a progress token is the caller's own.
+	Params map[string]any `json:"params"`
+}
+
+// McpReply: what an MCP server answered.
+type McpReply struct {
+	// The JSON-RPC response, with the `id` of the request; absent for a notification, which gets none.
+	Message map[string]any `json:"message,omitempty"`
+}
+
+// McpSendOptions: a message for an MCP server.
+type McpSendOptions struct {
+	// Who sends it: callers of other names never meet in their ids. Default: all that give none are one.
+	Caller string `json:"caller,omitempty"`
+	// The connection's id.
+	ConnectionID string `json:"connection_id"`
+	// A JSON-RPC 2.0 request or notification. `jsonrpc` may be left out. A request's `id` is the caller's own:
+	// the same one may be under way for others too.
+	Message map[string]any `json:"message"`
+	// Milliseconds until a request is given up, and the server told so; 0 for no limit. Default 60 000.
+	TimeoutMs *uint64 `json:"timeout_ms,omitempty"`
 }
 
 // MkdirOptions: which directory to make.
@@ -1314,6 +1410,105 @@ type SealOptions struct {
 	Recipients []string `json:"recipients,omitzero"`
 }
 
+// Skill: a skill: a folder with a `SKILL.md`, which is Markdown after an optional YAML frontmatter.
+type Skill struct {
+	// What follows the frontmatter, without the empty lines around it.
+	Content string `json:"content"`
+	// What it is for: the frontmatter's, else its name.
+	Description string `json:"description"`
+	// The frontmatter's `metadata`.
+	Metadata map[string]any `json:"metadata"`
+	// Its name: the frontmatter's, else the folder's; `default` for a `SKILL.md` that lies in the root itself.
+	Name string `json:"name"`
+	// The file, absolute inside the workspace.
+	Path string `json:"path"`
+	// The whole file as it is.
+	Raw string `json:"raw"`
+	// The root it was found in, absolute inside the workspace.
+	Root string `json:"root"`
+	// The file of the skill of the same name that comes before this one; absent for the one that counts.
+	ShadowedBy string `json:"shadowed_by,omitempty"`
+}
+
+// SkillDeleteOptions: skills to delete, and where.
+type SkillDeleteOptions struct {
+	// Their names.
+	Names []string `json:"names"`
+	// The directory they are in; a relative one is under the data directory. Default: the first of the
+	// configuration's `guest.skill_roots`.
+	Root string `json:"root,omitempty"`
+}
+
+// SkillDeleteResult: what was deleted.
+type SkillDeleteResult struct {
+	// The names of the skills that are gone now, with their folders.
+	Deleted []string `json:"deleted"`
+	// The names of those that were not there.
+	Missing []string `json:"missing"`
+}
+
+// SkillDraft: a skill to write: either its parts or, as `raw`, its whole file.
+type SkillDraft struct {
+	// What follows the frontmatter.
+	Content string `json:"content,omitempty"`
+	// What it is for. Default: none is written, and its name stands for it.
+	Description string `json:"description,omitempty"`
+	// Further values for the frontmatter.
+	Metadata map[string]any `json:"metadata,omitzero"`
+	// Its name: not empty, without `/`, `\` and `..`, and not `.`. It may be left out where the frontmatter of
+	// `raw` tells it.
+	Name string `json:"name,omitempty"`
+	// The whole file, written as it is; then `description`, `metadata` and `content` are left out. At most 1
+	// MiB.
+	Raw string `json:"raw,omitempty"`
+}
+
+// SkillFile: a skill's file.
+type SkillFile struct {
+	// The skill's name.
+	Name string `json:"name"`
+	// The file, absolute inside the workspace.
+	Path string `json:"path"`
+}
+
+// SkillList: the skills of a workspace, root by root, each ordered by folder.
+type SkillList struct {
+	// What could not be read, or not in whole; it hides nothing else.
+	Problems []SkillProblem `json:"problems"`
+	// The skills; those that another one shadows are told too.
+	Skills []Skill `json:"skills"`
+}
+
+// SkillListOptions: where to look for skills.
+type SkillListOptions struct {
+	// The directories that hold skills, the first of which comes first; relative ones are under the data
+	// directory. Default: the configuration's `guest.skill_roots`.
+	Roots []string `json:"roots,omitzero"`
+}
+
+// SkillProblem: a file or folder that is not as a skill should be.
+type SkillProblem struct {
+	// What is wrong, and what was taken instead.
+	Message string `json:"message"`
+	// Its path, absolute inside the workspace.
+	Path string `json:"path"`
+}
+
+// SkillUpsertOptions: skills to write, and where.
+type SkillUpsertOptions struct {
+	// The directory they go into; a relative one is under the data directory. Default: the first of the
+	// configuration's `guest.skill_roots`.
+	Root string `json:"root,omitempty"`
+	// The skills; each replaces the one of its name in that root, if there is one.
+	Skills []SkillDraft `json:"skills"`
+}
+
+// SkillUpsertResult: what was written.
+type SkillUpsertResult struct {
+	// The skills, in the order they were given.
+	Written []SkillFile `json:"written"`
+}
+
 // SnapshotChange: a path that is not the same in two versions.
 type SnapshotChange struct {
 	// What of it is different, for what was changed; else empty.
@@ -1657,6 +1852,42 @@ type TimeLimits struct {
 	SettleMs *uint64 `json:"settle_ms,omitempty"`
 	// From SIGTERM until SIGKILL. Default 10 000.
 	StopMs *uint64 `json:"stop_ms,omitempty"`
+}
+
+// ToolCallOptions: a tool to call, and its arguments.
+type ToolCallOptions struct {
+	// Its arguments, as its `input_schema` says.
+	Arguments map[string]any `json:"arguments,omitzero"`
+	// The tool's name.
+	Name string `json:"name"`
+}
+
+// ToolInfo: a tool, as the Model Context Protocol describes one.
+type ToolInfo struct {
+	// What it does, in words for a language model.
+	Description string `json:"description"`
+	// The JSON Schema of its arguments.
+	InputSchema map[string]any `json:"input_schema"`
+	// Its name.
+	Name string `json:"name"`
+	// Whether it changes nothing.
+	ReadOnly bool `json:"read_only"`
+}
+
+// ToolList: the tools that a language model may be given.
+type ToolList struct {
+	// The tools.
+	Tools []ToolInfo `json:"tools"`
+}
+
+// ToolResult: what a tool came to.
+type ToolResult struct {
+	// Whether the tool could not do it; `text` then says why, and what to try.
+	IsError bool `json:"is_error"`
+	// The same for programs; of what it has, the tool's description tells.
+	Structured map[string]any `json:"structured"`
+	// What to show to a language model: bounded in length, with a note where something was left out.
+	Text string `json:"text"`
 }
 
 // TreeFormat: a language of graphs.
@@ -2182,4 +2413,108 @@ func (f *FS) Remove(ctx context.Context, path string, options *RemoveOptions, ca
 	all.Path = path
 	_, err := call[struct{}](ctx, f.target(), "fs.remove", &all, calls)
 	return err
+}
+
+// List does skills.list: lists the skills of the workspace, root by root; a bad one is told as a problem and
+// hides no other.
+//
+// Nil options stand for the defaults.
+func (s *Skills) List(ctx context.Context, options *SkillListOptions, calls ...CallOption) (*SkillList, error) {
+	return call[SkillList](ctx, s.target(), "skills.list", options, calls)
+}
+
+// Upsert does skills.upsert: writes skills over those of the same names; all are checked before the first is
+// written.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (s *Skills) Upsert(ctx context.Context, skills []SkillDraft, options *SkillUpsertOptions, calls ...CallOption) (*SkillUpsertResult, error) {
+	var all SkillUpsertOptions
+	if options != nil {
+		all = *options
+	}
+	all.Skills = skills
+	return call[SkillUpsertResult](ctx, s.target(), "skills.upsert", &all, calls)
+}
+
+// Delete does skills.delete: deletes skills with their folders; one that is not there is no error.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (s *Skills) Delete(ctx context.Context, names []string, options *SkillDeleteOptions, calls ...CallOption) (*SkillDeleteResult, error) {
+	var all SkillDeleteOptions
+	if options != nil {
+		all = *options
+	}
+	all.Names = names
+	return call[SkillDeleteResult](ctx, s.target(), "skills.delete", &all, calls)
+}
+
+// Connect does mcp.connect: starts an MCP server inside, begins a session with it, and asks for its tools.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (m *MCP) Connect(ctx context.Context, command string, options *McpConnectOptions, calls ...CallOption) (*McpConnection, error) {
+	var all McpConnectOptions
+	if options != nil {
+		all = *options
+	}
+	all.Command = command
+	return call[McpConnection](ctx, m.target(), "mcp.connect", &all, calls)
+}
+
+// List does mcp.list: lists the connections to MCP servers inside, those that ended too.
+func (m *MCP) List(ctx context.Context, options *InfoOptions, calls ...CallOption) (*McpConnectionList, error) {
+	return call[McpConnectionList](ctx, m.target(), "mcp.list", options, calls)
+}
+
+// Send does mcp.send: passes a message on to an MCP server, and waits for its answer when it is a request.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (m *MCP) Send(ctx context.Context, connectionId string, message map[string]any, options *McpSendOptions, calls ...CallOption) (*McpReply, error) {
+	var all McpSendOptions
+	if options != nil {
+		all = *options
+	}
+	all.ConnectionID = connectionId
+	all.Message = message
+	return call[McpReply](ctx, m.target(), "mcp.send", &all, calls)
+}
+
+// Notifications does mcp.notifications: follows what an MCP server says without being asked.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (m *MCP) Notifications(ctx context.Context, connectionId string, options *McpConnectionOptions, calls ...CallOption) (*Items[McpNotification], error) {
+	var all McpConnectionOptions
+	if options != nil {
+		all = *options
+	}
+	all.ConnectionID = connectionId
+	return items[McpNotification](ctx, m.target(), "mcp.notifications", &all, calls)
+}
+
+// Close does mcp.close: closes a connection to an MCP server; the server is ended.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (m *MCP) Close(ctx context.Context, connectionId string, options *McpConnectionOptions, calls ...CallOption) (*McpConnection, error) {
+	var all McpConnectionOptions
+	if options != nil {
+		all = *options
+	}
+	all.ConnectionID = connectionId
+	return call[McpConnection](ctx, m.target(), "mcp.close", &all, calls)
+}
+
+// List does tools.list: tells the tools for language models, with the JSON Schemas of their arguments.
+func (t *Tools) List(ctx context.Context, options *InfoOptions, calls ...CallOption) (*ToolList, error) {
+	return call[ToolList](ctx, t.target(), "tools.list", options, calls)
+}
+
+// Call does tools.call: calls a tool; what a model may mend by another call is told in the result.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (t *Tools) Call(ctx context.Context, name string, options *ToolCallOptions, calls ...CallOption) (*ToolResult, error) {
+	var all ToolCallOptions
+	if options != nil {
+		all = *options
+	}
+	all.Name = name
+	return call[ToolResult](ctx, t.target(), "tools.call", &all, calls)
 }

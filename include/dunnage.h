@@ -1502,6 +1502,171 @@ dunnage_status dunnage_fs_remove(const struct dunnage_engine *engine,
                                  const struct dunnage_call *call,
                                  struct dunnage_error **error);
 
+/**
+ * `skills.list`: lists the skills of the workspace, root by root; a bad one is told as a problem and hides
+ * no other.
+ *
+ * `options_json` is a `SkillListOptions` as JSON, or NULL for its defaults. `*result` becomes a `SkillList`
+ * as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_skills_list(const struct dunnage_engine *engine,
+                                   const char *workspace_id,
+                                   const char *options_json,
+                                   const struct dunnage_call *call,
+                                   char **result,
+                                   struct dunnage_error **error);
+
+/**
+ * `skills.upsert`: writes skills over those of the same names; all are checked before the first is written.
+ *
+ * `options_json` is a `SkillUpsertOptions` as JSON, or NULL for its defaults. `*result` becomes a
+ * `SkillUpsertResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_skills_upsert(const struct dunnage_engine *engine,
+                                     const char *workspace_id,
+                                     const char *options_json,
+                                     const struct dunnage_call *call,
+                                     char **result,
+                                     struct dunnage_error **error);
+
+/**
+ * `skills.delete`: deletes skills with their folders; one that is not there is no error.
+ *
+ * `options_json` is a `SkillDeleteOptions` as JSON, or NULL for its defaults. `*result` becomes a
+ * `SkillDeleteResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_skills_delete(const struct dunnage_engine *engine,
+                                     const char *workspace_id,
+                                     const char *options_json,
+                                     const struct dunnage_call *call,
+                                     char **result,
+                                     struct dunnage_error **error);
+
+/**
+ * `mcp.connect`: starts an MCP server inside, begins a session with it, and asks for its tools.
+ *
+ * `options_json` is a `McpConnectOptions` as JSON, or NULL for its defaults. `*result` becomes a
+ * `McpConnection` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_mcp_connect(const struct dunnage_engine *engine,
+                                   const char *workspace_id,
+                                   const char *options_json,
+                                   const struct dunnage_call *call,
+                                   char **result,
+                                   struct dunnage_error **error);
+
+/**
+ * `mcp.list`: lists the connections to MCP servers inside, those that ended too.
+ *
+ * `options_json` is a `InfoOptions` as JSON, or NULL for its defaults. `*result` becomes a
+ * `McpConnectionList` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_mcp_list(const struct dunnage_engine *engine,
+                                const char *workspace_id,
+                                const char *options_json,
+                                const struct dunnage_call *call,
+                                char **result,
+                                struct dunnage_error **error);
+
+/**
+ * `mcp.send`: passes a message on to an MCP server, and waits for its answer when it is a request.
+ *
+ * `options_json` is a `McpSendOptions` as JSON, or NULL for its defaults. `*result` becomes a `McpReply` as
+ * JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_mcp_send(const struct dunnage_engine *engine,
+                                const char *workspace_id,
+                                const char *options_json,
+                                const struct dunnage_call *call,
+                                char **result,
+                                struct dunnage_error **error);
+
+/**
+ * `mcp.notifications`: follows what an MCP server says without being asked.
+ *
+ * `options_json` is a `McpConnectionOptions` as JSON, or NULL for its defaults. `sink->on_item` takes each
+ * `McpNotification` as JSON. `*items` becomes the items under way, to be freed by dunnage_items_free, which
+ * ends them. The cancel of `call` goes on to end them; its time limit is for the beginning alone. When this
+ * fails, `on_item` and `on_end` are not called.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; `sink` and `items` are
+ * not NULL; the others may be NULL.
+ */
+dunnage_status dunnage_mcp_notifications(const struct dunnage_engine *engine,
+                                         const char *workspace_id,
+                                         const char *options_json,
+                                         const struct dunnage_call *call,
+                                         const struct dunnage_item_sink *sink,
+                                         struct dunnage_items **items,
+                                         struct dunnage_error **error);
+
+/**
+ * `mcp.close`: closes a connection to an MCP server; the server is ended.
+ *
+ * `options_json` is a `McpConnectionOptions` as JSON, or NULL for its defaults. `*result` becomes a
+ * `McpConnection` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_mcp_close(const struct dunnage_engine *engine,
+                                 const char *workspace_id,
+                                 const char *options_json,
+                                 const struct dunnage_call *call,
+                                 char **result,
+                                 struct dunnage_error **error);
+
+/**
+ * `tools.list`: tells the tools for language models, with the JSON Schemas of their arguments.
+ *
+ * `options_json` is a `InfoOptions` as JSON, or NULL for its defaults. `*result` becomes a `ToolList` as
+ * JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_tools_list(const struct dunnage_engine *engine,
+                                  const char *workspace_id,
+                                  const char *options_json,
+                                  const struct dunnage_call *call,
+                                  char **result,
+                                  struct dunnage_error **error);
+
+/**
+ * `tools.call`: calls a tool; what a model may mend by another call is told in the result.
+ *
+ * `options_json` is a `ToolCallOptions` as JSON, or NULL for its defaults. `*result` becomes a `ToolResult`
+ * as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_tools_call(const struct dunnage_engine *engine,
+                                  const char *workspace_id,
+                                  const char *options_json,
+                                  const struct dunnage_call *call,
+                                  char **result,
+                                  struct dunnage_error **error);
+
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus

@@ -33,6 +33,13 @@ import type {
   LifecycleEvent,
   ListDirOptions,
   ListOptions,
+  McpConnectOptions,
+  McpConnection,
+  McpConnectionList,
+  McpConnectionOptions,
+  McpNotification,
+  McpReply,
+  McpSendOptions,
   MkdirOptions,
   PreservedData,
   PreservedList,
@@ -47,6 +54,12 @@ import type {
   RemoveOptions,
   RenameOptions,
   ResolvedDigest,
+  SkillDeleteOptions,
+  SkillDeleteResult,
+  SkillList,
+  SkillListOptions,
+  SkillUpsertOptions,
+  SkillUpsertResult,
   SnapshotCreateOptions,
   SnapshotCreateResult,
   SnapshotDeleteOptions,
@@ -66,6 +79,9 @@ import type {
   StopOptions,
   StopResult,
   TextFile,
+  ToolCallOptions,
+  ToolList,
+  ToolResult,
   TreeOptions,
   UploadOptions,
   VersionList,
@@ -317,5 +333,77 @@ export abstract class FsOperations extends Noun {
   /** Removes a file or directory; one that is not there is no error. */
   remove(path: string, options: Omit<RemoveOptions, 'path'> & CallOptions = {}): Promise<void> {
     return plain(this.link, 'fs.remove', { path }, options);
+  }
+}
+
+/** The calls of `skills` that move no bytes. */
+export abstract class SkillsOperations extends Noun {
+  /** Lists the skills of the workspace, root by root; a bad one is told as a problem and hides no other. */
+  list(options: SkillListOptions & CallOptions = {}): Promise<SkillList> {
+    return plain(this.link, 'skills.list', {}, options);
+  }
+
+  /** Writes skills over those of the same names; all are checked before the first is written. */
+  upsert(
+    skills: SkillDraft[],
+    options: Omit<SkillUpsertOptions, 'skills'> & CallOptions = {},
+  ): Promise<SkillUpsertResult> {
+    return plain(this.link, 'skills.upsert', { skills }, options);
+  }
+
+  /** Deletes skills with their folders; one that is not there is no error. */
+  delete(names: string[], options: Omit<SkillDeleteOptions, 'names'> & CallOptions = {}): Promise<SkillDeleteResult> {
+    return plain(this.link, 'skills.delete', { names }, options);
+  }
+}
+
+/** The calls of `mcp` that move no bytes. */
+export abstract class McpOperations extends Noun {
+  /** Starts an MCP server inside, begins a session with it, and asks for its tools. */
+  connect(command: string, options: Omit<McpConnectOptions, 'command'> & CallOptions = {}): Promise<McpConnection> {
+    return plain(this.link, 'mcp.connect', { command }, options);
+  }
+
+  /** Lists the connections to MCP servers inside, those that ended too. */
+  list(options: InfoOptions & CallOptions = {}): Promise<McpConnectionList> {
+    return plain(this.link, 'mcp.list', {}, options);
+  }
+
+  /** Passes a message on to an MCP server, and waits for its answer when it is a request. */
+  send(
+    connectionId: string,
+    message: Record<string, unknown>,
+    options: Omit<McpSendOptions, 'connection_id' | 'message'> & CallOptions = {},
+  ): Promise<McpReply> {
+    return plain(this.link, 'mcp.send', { connection_id: connectionId, message }, options);
+  }
+
+  /** Follows what an MCP server says without being asked. */
+  notifications(
+    connectionId: string,
+    options: Omit<McpConnectionOptions, 'connection_id'> & CallOptions = {},
+  ): Items<McpNotification> {
+    return items(this.link, 'mcp.notifications', { connection_id: connectionId }, options);
+  }
+
+  /** Closes a connection to an MCP server; the server is ended. */
+  close(
+    connectionId: string,
+    options: Omit<McpConnectionOptions, 'connection_id'> & CallOptions = {},
+  ): Promise<McpConnection> {
+    return plain(this.link, 'mcp.close', { connection_id: connectionId }, options);
+  }
+}
+
+/** The calls of `tools` that move no bytes. */
+export abstract class ToolsOperations extends Noun {
+  /** Tells the tools for language models, with the JSON Schemas of their arguments. */
+  list(options: InfoOptions & CallOptions = {}): Promise<ToolList> {
+    return plain(this.link, 'tools.list', {}, options);
+  }
+
+  /** Calls a tool; what a model may mend by another call is told in the result. */
+  call(name: string, options: Omit<ToolCallOptions, 'name'> & CallOptions = {}): Promise<ToolResult> {
+    return plain(this.link, 'tools.call', { name }, options);
   }
 }

@@ -20,4 +20,4 @@ export { Items } from './items.js';
 export { Operation, type OperationStatus } from './operation.js';
 export { Process } from './process.js';
 export { FileReadStream, FileWriteStream } from './streams.js';
-export { Snapshots, Workspace } from './workspace.js';
+export { Mcp, Skills, Snapshots, Tools, Workspace } from './workspace.js';

@@ -697,6 +697,11 @@ export interface GuestConfig {
   run_mount?: string | undefined;
   /** Where `runtime_dir` is mounted, read-only. Default `/opt/memoh`. */
   runtime_mount?: string | undefined;
+  /**
+   * The directories of the workspace that hold skills, the first of which comes first and takes new ones; relative ones
+   * are under `data_dir`. Default `.skills`.
+   */
+  skill_roots?: string[] | undefined;
 }
 
 /** How the engine and what lies below it are. */
@@ -889,6 +894,101 @@ export interface ListOptions {
   after?: string | null | undefined;
   /** The most to return. Default 0: all. */
   limit?: number | undefined;
+}
+
+/** An MCP server to start inside a workspace; it speaks on its stdin and stdout. */
+export interface McpConnectOptions {
+  /** Its arguments. */
+  args?: string[] | undefined;
+  /** The program, looked up in PATH when it has no slash. */
+  command: string;
+  /** The working directory; a relative one is under the data directory. Default: the data directory. */
+  cwd?: string | null | undefined;
+  /** Environment variables over those of the agent. */
+  env?: Record<string, string> | undefined;
+  /** What to call it. Default: the command's file name. */
+  name?: string | null | undefined;
+  /** Milliseconds until it must have answered. Default 30 000. */
+  timeout_ms?: number | null | undefined;
+}
+
+/**
+ * A connection to an MCP server inside a workspace. The engine that made it holds it: other processes do not see it.
+ */
+export interface McpConnection {
+  /** What the server says it can do. */
+  capabilities: Record<string, unknown>;
+  /** When it was connected, RFC 3339. */
+  connected_at: string;
+  /** What calls name it by. */
+  connection_id: string;
+  /** Why it does not run any more. */
+  ended_because?: string;
+  /** How its process ended, where that is known. */
+  exit?: ExitStatus;
+  /** What the server wants to be told about it. */
+  instructions?: string;
+  /** What it is called. */
+  name: string;
+  /** Requests of callers that it has yet to answer. */
+  pending: number;
+  /** The version of the protocol that both speak. */
+  protocol_version: string;
+  /** Whether it runs. */
+  running: boolean;
+  /** What the server calls itself. */
+  server_name: string;
+  /** The server's own version. */
+  server_version: string;
+  /** The last 64 KiB that it wrote to its stderr. */
+  stderr: string;
+  /** Its tools as it describes them, at the time of the connection. */
+  tools: Record<string, unknown>[];
+}
+
+/** Connections of a workspace. */
+export interface McpConnectionList {
+  /** The connections, in the order they were made. Those that ended stay until they are closed. */
+  connections: McpConnection[];
+}
+
+/** Which connection. */
+export interface McpConnectionOptions {
+  /** The connection's id. */
+  connection_id: string;
+}
+
+/** What an MCP server said without being asked, such as progress, a log message, or that its tools have changed. */
+export interface McpNotification {
+  /** For progress: the `caller` of the request that it is of. */
+  caller?: string;
+  /** The notification's method, such as `notifications/progress`. */
+  method: string;
+  /** How many came before this one that the reader was too slow for. */
+  missed: number;
+  /** Its parameters; a progress token is the caller's own. */
+  params: Record<string, unknown>;
+}
+
+/** What an MCP server answered. */
+export interface McpReply {
+  /** The JSON-RPC response, with the `id` of the request; absent for a notification, which gets none. */
+  message?: Record<string, unknown>;
+}
+
+/** A message for an MCP server. */
+export interface McpSendOptions {
+  /** Who sends it: callers of other names never meet in their ids. Default: all that give none are one. */
+  caller?: string | undefined;
+  /** The connection's id. */
+  connection_id: string;
+  /**
+   * A JSON-RPC 2.0 request or notification. `jsonrpc` may be left out. A request's `id` is the caller's own: the same
+   * one may be under way for others too.
+   */
+  message: Record<string, unknown>;
+  /** Milliseconds until a request is given up, and the server told so; 0 for no limit. Default 60 000. */
+  timeout_ms?: number | null | undefined;
 }
 
 /** Which directory to make. */
@@ -1321,6 +1421,112 @@ export interface SealOptions {
   recipients?: string[] | undefined;
 }
 
+/** A skill: a folder with a `SKILL.md`, which is Markdown after an optional YAML frontmatter. */
+export interface Skill {
+  /** What follows the frontmatter, without the empty lines around it. */
+  content: string;
+  /** What it is for: the frontmatter's, else its name. */
+  description: string;
+  /** The frontmatter's `metadata`. */
+  metadata: Record<string, unknown>;
+  /** Its name: the frontmatter's, else the folder's; `default` for a `SKILL.md` that lies in the root itself. */
+  name: string;
+  /** The file, absolute inside the workspace. */
+  path: string;
+  /** The whole file as it is. */
+  raw: string;
+  /** The root it was found in, absolute inside the workspace. */
+  root: string;
+  /** The file of the skill of the same name that comes before this one; absent for the one that counts. */
+  shadowed_by?: string;
+}
+
+/** Skills to delete, and where. */
+export interface SkillDeleteOptions {
+  /** Their names. */
+  names: string[];
+  /**
+   * The directory they are in; a relative one is under the data directory. Default: the first of the configuration's
+   * `guest.skill_roots`.
+   */
+  root?: string | null | undefined;
+}
+
+/** What was deleted. */
+export interface SkillDeleteResult {
+  /** The names of the skills that are gone now, with their folders. */
+  deleted: string[];
+  /** The names of those that were not there. */
+  missing: string[];
+}
+
+/** A skill to write: either its parts or, as `raw`, its whole file. */
+export interface SkillDraft {
+  /** What follows the frontmatter. */
+  content?: string | undefined;
+  /** What it is for. Default: none is written, and its name stands for it. */
+  description?: string | null | undefined;
+  /** Further values for the frontmatter. */
+  metadata?: Record<string, unknown> | undefined;
+  /**
+   * Its name: not empty, without `/`, `\` and `..`, and not `.`. It may be left out where the frontmatter of `raw`
+   * tells it.
+   */
+  name?: string | null | undefined;
+  /** The whole file, written as it is; then `description`, `metadata` and `content` are left out. At most 1 MiB. */
+  raw?: string | null | undefined;
+}
+
+/** A skill's file. */
+export interface SkillFile {
+  /** The skill's name. */
+  name: string;
+  /** The file, absolute inside the workspace. */
+  path: string;
+}
+
+/** The skills of a workspace, root by root, each ordered by folder. */
+export interface SkillList {
+  /** What could not be read, or not in whole; it hides nothing else. */
+  problems?: SkillProblem[];
+  /** The skills; those that another one shadows are told too. */
+  skills: Skill[];
+}
+
+/** Where to look for skills. */
+export interface SkillListOptions {
+  /**
+   * The directories that hold skills, the first of which comes first; relative ones are under the data directory.
+   * Default: the configuration's `guest.skill_roots`.
+   */
+  roots?: string[] | undefined;
+}
+
+/** A file or folder that is not as a skill should be. */
+export interface SkillProblem {
+  /** What is wrong, and what was taken instead. */
+  message: string;
+  /** Its path, absolute inside the workspace. */
+  path: string;
+}
+
+/** Skills to write, and where. */
+export interface SkillUpsertOptions {
+  /**
+   * The directory they go into; a relative one is under the data directory. Default: the first of the configuration's
+   * `guest.skill_roots`.
+   */
+  root?: string | null | undefined;
+  /** The skills; each replaces the one of its name in that root, if there is one. */
+  skills: SkillDraft[];
+}
+
+/** What was written. */
+export interface SkillUpsertResult {
+  /** The skills, in the order they were given. */
+  written: SkillFile[];
+}
+
 /** A path that is not the same in two versions. */
 export interface SnapshotChange {
   /** What of it is different, for what was changed; else empty. */
@@ -1669,6 +1875,42 @@ export interface TimeLimits {
   settle_ms?: number | undefined;
   /** From SIGTERM until SIGKILL. Default 10 000. */
   stop_ms?: number | undefined;
+}
+
+/** A tool to call, and its arguments. */
+export interface ToolCallOptions {
+  /** Its arguments, as its `input_schema` says. */
+  arguments?: Record<string, unknown> | undefined;
+  /** The tool's name. */
+  name: string;
+}
+
+/** A tool, as the Model Context Protocol describes one. */
+export interface ToolInfo {
+  /** What it does, in words for a language model. */
+  description: string;
+  /** The JSON Schema of its arguments. */
+  input_schema: Record<string, unknown>;
+  /** Its name. */
+  name: string;
+  /** Whether it changes nothing. */
+  read_only: boolean;
+}
+
+/** The tools that a language model may be given. */
+export interface ToolList {
+  /** The tools. */
+  tools: ToolInfo[];
+}
+
+/** What a tool came to. */
+export interface ToolResult {
+  /** Whether the tool could not do it; `text` then says why, and what to try. */
+  is_error: boolean;
+  /** The same for programs; of what it has, the tool's description tells. */
+  structured: Record<string, unknown>;
+  /** What to show to a language model: bounded in length, with a note where something was left out. */
+  text: string;
 }
 
 /**

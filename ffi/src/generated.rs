@@ -889,3 +889,210 @@ pub unsafe extern "C" fn dunnage_fs_remove(
         door::json("fs.remove", engine, Some(workspace_id), options_json, call, std::ptr::null_mut(), error)
     }
 }
+
+/// `skills.list`: lists the skills of the workspace, root by root; a bad one is told as a problem and hides
+/// no other.
+///
+/// `options_json` is a `SkillListOptions` as JSON, or NULL for its defaults. `*result` becomes a `SkillList`
+/// as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_skills_list(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("skills.list", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `skills.upsert`: writes skills over those of the same names; all are checked before the first is written.
+///
+/// `options_json` is a `SkillUpsertOptions` as JSON, or NULL for its defaults. `*result` becomes a
+/// `SkillUpsertResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_skills_upsert(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("skills.upsert", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `skills.delete`: deletes skills with their folders; one that is not there is no error.
+///
+/// `options_json` is a `SkillDeleteOptions` as JSON, or NULL for its defaults. `*result` becomes a
+/// `SkillDeleteResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_skills_delete(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("skills.delete", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `mcp.connect`: starts an MCP server inside, begins a session with it, and asks for its tools.
+///
+/// `options_json` is a `McpConnectOptions` as JSON, or NULL for its defaults. `*result` becomes a
+/// `McpConnection` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_mcp_connect(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("mcp.connect", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `mcp.list`: lists the connections to MCP servers inside, those that ended too.
+///
+/// `options_json` is a `InfoOptions` as JSON, or NULL for its defaults. `*result` becomes a
+/// `McpConnectionList` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_mcp_list(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("mcp.list", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `mcp.send`: passes a message on to an MCP server, and waits for its answer when it is a request.
+///
+/// `options_json` is a `McpSendOptions` as JSON, or NULL for its defaults. `*result` becomes a `McpReply` as
+/// JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_mcp_send(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("mcp.send", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `mcp.notifications`: follows what an MCP server says without being asked.
+///
+/// `options_json` is a `McpConnectionOptions` as JSON, or NULL for its defaults. `sink->on_item` takes each
+/// `McpNotification` as JSON. `*items` becomes the items under way, to be freed by dunnage_items_free, which
+/// ends them. The cancel of `call` goes on to end them; its time limit is for the beginning alone. When this
+/// fails, `on_item` and `on_end` are not called.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; `sink` and `items` are
+/// not NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_mcp_notifications(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    sink: *const dunnage_item_sink,
+    items: *mut *mut dunnage_items,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe {
+        items::open("mcp.notifications", engine, Some(workspace_id), options_json, call, sink, items, error)
+    }
+}
+
+/// `mcp.close`: closes a connection to an MCP server; the server is ended.
+///
+/// `options_json` is a `McpConnectionOptions` as JSON, or NULL for its defaults. `*result` becomes a
+/// `McpConnection` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_mcp_close(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("mcp.close", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `tools.list`: tells the tools for language models, with the JSON Schemas of their arguments.
+///
+/// `options_json` is a `InfoOptions` as JSON, or NULL for its defaults. `*result` becomes a `ToolList` as
+/// JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_tools_list(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("tools.list", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `tools.call`: calls a tool; what a model may mend by another call is told in the result.
+///
+/// `options_json` is a `ToolCallOptions` as JSON, or NULL for its defaults. `*result` becomes a `ToolResult`
+/// as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_tools_call(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("tools.call", engine, Some(workspace_id), options_json, call, result, error) }
+}

@@ -215,6 +215,35 @@ func (r *run) do(
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.SnapshotForkOptions) (any, error) {
 			return ws.Snapshots.Fork(ctx, o.Version, o.NewID, &o, calls...)
 		})
+	case "skills.list":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.SkillListOptions) (any, error) { return ws.Skills.List(ctx, &o, calls...) })
+	case "skills.upsert":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.SkillUpsertOptions) (any, error) { return ws.Skills.Upsert(ctx, o.Skills, &o, calls...) })
+	case "skills.delete":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.SkillDeleteOptions) (any, error) { return ws.Skills.Delete(ctx, o.Names, &o, calls...) })
+	case "mcp.connect":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.McpConnectOptions) (any, error) { return ws.MCP.Connect(ctx, o.Command, &o, calls...) })
+	case "mcp.list":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.InfoOptions) (any, error) { return ws.MCP.List(ctx, &o, calls...) })
+	case "mcp.send":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.McpSendOptions) (any, error) {
+			return ws.MCP.Send(ctx, o.ConnectionID, o.Message, &o, calls...)
+		})
+	case "mcp.notifications":
+		var o dunnage.McpConnectionOptions
+		if err := convert(options, &o); err != nil {
+			return came{}, fmt.Errorf("%w: %w", errInexpressible, err)
+		}
+		items, err := ws.MCP.Notifications(ctx, o.ConnectionID, &o, calls...)
+		return gather(items, err)
+	case "mcp.close":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.McpConnectionOptions) (any, error) {
+			return ws.MCP.Close(ctx, o.ConnectionID, &o, calls...)
+		})
+	case "tools.list":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.InfoOptions) (any, error) { return ws.Tools.List(ctx, &o, calls...) })
+	case "tools.call":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.ToolCallOptions) (any, error) { return ws.Tools.Call(ctx, o.Name, &o, calls...) })
 	case "snapshots.diff":
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.SnapshotDiffOptions) (any, error) { return ws.Snapshots.Diff(ctx, &o, calls...) })
 	case "snapshots.delete":

@@ -15,11 +15,17 @@ from ._fs import AsyncFs, Fs
 from ._generated import (
     AsyncEngineOperations,
     AsyncImageOperations,
+    AsyncMcpOperations,
+    AsyncSkillsOperations,
     AsyncSnapshotsOperations,
+    AsyncToolsOperations,
     AsyncWorkspaceOperations,
     EngineOperations,
     ImageOperations,
+    McpOperations,
+    SkillsOperations,
     SnapshotsOperations,
+    ToolsOperations,
     WorkspaceOperations,
 )
 from ._kinds import InvalidArgumentError
@@ -29,11 +35,17 @@ from ._wait import finish, finish_async
 __all__ = [
     "AsyncEngine",
     "AsyncImages",
+    "AsyncMcp",
+    "AsyncSkills",
     "AsyncSnapshots",
+    "AsyncTools",
     "AsyncWorkspace",
     "Engine",
     "Images",
+    "Mcp",
+    "Skills",
     "Snapshots",
+    "Tools",
     "Workspace",
 ]
 
@@ -79,12 +91,36 @@ class AsyncImages(AsyncImageOperations):
     """The images of an engine's backend."""
 
 
+class Mcp(McpOperations):
+    """MCP servers that run inside a workspace."""
+
+
+class AsyncMcp(AsyncMcpOperations):
+    """MCP servers that run inside a workspace."""
+
+
+class Skills(SkillsOperations):
+    """The skills of a workspace: folders with a ``SKILL.md``."""
+
+
+class AsyncSkills(AsyncSkillsOperations):
+    """The skills of a workspace: folders with a ``SKILL.md``."""
+
+
 class Snapshots(SnapshotsOperations):
     """The versions of a workspace."""
 
 
 class AsyncSnapshots(AsyncSnapshotsOperations):
     """The versions of a workspace."""
+
+
+class Tools(ToolsOperations):
+    """Tools for language models that work inside a workspace."""
+
+
+class AsyncTools(AsyncToolsOperations):
+    """Tools for language models that work inside a workspace."""
 
 
 class Workspace(WorkspaceOperations):
@@ -98,6 +134,12 @@ class Workspace(WorkspaceOperations):
     """Files inside."""
     data: Data
     """Its data directory: taken out, put in, preserved."""
+    mcp: Mcp
+    """MCP servers inside."""
+    skills: Skills
+    """Its skills."""
+    tools: Tools
+    """Tools for language models."""
     snapshots: Snapshots
     """Versions."""
 
@@ -108,7 +150,10 @@ class Workspace(WorkspaceOperations):
         self.exec = Exec(link)
         self.fs = Fs(link)
         self.data = Data(link)
+        self.mcp = Mcp(link)
+        self.skills = Skills(link)
         self.snapshots = Snapshots(link)
+        self.tools = Tools(link)
 
     def __repr__(self) -> str:
         return f"<dunnage.Workspace {self.id}>"
@@ -125,6 +170,12 @@ class AsyncWorkspace(AsyncWorkspaceOperations):
     """Files inside."""
     data: AsyncData
     """Its data directory: taken out, put in, preserved."""
+    mcp: AsyncMcp
+    """MCP servers inside."""
+    skills: AsyncSkills
+    """Its skills."""
+    tools: AsyncTools
+    """Tools for language models."""
     snapshots: AsyncSnapshots
     """Versions."""
 
@@ -135,7 +186,10 @@ class AsyncWorkspace(AsyncWorkspaceOperations):
         self.exec = AsyncExec(link)
         self.fs = AsyncFs(link)
         self.data = AsyncData(link)
+        self.mcp = AsyncMcp(link)
+        self.skills = AsyncSkills(link)
         self.snapshots = AsyncSnapshots(link)
+        self.tools = AsyncTools(link)
 
     def __repr__(self) -> str:
         return f"<dunnage.AsyncWorkspace {self.id}>"

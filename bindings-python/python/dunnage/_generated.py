@@ -27,6 +27,10 @@ from ._types import (
     ImportMode,
     LifecycleEvent,
     Limits,
+    McpConnection,
+    McpConnectionList,
+    McpNotification,
+    McpReply,
     NetworkMode,
     PortMapping,
     PortMappingDict,
@@ -42,6 +46,10 @@ from ._types import (
     RestartOptionsDict,
     S3Options,
     SealOptions,
+    SkillDeleteResult,
+    SkillDraft,
+    SkillList,
+    SkillUpsertResult,
     SnapshotCreateResult,
     SnapshotDiff,
     SnapshotForkResult,
@@ -51,6 +59,8 @@ from ._types import (
     StartResult,
     StopResult,
     TextFile,
+    ToolList,
+    ToolResult,
     TreeFormat,
     UnsealOptions,
     VersionList,
@@ -65,13 +75,19 @@ __all__ = [
     "AsyncEngineOperations",
     "AsyncFsOperations",
     "AsyncImageOperations",
+    "AsyncMcpOperations",
+    "AsyncSkillsOperations",
     "AsyncSnapshotsOperations",
+    "AsyncToolsOperations",
     "AsyncWorkspaceOperations",
     "DataOperations",
     "EngineOperations",
     "FsOperations",
     "ImageOperations",
+    "McpOperations",
+    "SkillsOperations",
     "SnapshotsOperations",
+    "ToolsOperations",
     "WorkspaceOperations",
 ]
 
@@ -838,6 +854,181 @@ class FsOperations(Noun):
         """
         fields: Mapping[str, Any] = {"path": path, "recursive": recursive}
         return self._plain(nothing, "fs.remove", fields, time_limit)
+
+
+class SkillsOperations(Noun):
+    """The calls of `skills` that move no bytes."""
+
+    def list(self, *, roots: Sequence[str] | None = None, time_limit: float | None = None) -> SkillList:
+        """Lists the skills of the workspace, root by root; a bad one is told as a problem and hides no other.
+
+        Args:
+            roots: The directories that hold skills, the first of which comes first; relative ones are under the
+                data directory. Default: the configuration's `guest.skill_roots`.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"roots": roots}
+        return self._plain(SkillList.from_json, "skills.list", fields, time_limit)
+
+    def upsert(
+        self,
+        skills: Sequence[SkillDraft],
+        *,
+        root: str | None = None,
+        time_limit: float | None = None,
+    ) -> SkillUpsertResult:
+        """Writes skills over those of the same names; all are checked before the first is written.
+
+        Args:
+            skills: The skills; each replaces the one of its name in that root, if there is one.
+            root: The directory they go into; a relative one is under the data directory. Default: the first of the
+                configuration's `guest.skill_roots`.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"skills": skills, "root": root}
+        return self._plain(SkillUpsertResult.from_json, "skills.upsert", fields, time_limit)
+
+    def delete(
+        self,
+        names: Sequence[str],
+        *,
+        root: str | None = None,
+        time_limit: float | None = None,
+    ) -> SkillDeleteResult:
+        """Deletes skills with their folders; one that is not there is no error.
+
+        Args:
+            names: Their names.
+            root: The directory they are in; a relative one is under the data directory. Default: the first of the
+                configuration's `guest.skill_roots`.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"names": names, "root": root}
+        return self._plain(SkillDeleteResult.from_json, "skills.delete", fields, time_limit)
+
+
+class McpOperations(Noun):
+    """The calls of `mcp` that move no bytes."""
+
+    def connect(
+        self,
+        command: str,
+        *,
+        args: Sequence[str] | None = None,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        name: str | None = None,
+        timeout_ms: int | None = None,
+        time_limit: float | None = None,
+    ) -> McpConnection:
+        """Starts an MCP server inside, begins a session with it, and asks for its tools.
+
+        Args:
+            command: The program, looked up in PATH when it has no slash.
+            args: Its arguments.
+            cwd: The working directory; a relative one is under the data directory. Default: the data directory.
+            env: Environment variables over those of the agent.
+            name: What to call it. Default: the command's file name.
+            timeout_ms: Milliseconds until it must have answered. Default 30 000.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {
+            "command": command,
+            "args": args,
+            "cwd": cwd,
+            "env": env,
+            "name": name,
+            "timeout_ms": timeout_ms,
+        }
+        return self._plain(McpConnection.from_json, "mcp.connect", fields, time_limit)
+
+    def list(self, *, time_limit: float | None = None) -> McpConnectionList:
+        """Lists the connections to MCP servers inside, those that ended too.
+
+        Args:
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {}
+        return self._plain(McpConnectionList.from_json, "mcp.list", fields, time_limit)
+
+    def send(
+        self,
+        connection_id: StrPath,
+        message: Mapping[str, Any],
+        *,
+        caller: str = "",
+        timeout_ms: int | None = None,
+        time_limit: float | None = None,
+    ) -> McpReply:
+        """Passes a message on to an MCP server, and waits for its answer when it is a request.
+
+        Args:
+            connection_id: The connection's id.
+            message: A JSON-RPC 2.0 request or notification. `jsonrpc` may be left out. A request's `id` is the
+                caller's own: the same one may be under way for others too.
+            caller: Who sends it: callers of other names never meet in their ids. Default: all that give none are
+                one.
+            timeout_ms: Milliseconds until a request is given up, and the server told so; 0 for no limit. Default 60
+                000.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {
+            "connection_id": connection_id,
+            "message": message,
+            "caller": caller,
+            "timeout_ms": timeout_ms,
+        }
+        return self._plain(McpReply.from_json, "mcp.send", fields, time_limit)
+
+    def notifications(self, connection_id: StrPath, *, time_limit: float | None = None) -> Items[McpNotification]:
+        """Follows what an MCP server says without being asked.
+
+        Args:
+            connection_id: The connection's id.
+            time_limit: Seconds that the beginning may take. Default: none.
+        """
+        fields: Mapping[str, Any] = {"connection_id": connection_id}
+        return self._items(McpNotification.from_json, "mcp.notifications", fields, time_limit)
+
+    def close(self, connection_id: StrPath, *, time_limit: float | None = None) -> McpConnection:
+        """Closes a connection to an MCP server; the server is ended.
+
+        Args:
+            connection_id: The connection's id.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"connection_id": connection_id}
+        return self._plain(McpConnection.from_json, "mcp.close", fields, time_limit)
+
+
+class ToolsOperations(Noun):
+    """The calls of `tools` that move no bytes."""
+
+    def list(self, *, time_limit: float | None = None) -> ToolList:
+        """Tells the tools for language models, with the JSON Schemas of their arguments.
+
+        Args:
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {}
+        return self._plain(ToolList.from_json, "tools.list", fields, time_limit)
+
+    def call(
+        self,
+        name: StrPath,
+        *,
+        arguments: Mapping[str, Any] | None = None,
+        time_limit: float | None = None,
+    ) -> ToolResult:
+        """Calls a tool; what a model may mend by another call is told in the result.
+
+        Args:
+            name: The tool's name.
+            arguments: Its arguments, as its `input_schema` says.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"name": name, "arguments": arguments}
+        return self._plain(ToolResult.from_json, "tools.call", fields, time_limit)
 
 
 class AsyncEngineOperations(AsyncNoun):
@@ -1613,3 +1804,178 @@ class AsyncFsOperations(AsyncNoun):
         """
         fields: Mapping[str, Any] = {"path": path, "recursive": recursive}
         return await self._plain(nothing, "fs.remove", fields, time_limit)
+
+
+class AsyncSkillsOperations(AsyncNoun):
+    """The calls of `skills` that move no bytes."""
+
+    async def list(self, *, roots: Sequence[str] | None = None, time_limit: float | None = None) -> SkillList:
+        """Lists the skills of the workspace, root by root; a bad one is told as a problem and hides no other.
+
+        Args:
+            roots: The directories that hold skills, the first of which comes first; relative ones are under the
+                data directory. Default: the configuration's `guest.skill_roots`.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"roots": roots}
+        return await self._plain(SkillList.from_json, "skills.list", fields, time_limit)
+
+    async def upsert(
+        self,
+        skills: Sequence[SkillDraft],
+        *,
+        root: str | None = None,
+        time_limit: float | None = None,
+    ) -> SkillUpsertResult:
+        """Writes skills over those of the same names; all are checked before the first is written.
+
+        Args:
+            skills: The skills; each replaces the one of its name in that root, if there is one.
+            root: The directory they go into; a relative one is under the data directory. Default: the first of the
+                configuration's `guest.skill_roots`.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"skills": skills, "root": root}
+        return await self._plain(SkillUpsertResult.from_json, "skills.upsert", fields, time_limit)
+
+    async def delete(
+        self,
+        names: Sequence[str],
+        *,
+        root: str | None = None,
+        time_limit: float | None = None,
+    ) -> SkillDeleteResult:
+        """Deletes skills with their folders; one that is not there is no error.
+
+        Args:
+            names: Their names.
+            root: The directory they are in; a relative one is under the data directory. Default: the first of the
+                configuration's `guest.skill_roots`.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"names": names, "root": root}
+        return await self._plain(SkillDeleteResult.from_json, "skills.delete", fields, time_limit)
+
+
+class AsyncMcpOperations(AsyncNoun):
+    """The calls of `mcp` that move no bytes."""
+
+    async def connect(
+        self,
+        command: str,
+        *,
+        args: Sequence[str] | None = None,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        name: str | None = None,
+        timeout_ms: int | None = None,
+        time_limit: float | None = None,
+    ) -> McpConnection:
+        """Starts an MCP server inside, begins a session with it, and asks for its tools.
+
+        Args:
+            command: The program, looked up in PATH when it has no slash.
+            args: Its arguments.
+            cwd: The working directory; a relative one is under the data directory. Default: the data directory.
+            env: Environment variables over those of the agent.
+            name: What to call it. Default: the command's file name.
+            timeout_ms: Milliseconds until it must have answered. Default 30 000.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {
+            "command": command,
+            "args": args,
+            "cwd": cwd,
+            "env": env,
+            "name": name,
+            "timeout_ms": timeout_ms,
+        }
+        return await self._plain(McpConnection.from_json, "mcp.connect", fields, time_limit)
+
+    async def list(self, *, time_limit: float | None = None) -> McpConnectionList:
+        """Lists the connections to MCP servers inside, those that ended too.
+
+        Args:
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {}
+        return await self._plain(McpConnectionList.from_json, "mcp.list", fields, time_limit)
+
+    async def send(
+        self,
+        connection_id: StrPath,
+        message: Mapping[str, Any],
+        *,
+        caller: str = "",
+        timeout_ms: int | None = None,
+        time_limit: float | None = None,
+    ) -> McpReply:
+        """Passes a message on to an MCP server, and waits for its answer when it is a request.
+
+        Args:
+            connection_id: The connection's id.
+            message: A JSON-RPC 2.0 request or notification. `jsonrpc` may be left out. A request's `id` is the
+                caller's own: the same one may be under way for others too.
+            caller: Who sends it: callers of other names never meet in their ids. Default: all that give none are
+                one.
+            timeout_ms: Milliseconds until a request is given up, and the server told so; 0 for no limit. Default 60
+                000.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {
+            "connection_id": connection_id,
+            "message": message,
+            "caller": caller,
+            "timeout_ms": timeout_ms,
+        }
+        return await self._plain(McpReply.from_json, "mcp.send", fields, time_limit)
+
+    def notifications(self, connection_id: StrPath, *, time_limit: float | None = None) -> AsyncItems[McpNotification]:
+        """Follows what an MCP server says without being asked.
+
+        Args:
+            connection_id: The connection's id.
+            time_limit: Seconds that the beginning may take. Default: none.
+        """
+        fields: Mapping[str, Any] = {"connection_id": connection_id}
+        return self._items(McpNotification.from_json, "mcp.notifications", fields, time_limit)
+
+    async def close(self, connection_id: StrPath, *, time_limit: float | None = None) -> McpConnection:
+        """Closes a connection to an MCP server; the server is ended.
+
+        Args:
+            connection_id: The connection's id.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"connection_id": connection_id}
+        return await self._plain(McpConnection.from_json, "mcp.close", fields, time_limit)
+
+
+class AsyncToolsOperations(AsyncNoun):
+    """The calls of `tools` that move no bytes."""
+
+    async def list(self, *, time_limit: float | None = None) -> ToolList:
+        """Tells the tools for language models, with the JSON Schemas of their arguments.
+
+        Args:
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {}
+        return await self._plain(ToolList.from_json, "tools.list", fields, time_limit)
+
+    async def call(
+        self,
+        name: StrPath,
+        *,
+        arguments: Mapping[str, Any] | None = None,
+        time_limit: float | None = None,
+    ) -> ToolResult:
+        """Calls a tool; what a model may mend by another call is told in the result.
+
+        Args:
+            name: The tool's name.
+            arguments: Its arguments, as its `input_schema` says.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"name": name, "arguments": arguments}
+        return await self._plain(ToolResult.from_json, "tools.call", fields, time_limit)

@@ -45,6 +45,10 @@ __all__ = [
     "LifecycleEvent",
     "LifecycleKind",
     "Limits",
+    "McpConnection",
+    "McpConnectionList",
+    "McpNotification",
+    "McpReply",
     "NamesConfig",
     "NetworkConfig",
     "NetworkInfo",
@@ -69,6 +73,13 @@ __all__ = [
     "RestartPolicy",
     "S3Options",
     "SealOptions",
+    "Skill",
+    "SkillDeleteResult",
+    "SkillDraft",
+    "SkillFile",
+    "SkillList",
+    "SkillProblem",
+    "SkillUpsertResult",
     "SnapshotChange",
     "SnapshotCreateResult",
     "SnapshotDiff",
@@ -84,6 +95,9 @@ __all__ = [
     "StopResult",
     "TextFile",
     "TimeLimits",
+    "ToolInfo",
+    "ToolList",
+    "ToolResult",
     "TreeFormat",
     "UnsealOptions",
     "VersionList",
@@ -941,6 +955,10 @@ class GuestConfig(TypedDict, total=False):
     """Where the socket directory is mounted. Default `/run/memoh`."""
     runtime_mount: str
     """Where `runtime_dir` is mounted, read-only. Default `/opt/memoh`."""
+    skill_roots: Sequence[str]
+    """The directories of the workspace that hold skills, the first of which comes first and takes new ones; relative
+    ones are under `data_dir`. Default `.skills`.
+    """
 
 
 @dataclass(frozen=True)
@@ -1122,6 +1140,116 @@ class Limits(TypedDict, total=False):
     """Bytes of memory; at least 6 MiB, what containerd's runtimes can start with."""
     pids: int | None
     """Processes and threads; at least 4."""
+
+
+@dataclass(frozen=True)
+class McpConnection:
+    """A connection to an MCP server inside a workspace. The engine that made it holds it: other processes do not see
+    it.
+    """
+
+    capabilities: dict[str, Any]
+    """What the server says it can do."""
+    connected_at: str
+    """When it was connected, RFC 3339."""
+    connection_id: str
+    """What calls name it by."""
+    name: str
+    """What it is called."""
+    pending: int
+    """Requests of callers that it has yet to answer."""
+    protocol_version: str
+    """The version of the protocol that both speak."""
+    running: bool
+    """Whether it runs."""
+    server_name: str
+    """What the server calls itself."""
+    server_version: str
+    """The server's own version."""
+    stderr: str
+    """The last 64 KiB that it wrote to its stderr."""
+    tools: list[dict[str, Any]]
+    """Its tools as it describes them, at the time of the connection."""
+    ended_because: str | None = None
+    """Why it does not run any more."""
+    exit: ExitStatus | None = None
+    """How its process ended, where that is known."""
+    instructions: str | None = None
+    """What the server wants to be told about it."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> McpConnection:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            capabilities=dict(data["capabilities"]),
+            connected_at=data["connected_at"],
+            connection_id=data["connection_id"],
+            name=data["name"],
+            pending=data["pending"],
+            protocol_version=data["protocol_version"],
+            running=data["running"],
+            server_name=data["server_name"],
+            server_version=data["server_version"],
+            stderr=data["stderr"],
+            tools=list(data["tools"]),
+            ended_because=data.get("ended_because"),
+            exit=ExitStatus.from_json(data["exit"]) if data.get("exit") is not None else None,
+            instructions=data.get("instructions"),
+        )
+
+
+@dataclass(frozen=True)
+class McpConnectionList:
+    """Connections of a workspace."""
+
+    connections: list[McpConnection]
+    """The connections, in the order they were made. Those that ended stay until they are closed."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> McpConnectionList:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            connections=[McpConnection.from_json(item) for item in data["connections"]],
+        )
+
+
+@dataclass(frozen=True)
+class McpNotification:
+    """What an MCP server said without being asked, such as progress, a log message, or that its tools have changed."""
+
+    method: str
+    """The notification's method, such as `notifications/progress`."""
+    missed: int
+    """How many came before this one that the reader was too slow for."""
+    params: dict[str, Any]
+    """Its parameters; a progress token is the caller's own."""
+    caller: str | None = None
+    """For progress: the `caller` of the request that it is of."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> McpNotification:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            method=data["method"],
+            missed=data["missed"],
+            params=dict(data["params"]),
+            caller=data.get("caller"),
+        )
+
+
+@dataclass(frozen=True)
+class McpReply:
+    """What an MCP server answered."""
+
+    message: dict[str, Any] | None = None
+    """The JSON-RPC response, with the `id` of the request; absent for a notification, which gets none."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> McpReply:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            message=dict(data["message"]) if data.get("message") is not None else None,
+        )
 
 
 class NamesConfig(TypedDict, total=False):
@@ -1565,6 +1693,150 @@ class SealOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
+class Skill:
+    """A skill: a folder with a `SKILL.md`, which is Markdown after an optional YAML frontmatter."""
+
+    content: str
+    """What follows the frontmatter, without the empty lines around it."""
+    description: str
+    """What it is for: the frontmatter's, else its name."""
+    metadata: dict[str, Any]
+    """The frontmatter's `metadata`."""
+    name: str
+    """Its name: the frontmatter's, else the folder's; `default` for a `SKILL.md` that lies in the root itself."""
+    path: str
+    """The file, absolute inside the workspace."""
+    raw: str
+    """The whole file as it is."""
+    root: str
+    """The root it was found in, absolute inside the workspace."""
+    shadowed_by: str | None = None
+    """The file of the skill of the same name that comes before this one; absent for the one that counts."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Skill:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            content=data["content"],
+            description=data["description"],
+            metadata=dict(data["metadata"]),
+            name=data["name"],
+            path=data["path"],
+            raw=data["raw"],
+            root=data["root"],
+            shadowed_by=data.get("shadowed_by"),
+        )
+
+
+@dataclass(frozen=True)
+class SkillDeleteResult:
+    """What was deleted."""
+
+    deleted: list[str]
+    """The names of the skills that are gone now, with their folders."""
+    missing: list[str]
+    """The names of those that were not there."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SkillDeleteResult:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            deleted=list(data["deleted"]),
+            missing=list(data["missing"]),
+        )
+
+
+class SkillDraft(TypedDict, total=False):
+    """A skill to write: either its parts or, as `raw`, its whole file."""
+
+    content: str
+    """What follows the frontmatter."""
+    description: str | None
+    """What it is for. Default: none is written, and its name stands for it."""
+    metadata: Mapping[str, Any]
+    """Further values for the frontmatter."""
+    name: str | None
+    """Its name: not empty, without `/`, `\\` and `..`, and not `.`. It may be left out where the frontmatter of `raw`
+    tells it.
+    """
+    raw: str | None
+    """The whole file, written as it is; then `description`, `metadata` and `content` are left out. At most 1 MiB."""
+
+
+@dataclass(frozen=True)
+class SkillFile:
+    """A skill's file."""
+
+    name: str
+    """The skill's name."""
+    path: str
+    """The file, absolute inside the workspace."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SkillFile:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            name=data["name"],
+            path=data["path"],
+        )
+
+
+@dataclass(frozen=True)
+class SkillList:
+    """The skills of a workspace, root by root, each ordered by folder."""
+
+    skills: list[Skill]
+    """The skills; those that another one shadows are told too."""
+    problems: list[SkillProblem] = field(default_factory=list)
+    """What could not be read, or not in whole; it hides nothing else."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SkillList:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            skills=[Skill.from_json(item) for item in data["skills"]],
+            problems=(
+                [SkillProblem.from_json(item) for item in data["problems"]]
+                if data.get("problems") is not None
+                else []
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class SkillProblem:
+    """A file or folder that is not as a skill should be."""
+
+    message: str
+    """What is wrong, and what was taken instead."""
+    path: str
+    """Its path, absolute inside the workspace."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SkillProblem:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            message=data["message"],
+            path=data["path"],
+        )
+
+
+@dataclass(frozen=True)
+class SkillUpsertResult:
+    """What was written."""
+
+    written: list[SkillFile]
+    """The skills, in the order they were given."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SkillUpsertResult:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            written=[SkillFile.from_json(item) for item in data["written"]],
+        )
+
+
+@dataclass(frozen=True)
 class SnapshotChange:
     """A path that is not the same in two versions."""
 
@@ -1962,6 +2234,66 @@ class TimeLimits(TypedDict, total=False):
     """
     stop_ms: int
     """From SIGTERM until SIGKILL. Default 10 000."""
+
+
+@dataclass(frozen=True)
+class ToolInfo:
+    """A tool, as the Model Context Protocol describes one."""
+
+    description: str
+    """What it does, in words for a language model."""
+    input_schema: dict[str, Any]
+    """The JSON Schema of its arguments."""
+    name: str
+    """Its name."""
+    read_only: bool
+    """Whether it changes nothing."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ToolInfo:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            description=data["description"],
+            input_schema=dict(data["input_schema"]),
+            name=data["name"],
+            read_only=data["read_only"],
+        )
+
+
+@dataclass(frozen=True)
+class ToolList:
+    """The tools that a language model may be given."""
+
+    tools: list[ToolInfo]
+    """The tools."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ToolList:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            tools=[ToolInfo.from_json(item) for item in data["tools"]],
+        )
+
+
+@dataclass(frozen=True)
+class ToolResult:
+    """What a tool came to."""
+
+    is_error: bool
+    """Whether the tool could not do it; `text` then says why, and what to try."""
+    structured: dict[str, Any]
+    """The same for programs; of what it has, the tool's description tells."""
+    text: str
+    """What to show to a language model: bounded in length, with a note where something was left out."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ToolResult:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            is_error=data["is_error"],
+            structured=dict(data["structured"]),
+            text=data["text"],
+        )
 
 
 class UnsealOptions(TypedDict, total=False):

@@ -45,7 +45,7 @@ impl BridgeClient {
     }
 
     /// See [`path::clean`].
-    pub(super) fn clean(&self, path: &str) -> Result<String> {
+    pub(crate) fn clean(&self, path: &str) -> Result<String> {
         path::clean(path, &self.slot.limits.data_dir).map_err(|e| self.at(e))
     }
 

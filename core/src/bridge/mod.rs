@@ -26,7 +26,7 @@ mod path;
 mod pool;
 mod ready;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use client::BridgeClient;
 #[cfg(test)]

@@ -3,11 +3,12 @@ use crate::types::{
     CreateOptions, DataDiscardOptions, DataExportOptions, DataExportResult, DataImportOptions,
     DataImportResult, DataPreserveOptions, DataRestoreOptions, DeleteOptions, DirList, DownloadOptions,
     EventsOptions, ExecOptions, ExecResult, ExitStatus, GcOptions, ImageName, InfoOptions, ListDirOptions,
-    ListOptions, MkdirOptions, OpenReadOptions, PreservedOptions, PullOptions, ReadOptions, ReadTextOptions,
-    ReconcileOptions, RecreateOptions, RemoveOptions, RenameOptions, RunOptions, SnapshotCreateOptions,
-    SnapshotDeleteOptions, SnapshotDiffOptions, SnapshotForkOptions, SnapshotListOptions,
-    SnapshotPruneOptions, SnapshotRollbackOptions, StartOptions, StatOptions, StopOptions, TreeOptions,
-    UploadOptions, VersionsOptions, WriteOptions, WriteResult,
+    ListOptions, McpConnectOptions, McpConnectionOptions, McpSendOptions, MkdirOptions, OpenReadOptions,
+    PreservedOptions, PullOptions, ReadOptions, ReadTextOptions, ReconcileOptions, RecreateOptions,
+    RemoveOptions, RenameOptions, RunOptions, SkillDeleteOptions, SkillListOptions, SkillUpsertOptions,
+    SnapshotCreateOptions, SnapshotDeleteOptions, SnapshotDiffOptions, SnapshotForkOptions,
+    SnapshotListOptions, SnapshotPruneOptions, SnapshotRollbackOptions, StartOptions, StatOptions,
+    StopOptions, ToolCallOptions, TreeOptions, UploadOptions, VersionsOptions, WriteOptions, WriteResult,
 };
 use std::sync::LazyLock;
 
@@ -302,6 +303,66 @@ pub(super) static ROWS: LazyLock<Vec<OperationSpec>> = LazyLock::new(|| {
             &["path"],
             "Removes a file or directory; one that is not there is no error.",
             |workspace, options: RemoveOptions| async move { workspace.fs().remove(options).await },
+        ),
+        OperationSpec::workspace(
+            "skills.list",
+            &[],
+            "Lists the skills of the workspace, root by root; a bad one is told as a problem and hides no other.",
+            |workspace, options: SkillListOptions| async move { workspace.skills().list(options).await },
+        ),
+        OperationSpec::workspace(
+            "skills.upsert",
+            &["skills"],
+            "Writes skills over those of the same names; all are checked before the first is written.",
+            |workspace, options: SkillUpsertOptions| async move { workspace.skills().upsert(options).await },
+        ),
+        OperationSpec::workspace(
+            "skills.delete",
+            &["names"],
+            "Deletes skills with their folders; one that is not there is no error.",
+            |workspace, options: SkillDeleteOptions| async move { workspace.skills().delete(options).await },
+        ),
+        OperationSpec::workspace(
+            "mcp.connect",
+            &["command"],
+            "Starts an MCP server inside, begins a session with it, and asks for its tools.",
+            |workspace, options: McpConnectOptions| async move { workspace.mcp().connect(options).await },
+        ),
+        OperationSpec::workspace(
+            "mcp.list",
+            &[],
+            "Lists the connections to MCP servers inside, those that ended too.",
+            |workspace, options: InfoOptions| async move { workspace.mcp().list(options).await },
+        ),
+        OperationSpec::workspace(
+            "mcp.send",
+            &["connection_id", "message"],
+            "Passes a message on to an MCP server, and waits for its answer when it is a request.",
+            |workspace, options: McpSendOptions| async move { workspace.mcp().send(options).await },
+        ),
+        OperationSpec::workspace_items(
+            "mcp.notifications",
+            &["connection_id"],
+            "Follows what an MCP server says without being asked.",
+            |workspace, options: McpConnectionOptions| async move { workspace.mcp().notifications(options).await },
+        ),
+        OperationSpec::workspace(
+            "mcp.close",
+            &["connection_id"],
+            "Closes a connection to an MCP server; the server is ended.",
+            |workspace, options: McpConnectionOptions| async move { workspace.mcp().close(options).await },
+        ),
+        OperationSpec::workspace(
+            "tools.list",
+            &[],
+            "Tells the tools for language models, with the JSON Schemas of their arguments.",
+            |workspace, _: InfoOptions| async move { workspace.tools().list().await },
+        ),
+        OperationSpec::workspace(
+            "tools.call",
+            &["name"],
+            "Calls a tool; what a model may mend by another call is told in the result.",
+            |workspace, options: ToolCallOptions| async move { workspace.tools().call(options).await },
         ),
     ]
 });

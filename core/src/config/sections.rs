@@ -73,6 +73,9 @@ pub struct GuestConfig {
     /// Whether programs of the processor's 32-bit mode may run inside. Default false: the system call filter then knows one
     /// architecture, which is safer and starts faster; other programs' calls end them.
     pub compat_32bit: bool,
+    /// The directories of the workspace that hold skills, the first of which comes first and takes new ones; relative ones
+    /// are under `data_dir`. Default `.skills`.
+    pub skill_roots: Vec<String>,
     /// The TCP port of agents of older containers that have no socket. Default 9090.
     pub legacy_port: u16,
 }
@@ -84,6 +87,7 @@ impl Default for GuestConfig {
             run_mount: PathBuf::from("/run/memoh"),
             data_dir: PathBuf::from("/data"),
             compat_32bit: false,
+            skill_roots: vec![".skills".to_owned()],
             legacy_port: 9090,
         }
     }

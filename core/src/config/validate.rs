@@ -33,6 +33,12 @@ impl Config {
         absolute("guest.runtime_mount", &self.guest.runtime_mount)?;
         absolute("guest.run_mount", &self.guest.run_mount)?;
         absolute("guest.data_dir", &self.guest.data_dir)?;
+        between("guest.skill_roots", self.guest.skill_roots.len() as u64, 1, 64)?;
+        for root in &self.guest.skill_roots {
+            if root.is_empty() || root.len() > 4095 || root.contains('\0') {
+                return Err(bad("guest.skill_roots", "each is a path of 1 to 4095 bytes", root));
+            }
+        }
         between("data.keep_generations", u64::from(self.data.keep_generations), 1, 1000)?;
         between("registry.parallel_layers", u64::from(self.registry.parallel_layers), 1, 64)?;
         between("registry.stall_ms", self.registry.stall_ms, 10, MAX_LIMIT_MS)?;

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::feed::Feed;
 use crate::lifecycle::{self, Restarting};
+use crate::mcp::McpTable;
 use crate::names::WorkspaceId;
 use crate::network::NetworkManager;
 use crate::operation::{Operation, Runner, WorkspaceLocks};
@@ -38,6 +39,7 @@ pub(crate) struct EngineInner {
     pub(crate) watch: Watch,
     pub(crate) feed: Feed,
     pub(crate) restarting: Restarting,
+    pub(crate) mcp: McpTable,
 }
 
 impl Engine {
@@ -145,6 +147,7 @@ impl Engine {
     /// When dropped, the operations still end; call it again to wait for them.
     pub async fn close(&self) {
         self.inner.runner.close().await;
+        self.inner.mcp.clear();
         self.inner.watch.stop().await;
         self.inner.bridges.close();
         self.inner.feed.close();

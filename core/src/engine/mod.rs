@@ -7,8 +7,11 @@ mod exec;
 mod fs;
 mod handle;
 mod image;
+mod mcp;
 mod open;
+mod skills;
 mod snapshots;
+mod tools;
 mod workspace;
 
 pub use call::CallOptions;
@@ -17,7 +20,10 @@ pub use exec::Exec;
 pub use fs::Fs;
 pub use handle::Engine;
 pub use image::Images;
+pub use mcp::Mcp;
+pub use skills::Skills;
 pub use snapshots::Snapshots;
+pub use tools::Tools;
 pub use workspace::Workspace;
 
 pub(crate) use handle::EngineInner;

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::failpoints::{ToldBackend, ToldStore};
 use crate::feed::Feed;
 use crate::lifecycle::{self, Restarting};
+use crate::mcp::McpTable;
 use crate::network::NetworkManager;
 use crate::operation::{Runner, WorkspaceLocks};
 use crate::registry::Registry;
@@ -66,6 +67,7 @@ impl Engine {
             feed: Feed::new(store.clone()),
             store,
             restarting: Restarting::default(),
+            mcp: McpTable::default(),
             watch: Watch::start(backend.clone(), lifecycle::filters(&config), tell),
             backend,
             config,

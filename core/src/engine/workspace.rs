@@ -1,4 +1,4 @@
-use super::{Data, Engine, Exec, Fs, Snapshots};
+use super::{Data, Engine, Exec, Fs, Mcp, Skills, Snapshots, Tools};
 use crate::error::Result;
 use crate::lifecycle;
 use crate::names::WorkspaceId;
@@ -140,6 +140,21 @@ impl Workspace {
     /// Its data directory: taken out, put in, preserved.
     pub fn data(&self) -> Data {
         Data::new(self.clone())
+    }
+
+    /// Its skills: listed, written, deleted.
+    pub fn skills(&self) -> Skills {
+        Skills::new(self.clone())
+    }
+
+    /// MCP servers inside.
+    pub fn mcp(&self) -> Mcp {
+        Mcp::new(self.clone())
+    }
+
+    /// Tools for language models.
+    pub fn tools(&self) -> Tools {
+        Tools::new(self.clone())
     }
 
     /// Files inside.

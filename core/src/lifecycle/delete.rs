@@ -131,6 +131,7 @@ pub(super) async fn complete(inner: &EngineInner, id: &WorkspaceId, intent: &Del
     if ours {
         inner.backend.delete_container(&intent.container_id).await?;
         inner.store.delete_workspace(id, None).await?;
+        inner.mcp.forget(id);
     }
     Ok(())
 }

@@ -13,10 +13,13 @@ mod fs;
 mod image;
 mod lifecycle;
 mod lineage;
+mod mcp;
 mod network;
 mod prune;
 mod reconcile;
+mod skills;
 mod snapshots;
+mod tools;
 mod workspace;
 
 pub use data::{
@@ -40,15 +43,24 @@ pub use image::{
 };
 pub use lifecycle::{EventsOptions, LifecycleEvent, LifecycleKind};
 pub use lineage::{SnapshotVersion, TreeFormat, TreeOptions, VersionList, VersionTree, VersionsOptions};
+pub use mcp::{
+    McpConnectOptions, McpConnection, McpConnectionList, McpConnectionOptions, McpNotification, McpReply,
+    McpSendOptions,
+};
 pub use network::{NetworkInfo, NetworkMode, PortMapping, Protocol};
 pub use prune::{SnapshotDeleteOptions, SnapshotPruneOptions, SnapshotPruneResult};
 pub use reconcile::{
     GcOptions, GcResult, ReconcileOptions, ReconcileOutcome, ReconcileResult, ReconciledWorkspace,
 };
+pub use skills::{
+    Skill, SkillDeleteOptions, SkillDeleteResult, SkillDraft, SkillFile, SkillList, SkillListOptions,
+    SkillProblem, SkillUpsertOptions, SkillUpsertResult,
+};
 pub use snapshots::{
     SnapshotCreateOptions, SnapshotCreateResult, SnapshotInfo, SnapshotList, SnapshotListOptions,
     SnapshotRollbackOptions, SnapshotRollbackResult,
 };
+pub use tools::{ToolCallOptions, ToolInfo, ToolList, ToolResult};
 pub use workspace::{
     CreateOptions, CreateResult, DeleteOptions, DeleteResult, InfoOptions, Limits, Phases, RecreateOptions,
     RecreateResult, RestartOptions, RestartPolicy, StartOptions, StartOutcome, StartResult, StopOptions,

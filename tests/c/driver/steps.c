@@ -45,6 +45,15 @@ static const struct {
     {"snapshots.versions", NULL, dunnage_snapshots_versions, NULL},
     {"snapshots.tree", NULL, dunnage_snapshots_tree, NULL},
     {"snapshots.fork", NULL, dunnage_snapshots_fork, NULL},
+    {"skills.list", NULL, dunnage_skills_list, NULL},
+    {"skills.upsert", NULL, dunnage_skills_upsert, NULL},
+    {"skills.delete", NULL, dunnage_skills_delete, NULL},
+    {"mcp.connect", NULL, dunnage_mcp_connect, NULL},
+    {"mcp.list", NULL, dunnage_mcp_list, NULL},
+    {"mcp.send", NULL, dunnage_mcp_send, NULL},
+    {"mcp.close", NULL, dunnage_mcp_close, NULL},
+    {"tools.list", NULL, dunnage_tools_list, NULL},
+    {"tools.call", NULL, dunnage_tools_call, NULL},
     {"snapshots.diff", NULL, dunnage_snapshots_diff, NULL},
     {"snapshots.delete", NULL, dunnage_snapshots_delete, NULL},
     {"snapshots.prune", NULL, dunnage_snapshots_prune, NULL},
@@ -210,9 +219,9 @@ static dunnage_status perform(doing *d, const char *op, const dunnage_call *call
         status = open_read(d, call, error);
     } else if (strcmp(op, "fs.open_write") == 0) {
         status = open_write(d, call, error);
-    } else if (strcmp(op, "engine.events") == 0) {
+    } else if (strcmp(op, "engine.events") == 0 || strcmp(op, "mcp.notifications") == 0) {
         char *all = NULL;
-        status = read_items(d->s->run, d->options, call, &all, error);
+        status = read_items(d->s->run, op, d->id, d->options, call, &all, error);
         if (all != NULL) {
             d->items = json_parse(&d->s->arena, all);
             free(all);

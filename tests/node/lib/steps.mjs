@@ -38,17 +38,19 @@ const withEvents = new Set([
   'snapshots.prune',
 ]);
 
+async function gather(stream) {
+  const items = [];
+  for await (const item of stream) {
+    items.push(item);
+  }
+  return { items };
+}
+
 /** How each operation is called; each gets the engine, the workspace, options with those of the call, and the input. */
 const calls = {
   'engine.health': (engine, ws, options) => engine().health(options),
   'engine.list': (engine, ws, options) => engine().list(options),
-  'engine.events': async (engine, ws, options) => {
-    const items = [];
-    for await (const item of engine().events(options)) {
-      items.push(item);
-    }
-    return { items };
-  },
+  'engine.events': (engine, ws, options) => gather(engine().events(options)),
   'engine.reconcile': (engine, ws, options) => engine().reconcile(options),
   'engine.gc': (engine, ws, options) => engine().gc(options),
   'image.pull': (engine, ws, options) => engine().image.pull(...take(options, 'image')),
@@ -75,6 +77,16 @@ const calls = {
   'snapshots.versions': (engine, ws, options) => ws().snapshots.versions(options),
   'snapshots.tree': (engine, ws, options) => ws().snapshots.tree(options),
   'snapshots.fork': (engine, ws, options) => ws().snapshots.fork(...take(options, 'version', 'new_id')),
+  'skills.list': (engine, ws, options) => ws().skills.list(options),
+  'skills.upsert': (engine, ws, options) => ws().skills.upsert(...take(options, 'skills')),
+  'skills.delete': (engine, ws, options) => ws().skills.delete(...take(options, 'names')),
+  'mcp.connect': (engine, ws, options) => ws().mcp.connect(...take(options, 'command')),
+  'mcp.list': (engine, ws, options) => ws().mcp.list(options),
+  'mcp.send': (engine, ws, options) => ws().mcp.send(...take(options, 'connection_id', 'message')),
+  'mcp.notifications': (engine, ws, options) => gather(ws().mcp.notifications(...take(options, 'connection_id'))),
+  'mcp.close': (engine, ws, options) => ws().mcp.close(...take(options, 'connection_id')),
+  'tools.list': (engine, ws, options) => ws().tools.list(options),
+  'tools.call': (engine, ws, options) => ws().tools.call(...take(options, 'name')),
   'snapshots.diff': (engine, ws, options) => ws().snapshots.diff(options),
   'snapshots.delete': (engine, ws, options) => ws().snapshots.delete(...take(options, 'version')),
   'snapshots.prune': (engine, ws, options) => ws().snapshots.prune(options),

@@ -53,6 +53,7 @@ pub(crate) fn receiver(noun: &str) -> String {
         "engine" => "Engine".to_owned(),
         "image" => "Images".to_owned(),
         "fs" => "FS".to_owned(),
+        "mcp" => "MCP".to_owned(),
         other => name(other),
     }
 }
@@ -163,6 +164,7 @@ fn type_name(ty: &Type) -> String {
         Type::List(inner) => format!("[]{}", type_name(inner)),
         Type::Map(inner) => format!("map[string]{}", type_name(inner)),
         Type::Named(name) => name.clone(),
+        Type::Any => "any".to_owned(),
     }
 }
 

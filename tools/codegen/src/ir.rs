@@ -126,6 +126,8 @@ pub(crate) enum Type {
     Map(Box<Type>),
     /// The struct or enum of this name.
     Named(String),
+    /// Any value of JSON.
+    Any,
 }
 
 /// One kind of error.

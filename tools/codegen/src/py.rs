@@ -250,7 +250,7 @@ fn scalar(ty: &Type) -> String {
         Type::Int { .. } => "int",
         Type::Float => "float",
         Type::Named(name) => name,
-        Type::List(_) | Type::Map(_) => "Any",
+        Type::List(_) | Type::Map(_) | Type::Any => "Any",
     }
     .to_owned()
 }

@@ -158,6 +158,10 @@ fn fields(schema: &Value, input: bool) -> Result<Vec<Field>> {
 
 /// The type, and whether null is one of its values.
 fn type_of(schema: &Value) -> Result<(Type, bool)> {
+    // A schema that takes everything, as in `additionalProperties`.
+    if schema == &Value::Bool(true) {
+        return Ok((Type::Any, false));
+    }
     if let Some(name) = schema.get("$ref").and_then(Value::as_str) {
         let name = name.strip_prefix(DEFS).ok_or_else(|| format!("a reference to {name}"))?;
         return Ok((Type::Named(name.to_owned()), false));

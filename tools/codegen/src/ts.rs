@@ -89,6 +89,7 @@ fn type_text(ty: &Type) -> String {
         Type::List(inner) => format!("{}[]", type_text(inner)),
         Type::Map(inner) => format!("Record<string, {}>", type_text(inner)),
         Type::Named(name) => name.clone(),
+        Type::Any => "unknown".to_owned(),
     }
 }
 

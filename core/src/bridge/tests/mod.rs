@@ -37,7 +37,7 @@ fn agent_program() -> &'static Path {
 }
 
 /// A workspace's directories, and an agent when one runs.
-struct Fixture {
+pub(crate) struct Fixture {
     root: TempDir,
     agent: Option<Child>,
     pool: BridgePool,
@@ -58,7 +58,7 @@ impl Fixture {
     }
 
     /// With an agent that answers.
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let mut fixture = Self::idle();
         fixture.start_agent();
         fixture.ready().await;
@@ -96,7 +96,7 @@ impl Fixture {
         self.root.path().join(name)
     }
 
-    fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.path("data")
     }
 
@@ -104,7 +104,7 @@ impl Fixture {
         self.path("run").join("bridge.sock")
     }
 
-    fn client(&self) -> BridgeClient {
+    pub(crate) fn client(&self) -> BridgeClient {
         self.pool.client("w", BridgeTarget::Socket(self.socket()))
     }
 }
