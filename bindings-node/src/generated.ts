@@ -56,6 +56,7 @@ import type {
   ResolvedDigest,
   SkillDeleteOptions,
   SkillDeleteResult,
+  SkillDraft,
   SkillList,
   SkillListOptions,
   SkillUpsertOptions,

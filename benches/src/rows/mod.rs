@@ -11,6 +11,7 @@ mod memory;
 mod pull;
 mod reconcile;
 mod stop;
+mod tools;
 mod trees;
 mod versions;
 
@@ -32,6 +33,7 @@ enum Kind {
     CreateCni,
     PullCold,
     ExecTrue,
+    Tools,
     Files,
     Archives,
     DataKept,
@@ -58,6 +60,7 @@ pub(crate) fn all() -> &'static [Bench] {
         bench("create_cni", Kind::CreateCni),
         bench("stop_start", Kind::StopStart),
         bench("exec_true", Kind::ExecTrue),
+        bench("tools", Kind::Tools),
         bench("files", Kind::Files),
         bench("archives", Kind::Archives),
         bench("data_kept", Kind::DataKept),
@@ -84,6 +87,7 @@ pub(crate) async fn run(bench: &Bench, bed: &Bed) -> Result<Vec<Row>, Failure> {
         Kind::CreateCni => create::cni(bed).await,
         Kind::PullCold => pull::cold(bed).await,
         Kind::ExecTrue => exec::command(bed).await,
+        Kind::Tools => tools::read(bed).await,
         Kind::Engines => engines::alone(bed).await,
         Kind::Archives => archives::both_ways(bed).await,
         Kind::DataKept => data::keeping(bed).await,

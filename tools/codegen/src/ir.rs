@@ -130,6 +130,17 @@ pub(crate) enum Type {
     Any,
 }
 
+impl Type {
+    /// The struct or enum that it is, or is a list or map of.
+    pub(crate) fn named(&self) -> Option<&str> {
+        match self {
+            Self::Named(name) => Some(name),
+            Self::List(inner) | Self::Map(inner) => inner.named(),
+            _ => None,
+        }
+    }
+}
+
 /// One kind of error.
 #[derive(Debug, Clone)]
 pub(crate) struct ErrorDef {

@@ -259,16 +259,9 @@ fn require_arguments(operation: &Operation, types: &mut BTreeMap<String, TypeDef
 }
 
 fn check_references(api: &Api) -> Result<()> {
-    fn named(ty: &Type) -> Option<&str> {
-        match ty {
-            Type::Named(name) => Some(name),
-            Type::List(inner) | Type::Map(inner) => named(inner),
-            _ => None,
-        }
-    }
     for def in &api.types {
         let Shape::Struct(fields) = &def.shape else { continue };
-        for name in fields.iter().filter_map(|f| named(&f.ty)) {
+        for name in fields.iter().filter_map(|f| f.ty.named()) {
             if api.type_named(name).is_none() {
                 return Err(format!("{}: it refers to {name}, which is not there", def.name));
             }

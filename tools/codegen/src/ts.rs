@@ -99,6 +99,7 @@ fn operations(api: &Api) -> String {
         .iter()
         .flat_map(|o| [Some(o.options.as_str()), o.result.as_deref(), o.item.as_deref()])
         .flatten()
+        .chain(json.iter().flat_map(|o| positional(api, o)).filter_map(|field| field.ty.named()))
         .collect();
     names.sort_unstable();
     names.dedup();
@@ -126,12 +127,21 @@ fn operations(api: &Api) -> String {
     out
 }
 
-fn method(api: &Api, operation: &Operation) -> String {
+/// The fields that come before the options, in their order.
+fn positional<'a>(api: &'a Api, operation: &'a Operation) -> impl Iterator<Item = &'a Field> {
     let fields = match api.type_named(&operation.options).map(|t| &t.shape) {
         Some(Shape::Struct(fields)) => fields.as_slice(),
         _ => &[],
     };
-    let positional = || operation.arguments.iter().filter_map(|name| fields.iter().find(|f| f.name == *name));
+    operation.arguments.iter().filter_map(move |name| fields.iter().find(|f| f.name == *name))
+}
+
+fn method(api: &Api, operation: &Operation) -> String {
+    let positional = || positional(api, operation);
+    let fields = match api.type_named(&operation.options).map(|t| &t.shape) {
+        Some(Shape::Struct(fields)) => fields.as_slice(),
+        _ => &[],
+    };
     let mut parameters: Vec<String> = positional()
         .map(|field| {
             let optional = if field.must_give { "" } else { "?" };
