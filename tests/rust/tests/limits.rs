@@ -8,7 +8,6 @@ mod common;
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Debug;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -17,9 +16,8 @@ use common::data::{from, preserve, restore, to};
 use common::disk::{Disk, in_memory, memory, rig_on};
 use common::{Rig, names, run, running, said, sh};
 use dunnage::types::{
-    ArchiveFormat, CreateOptions, DataDiscardOptions, DataExportOptions, DataExportResult, DataImportOptions,
-    DataPreserveOptions, DataRestoreOptions, DeleteOptions, ImportMode, PreserveForm, PreservedData,
-    PreservedOptions, RecreateOptions, RunOptions,
+    CreateOptions, DataDiscardOptions, DataExportResult, DeleteOptions, ImportMode, PreserveForm,
+    PreservedData, PreservedOptions, RecreateOptions,
 };
 use dunnage::{Config, Engine, Error, ErrorKind, Operation, Workspace};
 
