@@ -13,6 +13,7 @@ use serde_json::Value;
 struct Busy {
     child: Child,
     dir: PathBuf,
+    address: String,
     bridge: String,
     namespace: String,
     netns: PathBuf,
@@ -63,7 +64,7 @@ fn start() -> Busy {
     ]));
     let rules = Command::new("iptables-save").output().unwrap();
     assert!(String::from_utf8_lossy(&rules.stdout).contains(&field("cni_network")));
-    Busy { child, dir: field("dir").into(), bridge, namespace, netns }
+    Busy { child, dir: field("dir").into(), address, bridge, namespace, netns }
 }
 
 /// ADD of the list's first plugin, which makes the bridge, the address and the masquerading.
@@ -108,13 +109,10 @@ impl Busy {
                 left.push(format!("process {line}"));
             }
         }
-        for path in [
-            Path::new("/sys/class/net").join(&self.bridge),
-            Path::new("/run/containerd/runc").join(&self.namespace),
-            Path::new("/sys/fs/cgroup/memory").join(&self.namespace),
-            Path::new("/sys/fs/cgroup").join(&self.namespace),
-            self.netns.clone(),
-        ] {
+        let groups = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
+        let groups = groups.chain([PathBuf::from("/sys/fs/cgroup"), PathBuf::from("/run/containerd/runc")]);
+        let named = groups.map(|place| place.join(&self.namespace));
+        for path in named.chain([Path::new("/sys/class/net").join(&self.bridge), self.netns.clone()]) {
             if path.exists() {
                 left.push(path.display().to_string());
             }
@@ -167,6 +165,19 @@ fn an_owner_that_closes_the_pipe_leaves_nothing_when_it_ends() {
     assert!(busy.child.wait().unwrap().success());
     // No waiting: it ends when all is gone.
     assert_eq!(busy.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_container_that_has_gone_before_leaves_nothing_either() {
+    let mut busy = start();
+    let ctr = |words: &[&str]| {
+        run(Command::new("ctr").args(["-a", &busy.address, "-n", &busy.namespace]).args(words));
+    };
+    ctr(&["task", "rm", "--force", "busy"]);
+    ctr(&["container", "rm", "busy"]);
+    assert!(busy.leftovers().iter().any(|left| left.starts_with("/sys/fs/cgroup")), "{:?}", busy.leftovers());
+    drop(busy.child.stdin.take());
+    busy.expect_nothing();
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::mounts;
+use super::{mounts, runc};
 use crate::cni::Network;
 use crate::warden::Children;
 
@@ -23,6 +23,7 @@ pub(super) fn remove(dir: &Path, children: &Children) {
         let Ok(text) = fs::read(place.join(FILE)) else { continue };
         let Ok(network) = serde_json::from_slice::<Network>(&text) else { continue };
         remove_network(&network, children);
+        runc::remove_namespaces(&network.token);
     }
 }
 

@@ -10,6 +10,8 @@ use super::processes;
 
 /// Where runc keeps the state of every container of every containerd, a directory a namespace.
 const RUNC: &str = "/run/containerd/runc";
+/// Where control groups are: a hierarchy of version 2, or one of version 1 in each directory.
+const CGROUPS: &str = "/sys/fs/cgroup";
 /// Where shims listen.
 const SHIM_SOCKETS: &str = "/run/containerd/s/";
 /// Where containerd's Go client makes FIFOs.
@@ -91,6 +93,19 @@ impl Traces {
             remove_cgroup(group);
         }
         for dir in self.empty_dirs.iter().rev() {
+            let _ = fs::remove_dir(dir);
+        }
+    }
+}
+
+/// Removes the empty directories that namespaces of this token leave when their containers have gone before: of runc's
+/// state, and of control groups.
+pub(super) fn remove_namespaces(token: &str) {
+    let ours = format!("dunh{token}-");
+    let groups = Path::new(CGROUPS);
+    let places = [PathBuf::from(RUNC), groups.to_owned()].into_iter().chain(children(groups));
+    for dir in places.flat_map(|place| children(&place)) {
+        if dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&ours)) {
             let _ = fs::remove_dir(dir);
         }
     }
