@@ -175,6 +175,15 @@ func (r *run) do(
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.CreateOptions) (any, error) { return ws.Create(ctx, &o, calls...) })
 	case "workspace.info":
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.InfoOptions) (any, error) { return ws.Info(ctx, &o, calls...) })
+	case "workspace.metrics":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.MetricsOptions) (any, error) { return ws.Metrics(ctx, &o, calls...) })
+	case "workspace.metrics_stream":
+		var o dunnage.MetricsStreamOptions
+		if err := convert(options, &o); err != nil {
+			return came{}, fmt.Errorf("%w: %w", errInexpressible, err)
+		}
+		items, err := ws.MetricsStream(ctx, &o, calls...)
+		return gather(items, err)
 	case "workspace.start":
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.StartOptions) (any, error) { return ws.Start(ctx, &o, calls...) })
 	case "workspace.ensure_running":

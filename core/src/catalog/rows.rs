@@ -3,7 +3,7 @@ use crate::types::{
     CreateOptions, DataDiscardOptions, DataExportOptions, DataExportResult, DataImportOptions,
     DataImportResult, DataPreserveOptions, DataRestoreOptions, DeleteOptions, DirList, DownloadOptions,
     EventsOptions, ExecOptions, ExecResult, ExitStatus, GcOptions, ImageName, InfoOptions, ListDirOptions,
-    ListOptions, McpConnectOptions, McpConnectionOptions, McpSendOptions, MkdirOptions, OpenReadOptions,
+    ListOptions, McpConnectOptions, McpConnectionOptions, McpSendOptions, MetricsOptions, MetricsStreamOptions, MkdirOptions, OpenReadOptions,
     PreservedOptions, PullOptions, ReadOptions, ReadTextOptions, ReconcileOptions, RecreateOptions,
     RemoveOptions, RenameOptions, RunOptions, SkillDeleteOptions, SkillListOptions, SkillUpsertOptions,
     SnapshotCreateOptions, SnapshotDeleteOptions, SnapshotDiffOptions, SnapshotForkOptions,
@@ -86,6 +86,18 @@ pub(super) static ROWS: LazyLock<Vec<OperationSpec>> = LazyLock::new(|| {
             &[],
             "Looks at the workspace.",
             |workspace, _: InfoOptions| async move { workspace.info().await },
+        ),
+        OperationSpec::workspace(
+            "workspace.metrics",
+            &[],
+            "Measures what the workspace uses.",
+            |workspace, options: MetricsOptions| async move { workspace.metrics(options).await },
+        ),
+        OperationSpec::workspace_items(
+            "workspace.metrics_stream",
+            &[],
+            "Measures what the workspace uses, again and again.",
+            |workspace, options: MetricsStreamOptions| async move { workspace.metrics_stream(options).await },
         ),
         OperationSpec::workspace_operation(
             "workspace.start",

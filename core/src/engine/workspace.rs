@@ -1,10 +1,10 @@
 use super::{Data, Engine, Exec, Fs, Mcp, Skills, Snapshots, Tools};
 use crate::error::Result;
-use crate::lifecycle;
+use crate::lifecycle::{self, MetricsStream};
 use crate::names::WorkspaceId;
 use crate::operation::Operation;
 use crate::types::{
-    CreateOptions, CreateResult, DeleteOptions, DeleteResult, RecreateOptions, RecreateResult, StartOptions,
+    CreateOptions, CreateResult, DeleteOptions, DeleteResult, Metrics, MetricsOptions, MetricsStreamOptions, RecreateOptions, RecreateResult, StartOptions,
     StartResult, StopOptions, StopResult, WorkspaceInfo,
 };
 
@@ -125,6 +125,36 @@ impl Workspace {
         self.engine.inner.runner.run("workspace.delete", async move |context| {
             lifecycle::delete(&engine.inner, &id, options, &context).await
         })
+    }
+
+    /// Measures what it uses: processors, memory, processes, block devices and network and, when asked for, disk.
+    ///
+    /// # Errors
+    /// NOT_FOUND when it has no container; UNAVAILABLE. One that does not run is no error.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: it only reads.
+    pub async fn metrics(&self, options: MetricsOptions) -> Result<Metrics> {
+        let inner = &self.engine.inner;
+        inner.runner.check_open().map_err(|e| e.in_operation("workspace.metrics"))?;
+        lifecycle::metrics(inner, &self.id, &options).await.map_err(|e| e.in_operation("workspace.metrics"))
+    }
+
+    /// Measures again and again: the first time at once, then at every interval, running or not, until there is no such workspace any
+    /// more.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT for an interval out of bounds; as [`Workspace::metrics`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe: it only reads.
+    pub async fn metrics_stream(&self, options: MetricsStreamOptions) -> Result<MetricsStream> {
+        let inner = &self.engine.inner;
+        let opened = async {
+            inner.runner.check_open()?;
+            lifecycle::follow(inner, &self.id, options).await
+        };
+        opened.await.map_err(|e| e.in_operation("workspace.metrics_stream"))
     }
 
     /// Commands inside.

@@ -14,6 +14,7 @@ mod image;
 mod lifecycle;
 mod lineage;
 mod mcp;
+mod metrics;
 mod network;
 mod prune;
 mod reconcile;
@@ -46,6 +47,10 @@ pub use lineage::{SnapshotVersion, TreeFormat, TreeOptions, VersionList, Version
 pub use mcp::{
     McpConnectOptions, McpConnection, McpConnectionList, McpConnectionOptions, McpNotification, McpReply,
     McpSendOptions,
+};
+pub use metrics::{
+    CpuMetrics, DiskMetrics, IoMetrics, MemoryMetrics, Metrics, MetricsOptions, MetricsStreamOptions,
+    NetworkMetrics, PidsMetrics,
 };
 pub use network::{NetworkInfo, NetworkMode, PortMapping, Protocol};
 pub use prune::{SnapshotDeleteOptions, SnapshotPruneOptions, SnapshotPruneResult};

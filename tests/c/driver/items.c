@@ -104,9 +104,14 @@ dunnage_status read_items(const run *run, const char *op, const char *workspace,
     begin(&t);
     dunnage_item_sink sink = sink_of(&t);
     dunnage_items *items = NULL;
-    dunnage_status status = strcmp(op, "engine.events") == 0
-        ? dunnage_engine_events(run->engine, options, call, &sink, &items, error)
-        : dunnage_mcp_notifications(run->engine, workspace, options, call, &sink, &items, error);
+    dunnage_status status = DUNNAGE_UNEXPECTED;
+    if (strcmp(op, "engine.events") == 0) {
+        status = dunnage_engine_events(run->engine, options, call, &sink, &items, error);
+    } else if (strcmp(op, "mcp.notifications") == 0) {
+        status = dunnage_mcp_notifications(run->engine, workspace, options, call, &sink, &items, error);
+    } else if (strcmp(op, "workspace.metrics_stream") == 0) {
+        status = dunnage_workspace_metrics_stream(run->engine, workspace, options, call, &sink, &items, error);
+    }
     if (status == DUNNAGE_OK) {
         reached(&t, 0, 1);
         dunnage_items_free(items);

@@ -29,6 +29,7 @@ static const struct {
     {"workspace.create", NULL, dunnage_workspace_create, NULL},
     {"workspace.info", NULL, dunnage_workspace_info, NULL},
     {"workspace.start", NULL, dunnage_workspace_start, NULL},
+    {"workspace.metrics", NULL, dunnage_workspace_metrics, NULL},
     {"workspace.ensure_running", NULL, dunnage_workspace_ensure_running, NULL},
     {"workspace.stop", NULL, dunnage_workspace_stop, NULL},
     {"workspace.delete", NULL, dunnage_workspace_delete, NULL},
@@ -219,7 +220,8 @@ static dunnage_status perform(doing *d, const char *op, const dunnage_call *call
         status = open_read(d, call, error);
     } else if (strcmp(op, "fs.open_write") == 0) {
         status = open_write(d, call, error);
-    } else if (strcmp(op, "engine.events") == 0 || strcmp(op, "mcp.notifications") == 0) {
+    } else if (strcmp(op, "engine.events") == 0 || strcmp(op, "mcp.notifications") == 0 ||
+               strcmp(op, "workspace.metrics_stream") == 0) {
         char *all = NULL;
         status = read_items(d->s->run, op, d->id, d->options, call, &all, error);
         if (all != NULL) {
