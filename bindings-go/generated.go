@@ -99,6 +99,14 @@ const (
 	ArchiveFormatTar ArchiveFormat = "tar"
 )
 
+// AttachOptions: which session to attach to, and from where.
+type AttachOptions struct {
+	// Whether the output that is kept comes first, before what is new. Default true.
+	Replay *bool `json:"replay,omitempty"`
+	// The session.
+	SessionID string `json:"session_id"`
+}
+
 // BackendHealth: the backend, as it answered.
 type BackendHealth struct {
 	// Where it was reached.
@@ -627,20 +635,45 @@ type EventsOptions struct {
 	Workspace string `json:"workspace,omitempty"`
 }
 
-// ExecOptions: a command to run with its streams open.
+// ExecOptions: a command to run with its streams open. Exactly one of `command` and `args` must be given; a
+// terminal without either gets the user's shell (see `exec.shell`), interactive and no login shell.
 type ExecOptions struct {
+	// In place of `command`: a program with its arguments, started without a shell. It is looked up in `PATH`
+	// unless it has a slash.
+	Args []string `json:"args,omitzero"`
 	// Columns of the terminal. Default 80.
 	Cols *uint32 `json:"cols,omitempty"`
 	// The command line, given to `/bin/sh -c`.
 	Command string `json:"command"`
+	// Whether it becomes a session: it goes on when the host goes away, and keeps its latest output for whoever
+	// attaches. It ends by itself, by a signal, by its time limits, or with the workspace. It never waits for a
+	// reader: one that is slow loses the oldest output, and is told how much. Default false.
+	Detach bool `json:"detach,omitempty"`
 	// Environment variables over those of the agent.
 	Env map[string]string `json:"env,omitzero"`
+	// Whether it starts without the agent's environment variables; `PATH` is always there. Default false.
+	EnvClear bool `json:"env_clear,omitempty"`
+	// Names of environment variables of the agent that it starts without; `env` comes after.
+	EnvUnset []string `json:"env_unset,omitzero"`
+	// Milliseconds after which a terminal that neither takes input nor gives output is ended. Default 0: never.
+	IdleTimeoutMs uint64 `json:"idle_timeout_ms,omitempty"`
 	// Whether it gets a terminal. stdout then carries all its output. Default false.
 	PTY bool `json:"pty,omitempty"`
+	// Bytes of output that the session keeps, at most 64 MiB; those of all that run, at most 256 MiB. Default 1
+	// MiB.
+	ReplayBytes *uint64 `json:"replay_bytes,omitempty"`
 	// Rows of the terminal. Default 24.
 	Rows *uint32 `json:"rows,omitempty"`
+	// The session's id: 1 to 64 letters, digits, dots, hyphens and underscores of ASCII. The id of a session
+	// that has ended can be taken again. Default: a random one.
+	SessionID string `json:"session_id,omitempty"`
+	// Whether its stdin takes input; else it is at its end from the start. Default true.
+	Stdin *bool `json:"stdin,omitempty"`
 	// Milliseconds until the process group is killed. Default 0: no limit.
 	TimeoutMs uint64 `json:"timeout_ms,omitempty"`
+	// Whom it runs as: a name or uid of the workspace's `/etc/passwd`, with an optional `:` and a group name or
+	// gid. A uid that is not there is allowed. Default: the agent's own, which is root.
+	User string `json:"user,omitempty"`
 	// The working directory; a relative one is under the data directory. Default: the data directory.
 	WorkDir string `json:"work_dir,omitempty"`
 }
@@ -651,11 +684,19 @@ type ExecResult struct {
 	DurationMs uint64 `json:"duration_ms"`
 	// Its exit code; 128 plus the signal when a signal ended it.
 	ExitCode int32 `json:"exit_code"`
-	// The signal that ended it, if one did.
+	// The signal that ended it, if one did. Agents of the old protocol do not tell.
 	Signal *int32 `json:"signal,omitempty"`
-	// Bytes of stderr that were beyond `max_output_bytes`.
+	// All bytes that it wrote to stderr.
+	StderrBytes uint64 `json:"stderr_bytes"`
+	// Where in the stderr that is returned they are left out: after so many bytes. Absent when none are.
+	StderrCutAt *uint64 `json:"stderr_cut_at,omitempty"`
+	// Bytes of stderr that are left out: beyond `max_output_bytes` and not among the last `tail_bytes`.
 	StderrDropped uint64 `json:"stderr_dropped"`
-	// Bytes of stdout that were beyond `max_output_bytes`.
+	// All bytes that it wrote to stdout.
+	StdoutBytes uint64 `json:"stdout_bytes"`
+	// Where in the stdout that is returned they are left out: after so many bytes. Absent when none are.
+	StdoutCutAt *uint64 `json:"stdout_cut_at,omitempty"`
+	// Bytes of stdout that are left out: beyond `max_output_bytes` and not among the last `tail_bytes`.
 	StdoutDropped uint64 `json:"stdout_dropped"`
 	// Whether its time limit ended it.
 	TimedOut bool `json:"timed_out"`
@@ -665,7 +706,13 @@ type ExecResult struct {
 type ExitStatus struct {
 	// Its exit code; 128 plus the signal when a signal ended it.
 	ExitCode int32 `json:"exit_code"`
-	// The signal that ended it, if one did.
+	// Whether it was a terminal that was ended because nobody used it for so long.
+	IdleTimedOut bool `json:"idle_timed_out"`
+	// Bytes of a session's output that this reader was too slow for.
+	OmittedBytes uint64 `json:"omitted_bytes"`
+	// The session it was, if it was one.
+	SessionID string `json:"session_id,omitempty"`
+	// The signal that ended it, if one did. Agents of the old protocol do not tell.
 	Signal *int32 `json:"signal,omitempty"`
 	// Whether its time limit ended it.
 	TimedOut bool `json:"timed_out"`
@@ -1270,16 +1317,30 @@ const (
 	RestartPolicyAlways RestartPolicy = "always"
 )
 
-// RunOptions: a command to run to its end, with its output collected.
+// RunOptions: a command to run to its end, with its output collected. Exactly one of `command` and `args`
+// must be given.
 type RunOptions struct {
+	// In place of `command`: a program with its arguments, started without a shell. It is looked up in `PATH`
+	// unless it has a slash.
+	Args []string `json:"args,omitzero"`
 	// The command line, given to `/bin/sh -c`.
 	Command string `json:"command"`
 	// Environment variables over those of the agent.
 	Env map[string]string `json:"env,omitzero"`
-	// The most bytes kept of each of stdout and stderr; what is beyond is counted and dropped. Default 16 MiB.
+	// Whether it starts without the agent's environment variables; `PATH` is always there. Default false.
+	EnvClear bool `json:"env_clear,omitempty"`
+	// Names of environment variables of the agent that it starts without; `env` comes after.
+	EnvUnset []string `json:"env_unset,omitzero"`
+	// The most first bytes kept of each of stdout and stderr; what is beyond is counted and dropped. Default 16
+	// MiB.
 	MaxOutputBytes *uint64 `json:"max_output_bytes,omitempty"`
+	// Of the bytes beyond `max_output_bytes`, how many last ones of each stream are kept too. Default 0.
+	TailBytes uint64 `json:"tail_bytes,omitempty"`
 	// Milliseconds until the process group is killed; 0 for no limit. Default 30 000.
 	TimeoutMs *uint64 `json:"timeout_ms,omitempty"`
+	// Whom it runs as: a name or uid of the workspace's `/etc/passwd`, with an optional `:` and a group name or
+	// gid. A uid that is not there is allowed. Default: the agent's own, which is root.
+	User string `json:"user,omitempty"`
 	// The working directory; a relative one is under the data directory. Default: the data directory.
 	WorkDir string `json:"work_dir,omitempty"`
 }
@@ -1312,6 +1373,80 @@ type SealOptions struct {
 	Passphrase string `json:"passphrase,omitempty"`
 	// The recipients, as `age1…`; any of them can open it.
 	Recipients []string `json:"recipients,omitzero"`
+}
+
+// SessionInfo: a command that goes on without a reader.
+type SessionInfo struct {
+	// How many are attached to it now.
+	Attached uint32 `json:"attached"`
+	// How many of these, the latest, are kept.
+	BufferedBytes uint64 `json:"buffered_bytes"`
+	// Its command line, or its program and arguments; at most 1 KiB of it.
+	Command string `json:"command"`
+	// Its exit code, once it has ended; 128 plus the signal when a signal ended it.
+	ExitCode *int32 `json:"exit_code,omitempty"`
+	// Whether it was ended because nobody used its terminal for so long.
+	IdleTimedOut bool `json:"idle_timed_out"`
+	// Its process id inside the workspace.
+	PID int32 `json:"pid"`
+	// Whether it has a terminal.
+	PTY bool `json:"pty"`
+	// Whether it has not ended yet.
+	Running bool `json:"running"`
+	// Its id.
+	SessionID string `json:"session_id"`
+	// The signal that ended it, if one did.
+	Signal *int32 `json:"signal,omitempty"`
+	// When it began, in RFC 3339.
+	StartedAt string `json:"started_at"`
+	// All bytes that it wrote to stderr so far.
+	StderrBytes uint64 `json:"stderr_bytes"`
+	// All bytes that it wrote to stdout so far.
+	StdoutBytes uint64 `json:"stdout_bytes"`
+	// Whether its time limit ended it.
+	TimedOut bool `json:"timed_out"`
+	// Whom it runs as: a name, or a uid that has none.
+	User string `json:"user"`
+}
+
+// SessionList: the sessions of a workspace.
+type SessionList struct {
+	// Those that run, and the last 64 that have ended within the last 10 minutes, in the order in which they
+	// began.
+	Sessions []SessionInfo `json:"sessions"`
+}
+
+// SessionSignalOptions: a signal for a session.
+type SessionSignalOptions struct {
+	// The session.
+	SessionID string `json:"session_id"`
+	// The signal: a name such as `SIGTERM` or `TERM`, or a number from 1 to 64 in digits.
+	Signal string `json:"signal"`
+}
+
+// SessionWaitOptions: which session to wait for, and for how long.
+type SessionWaitOptions struct {
+	// The session.
+	SessionID string `json:"session_id"`
+	// Milliseconds to wait at most; 0 only looks. Default: as long as it takes.
+	TimeoutMs *uint64 `json:"timeout_ms,omitempty"`
+}
+
+// SessionsOptions: options of `exec.sessions`: none yet.
+type SessionsOptions struct{}
+
+// ShellInfo: the shell that a terminal without a command would get.
+type ShellInfo struct {
+	// Whether there is a shell, and a terminal for it.
+	Available bool `json:"available"`
+	// The path of the shell: that of `/etc/passwd` when it is there, else bash, else sh.
+	Shell string `json:"shell,omitempty"`
+}
+
+// ShellOptions: whose shell is asked for.
+type ShellOptions struct {
+	// As for `exec.spawn`. Default: the agent's own.
+	User string `json:"user,omitempty"`
 }
 
 // SnapshotChange: a path that is not the same in two versions.
@@ -2032,6 +2167,45 @@ func (s *Snapshots) Delete(ctx context.Context, version uint64, options *Snapsho
 // Nil options stand for the defaults.
 func (s *Snapshots) Prune(ctx context.Context, options *SnapshotPruneOptions, calls ...CallOption) (*SnapshotPruneResult, error) {
 	return call[SnapshotPruneResult](ctx, s.target(), "snapshots.prune", options, calls)
+}
+
+// Sessions does exec.sessions: lists the detached commands: those that run, and the last ones that have
+// ended.
+func (e *Exec) Sessions(ctx context.Context, options *SessionsOptions, calls ...CallOption) (*SessionList, error) {
+	return call[SessionList](ctx, e.target(), "exec.sessions", options, calls)
+}
+
+// Wait does exec.wait: waits until a detached command has ended.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (e *Exec) Wait(ctx context.Context, sessionId string, options *SessionWaitOptions, calls ...CallOption) (*ExitStatus, error) {
+	var all SessionWaitOptions
+	if options != nil {
+		all = *options
+	}
+	all.SessionID = sessionId
+	return call[ExitStatus](ctx, e.target(), "exec.wait", &all, calls)
+}
+
+// Signal does exec.signal: sends a signal to the process group of a detached command.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (e *Exec) Signal(ctx context.Context, sessionId string, signal string, options *SessionSignalOptions, calls ...CallOption) error {
+	var all SessionSignalOptions
+	if options != nil {
+		all = *options
+	}
+	all.SessionID = sessionId
+	all.Signal = signal
+	_, err := call[struct{}](ctx, e.target(), "exec.signal", &all, calls)
+	return err
+}
+
+// Shell does exec.shell: tells which shell a terminal gets when no command is given.
+//
+// Nil options stand for the defaults.
+func (e *Exec) Shell(ctx context.Context, options *ShellOptions, calls ...CallOption) (*ShellInfo, error) {
+	return call[ShellInfo](ctx, e.target(), "exec.shell", options, calls)
 }
 
 // Export does data.export: writes the data directory to an archive, at a path of the host or into a file

@@ -22,6 +22,7 @@ import type {
   DownloadOptions,
   DownloadResult,
   EventsOptions,
+  ExitStatus,
   GcOptions,
   GcResult,
   Health,
@@ -47,6 +48,12 @@ import type {
   RemoveOptions,
   RenameOptions,
   ResolvedDigest,
+  SessionList,
+  SessionSignalOptions,
+  SessionWaitOptions,
+  SessionsOptions,
+  ShellInfo,
+  ShellOptions,
   SnapshotCreateOptions,
   SnapshotCreateResult,
   SnapshotDeleteOptions,
@@ -227,6 +234,33 @@ export abstract class SnapshotsOperations extends Noun {
   /** Removes all versions but those that are to be kept. */
   prune(options: SnapshotPruneOptions & OperationCallOptions = {}): Operation<SnapshotPruneResult> {
     return operate(this.link, 'snapshots.prune', {}, options);
+  }
+}
+
+/** The calls of `exec` that move no bytes. */
+export abstract class ExecOperations extends Noun {
+  /** Lists the detached commands: those that run, and the last ones that have ended. */
+  sessions(options: SessionsOptions & CallOptions = {}): Promise<SessionList> {
+    return plain(this.link, 'exec.sessions', {}, options);
+  }
+
+  /** Waits until a detached command has ended. */
+  wait(sessionId: string, options: Omit<SessionWaitOptions, 'session_id'> & CallOptions = {}): Promise<ExitStatus> {
+    return plain(this.link, 'exec.wait', { session_id: sessionId }, options);
+  }
+
+  /** Sends a signal to the process group of a detached command. */
+  signal(
+    sessionId: string,
+    signal: string,
+    options: Omit<SessionSignalOptions, 'session_id' | 'signal'> & CallOptions = {},
+  ): Promise<void> {
+    return plain(this.link, 'exec.signal', { session_id: sessionId, signal }, options);
+  }
+
+  /** Tells which shell a terminal gets when no command is given. */
+  shell(options: ShellOptions & CallOptions = {}): Promise<ShellInfo> {
+    return plain(this.link, 'exec.shell', {}, options);
   }
 }
 

@@ -62,6 +62,14 @@ export const ERROR_NUMBERS: Readonly<Record<ErrorCode, number>> = Object.freeze(
  */
 export type ArchiveFormat = 'tar_gz' | 'tar_zst' | 'tar';
 
+/** Which session to attach to, and from where. */
+export interface AttachOptions {
+  /** Whether the output that is kept comes first, before what is new. Default true. */
+  replay?: boolean | undefined;
+  /** The session. */
+  session_id: string;
+}
+
 /** The backend, as it answered. */
 export interface BackendHealth {
   /** Where it was reached. */
@@ -618,20 +626,54 @@ export interface EventsOptions {
   workspace?: string | null | undefined;
 }
 
-/** A command to run with its streams open. */
+/**
+ * A command to run with its streams open. Exactly one of `command` and `args` must be given; a terminal without either
+ * gets the user's shell (see `exec.shell`), interactive and no login shell.
+ */
 export interface ExecOptions {
+  /**
+   * In place of `command`: a program with its arguments, started without a shell. It is looked up in `PATH` unless it
+   * has a slash.
+   */
+  args?: string[] | undefined;
   /** Columns of the terminal. Default 80. */
   cols?: number | null | undefined;
   /** The command line, given to `/bin/sh -c`. */
   command: string;
+  /**
+   * Whether it becomes a session: it goes on when the host goes away, and keeps its latest output for whoever attaches.
+   * It ends by itself, by a signal, by its time limits, or with the workspace. It never waits for a reader: one that is
+   * slow loses the oldest output, and is told how much. Default false.
+   */
+  detach?: boolean | undefined;
   /** Environment variables over those of the agent. */
   env?: Record<string, string> | undefined;
+  /** Whether it starts without the agent's environment variables; `PATH` is always there. Default false. */
+  env_clear?: boolean | undefined;
+  /** Names of environment variables of the agent that it starts without; `env` comes after. */
+  env_unset?: string[] | undefined;
+  /** Milliseconds after which a terminal that neither takes input nor gives output is ended. Default 0: never. */
+  idle_timeout_ms?: number | undefined;
   /** Whether it gets a terminal. stdout then carries all its output. Default false. */
   pty?: boolean | undefined;
+  /** Bytes of output that the session keeps, at most 64 MiB; those of all that run, at most 256 MiB. Default 1 MiB. */
+  replay_bytes?: number | null | undefined;
   /** Rows of the terminal. Default 24. */
   rows?: number | null | undefined;
+  /**
+   * The session's id: 1 to 64 letters, digits, dots, hyphens and underscores of ASCII. The id of a session that has
+   * ended can be taken again. Default: a random one.
+   */
+  session_id?: string | null | undefined;
+  /** Whether its stdin takes input; else it is at its end from the start. Default true. */
+  stdin?: boolean | undefined;
   /** Milliseconds until the process group is killed. Default 0: no limit. */
   timeout_ms?: number | undefined;
+  /**
+   * Whom it runs as: a name or uid of the workspace's `/etc/passwd`, with an optional `:` and a group name or gid. A
+   * uid that is not there is allowed. Default: the agent's own, which is root.
+   */
+  user?: string | null | undefined;
   /** The working directory; a relative one is under the data directory. Default: the data directory. */
   work_dir?: string | null | undefined;
 }
@@ -642,11 +684,19 @@ export interface ExecResult {
   duration_ms: number;
   /** Its exit code; 128 plus the signal when a signal ended it. */
   exit_code: number;
-  /** The signal that ended it, if one did. */
+  /** The signal that ended it, if one did. Agents of the old protocol do not tell. */
   signal?: number;
-  /** Bytes of stderr that were beyond `max_output_bytes`. */
+  /** All bytes that it wrote to stderr. */
+  stderr_bytes: number;
+  /** Where in the stderr that is returned they are left out: after so many bytes. Absent when none are. */
+  stderr_cut_at?: number;
+  /** Bytes of stderr that are left out: beyond `max_output_bytes` and not among the last `tail_bytes`. */
   stderr_dropped: number;
-  /** Bytes of stdout that were beyond `max_output_bytes`. */
+  /** All bytes that it wrote to stdout. */
+  stdout_bytes: number;
+  /** Where in the stdout that is returned they are left out: after so many bytes. Absent when none are. */
+  stdout_cut_at?: number;
+  /** Bytes of stdout that are left out: beyond `max_output_bytes` and not among the last `tail_bytes`. */
   stdout_dropped: number;
   /** Whether its time limit ended it. */
   timed_out: boolean;
@@ -656,7 +706,13 @@ export interface ExecResult {
 export interface ExitStatus {
   /** Its exit code; 128 plus the signal when a signal ended it. */
   exit_code: number;
-  /** The signal that ended it, if one did. */
+  /** Whether it was a terminal that was ended because nobody used it for so long. */
+  idle_timed_out: boolean;
+  /** Bytes of a session's output that this reader was too slow for. */
+  omitted_bytes: number;
+  /** The session it was, if it was one. */
+  session_id?: string;
+  /** The signal that ended it, if one did. Agents of the old protocol do not tell. */
   signal?: number;
   /** Whether its time limit ended it. */
   timed_out: boolean;
@@ -1275,16 +1331,32 @@ export interface RestartOptions {
  */
 export type RestartPolicy = 'no' | 'on_failure' | 'always';
 
-/** A command to run to its end, with its output collected. */
+/** A command to run to its end, with its output collected. Exactly one of `command` and `args` must be given. */
 export interface RunOptions {
+  /**
+   * In place of `command`: a program with its arguments, started without a shell. It is looked up in `PATH` unless it
+   * has a slash.
+   */
+  args?: string[] | undefined;
   /** The command line, given to `/bin/sh -c`. */
   command: string;
   /** Environment variables over those of the agent. */
   env?: Record<string, string> | undefined;
-  /** The most bytes kept of each of stdout and stderr; what is beyond is counted and dropped. Default 16 MiB. */
+  /** Whether it starts without the agent's environment variables; `PATH` is always there. Default false. */
+  env_clear?: boolean | undefined;
+  /** Names of environment variables of the agent that it starts without; `env` comes after. */
+  env_unset?: string[] | undefined;
+  /** The most first bytes kept of each of stdout and stderr; what is beyond is counted and dropped. Default 16 MiB. */
   max_output_bytes?: number | null | undefined;
+  /** Of the bytes beyond `max_output_bytes`, how many last ones of each stream are kept too. Default 0. */
+  tail_bytes?: number | undefined;
   /** Milliseconds until the process group is killed; 0 for no limit. Default 30 000. */
   timeout_ms?: number | null | undefined;
+  /**
+   * Whom it runs as: a name or uid of the workspace's `/etc/passwd`, with an optional `:` and a group name or gid. A
+   * uid that is not there is allowed. Default: the agent's own, which is root.
+   */
+  user?: string | null | undefined;
   /** The working directory; a relative one is under the data directory. Default: the data directory. */
   work_dir?: string | null | undefined;
 }
@@ -1319,6 +1391,79 @@ export interface SealOptions {
   passphrase?: string | null | undefined;
   /** The recipients, as `age1…`; any of them can open it. */
   recipients?: string[] | undefined;
+}
+
+/** A command that goes on without a reader. */
+export interface SessionInfo {
+  /** How many are attached to it now. */
+  attached: number;
+  /** How many of these, the latest, are kept. */
+  buffered_bytes: number;
+  /** Its command line, or its program and arguments; at most 1 KiB of it. */
+  command: string;
+  /** Its exit code, once it has ended; 128 plus the signal when a signal ended it. */
+  exit_code?: number;
+  /** Whether it was ended because nobody used its terminal for so long. */
+  idle_timed_out: boolean;
+  /** Its process id inside the workspace. */
+  pid: number;
+  /** Whether it has a terminal. */
+  pty: boolean;
+  /** Whether it has not ended yet. */
+  running: boolean;
+  /** Its id. */
+  session_id: string;
+  /** The signal that ended it, if one did. */
+  signal?: number;
+  /** When it began, in RFC 3339. */
+  started_at: string;
+  /** All bytes that it wrote to stderr so far. */
+  stderr_bytes: number;
+  /** All bytes that it wrote to stdout so far. */
+  stdout_bytes: number;
+  /** Whether its time limit ended it. */
+  timed_out: boolean;
+  /** Whom it runs as: a name, or a uid that has none. */
+  user: string;
+}
+
+/** The sessions of a workspace. */
+export interface SessionList {
+  /** Those that run, and the last 64 that have ended within the last 10 minutes, in the order in which they began. */
+  sessions: SessionInfo[];
+}
+
+/** A signal for a session. */
+export interface SessionSignalOptions {
+  /** The session. */
+  session_id: string;
+  /** The signal: a name such as `SIGTERM` or `TERM`, or a number from 1 to 64 in digits. */
+  signal: string;
+}
+
+/** Which session to wait for, and for how long. */
+export interface SessionWaitOptions {
+  /** The session. */
+  session_id: string;
+  /** Milliseconds to wait at most; 0 only looks. Default: as long as it takes. */
+  timeout_ms?: number | null | undefined;
+}
+
+/** Options of `exec.sessions`: none yet. */
+export interface SessionsOptions {}
+
+/** The shell that a terminal without a command would get. */
+export interface ShellInfo {
+  /** Whether there is a shell, and a terminal for it. */
+  available: boolean;
+  /** The path of the shell: that of `/etc/passwd` when it is there, else bash, else sh. */
+  shell?: string;
+}
+
+/** Whose shell is asked for. */
+export interface ShellOptions {
+  /** As for `exec.spawn`. Default: the agent's own. */
+  user?: string | null | undefined;
 }
 
 /** A path that is not the same in two versions. */

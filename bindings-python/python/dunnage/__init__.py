@@ -35,7 +35,7 @@ from ._items import AsyncItems, Items
 from ._kinds import *
 from ._kinds import __all__ as _kind_names
 from ._operation import OperationStatus
-from ._process import AsyncProcess, Output, Process
+from ._process import AsyncProcess, Output, Process, Terminal
 from ._types import *
 from ._types import __all__ as _type_names
 
@@ -76,6 +76,7 @@ __all__ = [
     "Data",
     "Snapshots",
     "StrPath",
+    "Terminal",
     "Workspace",
     "__version__",
     "progress",

@@ -19,6 +19,7 @@ from ._types import (
     DirEntry,
     DirList,
     DownloadResult,
+    ExitStatus,
     GcResult,
     Health,
     ImageDeleteResult,
@@ -42,6 +43,8 @@ from ._types import (
     RestartOptionsDict,
     S3Options,
     SealOptions,
+    SessionList,
+    ShellInfo,
     SnapshotCreateResult,
     SnapshotDiff,
     SnapshotForkResult,
@@ -63,12 +66,14 @@ from ._types import (
 __all__ = [
     "AsyncDataOperations",
     "AsyncEngineOperations",
+    "AsyncExecOperations",
     "AsyncFsOperations",
     "AsyncImageOperations",
     "AsyncSnapshotsOperations",
     "AsyncWorkspaceOperations",
     "DataOperations",
     "EngineOperations",
+    "ExecOperations",
     "FsOperations",
     "ImageOperations",
     "SnapshotsOperations",
@@ -554,6 +559,51 @@ class SnapshotsOperations(Noun):
             "older_than_s": older_than_s,
         }
         return self._operate(SnapshotPruneResult.from_json, "snapshots.prune", fields, on_event, time_limit)
+
+
+class ExecOperations(Noun):
+    """The calls of `exec` that move no bytes."""
+
+    def sessions(self, *, time_limit: float | None = None) -> SessionList:
+        """Lists the detached commands: those that run, and the last ones that have ended.
+
+        Args:
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {}
+        return self._plain(SessionList.from_json, "exec.sessions", fields, time_limit)
+
+    def wait(self, session_id: str, *, timeout_ms: int | None = None, time_limit: float | None = None) -> ExitStatus:
+        """Waits until a detached command has ended.
+
+        Args:
+            session_id: The session.
+            timeout_ms: Milliseconds to wait at most; 0 only looks. Default: as long as it takes.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"session_id": session_id, "timeout_ms": timeout_ms}
+        return self._plain(ExitStatus.from_json, "exec.wait", fields, time_limit)
+
+    def signal(self, session_id: str, signal: str, *, time_limit: float | None = None) -> None:
+        """Sends a signal to the process group of a detached command.
+
+        Args:
+            session_id: The session.
+            signal: The signal: a name such as `SIGTERM` or `TERM`, or a number from 1 to 64 in digits.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"session_id": session_id, "signal": signal}
+        return self._plain(nothing, "exec.signal", fields, time_limit)
+
+    def shell(self, *, user: str | None = None, time_limit: float | None = None) -> ShellInfo:
+        """Tells which shell a terminal gets when no command is given.
+
+        Args:
+            user: As for `exec.spawn`. Default: the agent's own.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"user": user}
+        return self._plain(ShellInfo.from_json, "exec.shell", fields, time_limit)
 
 
 class DataOperations(Noun):
@@ -1323,6 +1373,57 @@ class AsyncSnapshotsOperations(AsyncNoun):
             "older_than_s": older_than_s,
         }
         return self._operate(SnapshotPruneResult.from_json, "snapshots.prune", fields, on_event, time_limit)
+
+
+class AsyncExecOperations(AsyncNoun):
+    """The calls of `exec` that move no bytes."""
+
+    async def sessions(self, *, time_limit: float | None = None) -> SessionList:
+        """Lists the detached commands: those that run, and the last ones that have ended.
+
+        Args:
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {}
+        return await self._plain(SessionList.from_json, "exec.sessions", fields, time_limit)
+
+    async def wait(
+        self,
+        session_id: str,
+        *,
+        timeout_ms: int | None = None,
+        time_limit: float | None = None,
+    ) -> ExitStatus:
+        """Waits until a detached command has ended.
+
+        Args:
+            session_id: The session.
+            timeout_ms: Milliseconds to wait at most; 0 only looks. Default: as long as it takes.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"session_id": session_id, "timeout_ms": timeout_ms}
+        return await self._plain(ExitStatus.from_json, "exec.wait", fields, time_limit)
+
+    async def signal(self, session_id: str, signal: str, *, time_limit: float | None = None) -> None:
+        """Sends a signal to the process group of a detached command.
+
+        Args:
+            session_id: The session.
+            signal: The signal: a name such as `SIGTERM` or `TERM`, or a number from 1 to 64 in digits.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"session_id": session_id, "signal": signal}
+        return await self._plain(nothing, "exec.signal", fields, time_limit)
+
+    async def shell(self, *, user: str | None = None, time_limit: float | None = None) -> ShellInfo:
+        """Tells which shell a terminal gets when no command is given.
+
+        Args:
+            user: As for `exec.spawn`. Default: the agent's own.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"user": user}
+        return await self._plain(ShellInfo.from_json, "exec.shell", fields, time_limit)
 
 
 class AsyncDataOperations(AsyncNoun):

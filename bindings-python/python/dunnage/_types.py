@@ -69,6 +69,9 @@ __all__ = [
     "RestartPolicy",
     "S3Options",
     "SealOptions",
+    "SessionInfo",
+    "SessionList",
+    "ShellInfo",
     "SnapshotChange",
     "SnapshotCreateResult",
     "SnapshotDiff",
@@ -856,14 +859,22 @@ class ExecResult:
     """Milliseconds from the request to the end."""
     exit_code: int
     """Its exit code; 128 plus the signal when a signal ended it."""
+    stderr_bytes: int
+    """All bytes that it wrote to stderr."""
     stderr_dropped: int
-    """Bytes of stderr that were beyond `max_output_bytes`."""
+    """Bytes of stderr that are left out: beyond `max_output_bytes` and not among the last `tail_bytes`."""
+    stdout_bytes: int
+    """All bytes that it wrote to stdout."""
     stdout_dropped: int
-    """Bytes of stdout that were beyond `max_output_bytes`."""
+    """Bytes of stdout that are left out: beyond `max_output_bytes` and not among the last `tail_bytes`."""
     timed_out: bool
     """Whether its time limit ended it."""
     signal: int | None = None
-    """The signal that ended it, if one did."""
+    """The signal that ended it, if one did. Agents of the old protocol do not tell."""
+    stderr_cut_at: int | None = None
+    """Where in the stderr that is returned they are left out: after so many bytes. Absent when none are."""
+    stdout_cut_at: int | None = None
+    """Where in the stdout that is returned they are left out: after so many bytes. Absent when none are."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ExecResult:
@@ -871,10 +882,14 @@ class ExecResult:
         return cls(
             duration_ms=data["duration_ms"],
             exit_code=data["exit_code"],
+            stderr_bytes=data["stderr_bytes"],
             stderr_dropped=data["stderr_dropped"],
+            stdout_bytes=data["stdout_bytes"],
             stdout_dropped=data["stdout_dropped"],
             timed_out=data["timed_out"],
             signal=data.get("signal"),
+            stderr_cut_at=data.get("stderr_cut_at"),
+            stdout_cut_at=data.get("stdout_cut_at"),
         )
 
 
@@ -884,17 +899,26 @@ class ExitStatus:
 
     exit_code: int
     """Its exit code; 128 plus the signal when a signal ended it."""
+    idle_timed_out: bool
+    """Whether it was a terminal that was ended because nobody used it for so long."""
+    omitted_bytes: int
+    """Bytes of a session's output that this reader was too slow for."""
     timed_out: bool
     """Whether its time limit ended it."""
+    session_id: str | None = None
+    """The session it was, if it was one."""
     signal: int | None = None
-    """The signal that ended it, if one did."""
+    """The signal that ended it, if one did. Agents of the old protocol do not tell."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ExitStatus:
         """Reads the JSON object; fields of newer versions are passed over."""
         return cls(
             exit_code=data["exit_code"],
+            idle_timed_out=data["idle_timed_out"],
+            omitted_bytes=data["omitted_bytes"],
             timed_out=data["timed_out"],
+            session_id=data.get("session_id"),
             signal=data.get("signal"),
         )
 
@@ -1562,6 +1586,96 @@ class SealOptions(TypedDict, total=False):
     """The passphrase."""
     recipients: Sequence[str]
     """The recipients, as `age1…`; any of them can open it."""
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """A command that goes on without a reader."""
+
+    attached: int
+    """How many are attached to it now."""
+    buffered_bytes: int
+    """How many of these, the latest, are kept."""
+    command: str
+    """Its command line, or its program and arguments; at most 1 KiB of it."""
+    idle_timed_out: bool
+    """Whether it was ended because nobody used its terminal for so long."""
+    pid: int
+    """Its process id inside the workspace."""
+    pty: bool
+    """Whether it has a terminal."""
+    running: bool
+    """Whether it has not ended yet."""
+    session_id: str
+    """Its id."""
+    started_at: str
+    """When it began, in RFC 3339."""
+    stderr_bytes: int
+    """All bytes that it wrote to stderr so far."""
+    stdout_bytes: int
+    """All bytes that it wrote to stdout so far."""
+    timed_out: bool
+    """Whether its time limit ended it."""
+    user: str
+    """Whom it runs as: a name, or a uid that has none."""
+    exit_code: int | None = None
+    """Its exit code, once it has ended; 128 plus the signal when a signal ended it."""
+    signal: int | None = None
+    """The signal that ended it, if one did."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SessionInfo:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            attached=data["attached"],
+            buffered_bytes=data["buffered_bytes"],
+            command=data["command"],
+            idle_timed_out=data["idle_timed_out"],
+            pid=data["pid"],
+            pty=data["pty"],
+            running=data["running"],
+            session_id=data["session_id"],
+            started_at=data["started_at"],
+            stderr_bytes=data["stderr_bytes"],
+            stdout_bytes=data["stdout_bytes"],
+            timed_out=data["timed_out"],
+            user=data["user"],
+            exit_code=data.get("exit_code"),
+            signal=data.get("signal"),
+        )
+
+
+@dataclass(frozen=True)
+class SessionList:
+    """The sessions of a workspace."""
+
+    sessions: list[SessionInfo]
+    """Those that run, and the last 64 that have ended within the last 10 minutes, in the order in which they began."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SessionList:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            sessions=[SessionInfo.from_json(item) for item in data["sessions"]],
+        )
+
+
+@dataclass(frozen=True)
+class ShellInfo:
+    """The shell that a terminal without a command would get."""
+
+    available: bool
+    """Whether there is a shell, and a terminal for it."""
+    shell: str | None = None
+    """The path of the shell: that of `/etc/passwd` when it is there, else bash, else sh."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ShellInfo:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            available=data["available"],
+            shell=data.get("shell"),
+        )
 
 
 @dataclass(frozen=True)

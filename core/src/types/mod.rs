@@ -16,6 +16,7 @@ mod lineage;
 mod network;
 mod prune;
 mod reconcile;
+mod session;
 mod snapshots;
 mod workspace;
 
@@ -44,6 +45,10 @@ pub use network::{NetworkInfo, NetworkMode, PortMapping, Protocol};
 pub use prune::{SnapshotDeleteOptions, SnapshotPruneOptions, SnapshotPruneResult};
 pub use reconcile::{
     GcOptions, GcResult, ReconcileOptions, ReconcileOutcome, ReconcileResult, ReconciledWorkspace,
+};
+pub use session::{
+    AttachOptions, SessionInfo, SessionList, SessionSignalOptions, SessionWaitOptions, SessionsOptions,
+    ShellInfo, ShellOptions,
 };
 pub use snapshots::{
     SnapshotCreateOptions, SnapshotCreateResult, SnapshotInfo, SnapshotList, SnapshotListOptions,
