@@ -175,6 +175,8 @@ func (w *Workspace) target() target { return target{engine: w.engine, workspace:
 
 func (f *FS) target() target { return f.ws.target() }
 
+func (e *Exec) target() target { return e.ws.target() }
+
 func (d *Data) target() target { return d.ws.target() }
 
 func (s *Snapshots) target() target { return s.ws.target() }

@@ -1,6 +1,7 @@
 package dunnage
 
 /*
+#include <stdlib.h>
 #include <dunnage.h>
 */
 import "C"
@@ -10,14 +11,15 @@ import (
 	"io"
 	"runtime"
 	"syscall"
+	"unsafe"
 )
 
 // Output is a command that has run, with what it wrote.
 type Output struct {
 	ExecResult
-	// Stdout is its standard output, up to MaxOutputBytes.
+	// Stdout is its standard output: the first MaxOutputBytes, then the last TailBytes of the rest.
 	Stdout []byte
-	// Stderr is its standard error, up to MaxOutputBytes.
+	// Stderr is its standard error, in the same way.
 	Stderr []byte
 }
 
@@ -27,7 +29,8 @@ func Input(bytes []byte) CallOption {
 }
 
 // Run does exec.run: runs a command to its end and collects its output. A command that fails is no error: look at
-// ExitCode. When the context ends, the command is killed.
+// ExitCode. When the context ends, the command is killed. For a program with arguments and no shell leave command empty
+// and set Args.
 func (e *Exec) Run(ctx context.Context, command string, options *RunOptions, calls ...CallOption) (*Output, error) {
 	var all RunOptions
 	if options != nil {
@@ -59,8 +62,9 @@ func (e *Exec) Run(ctx context.Context, command string, options *RunOptions, cal
 	return output, nil
 }
 
-// Start does exec.spawn: starts a command with its streams open. When the context ends, the command is killed. Close
-// the process.
+// Start does exec.spawn: starts a command with its streams open. When the context ends, the command is killed, or, with
+// Detach, let go of. Close the process. For a program with arguments and no shell leave command empty and set Args; for
+// the user's shell on a terminal leave both empty and set PTY.
 func (e *Exec) Start(ctx context.Context, command string, options *ExecOptions, calls ...CallOption) (*Process, error) {
 	var all ExecOptions
 	if options != nil {
@@ -79,14 +83,50 @@ func (e *Exec) Start(ctx context.Context, command string, options *ExecOptions, 
 		call.end()
 		return nil, takeError(ctx, status, failed)
 	}
-	process, end := &Process{handle: handle, ctx: ctx}, call.end
+	return newProcess(ctx, handle, call.end), nil
+}
+
+// Attach does exec.attach: attaches to a session, with its streams: first the output it has kept, then what is new. When
+// the context ends, and when the process is closed, the session goes on.
+func (e *Exec) Attach(ctx context.Context, sessionID string, options *AttachOptions, calls ...CallOption) (*Process, error) {
+	var all AttachOptions
+	if options != nil {
+		all = *options
+	}
+	all.SessionID = sessionID
+	call, err := beginBytes(ctx, e.ws, "exec.attach", &all, calls)
+	if err != nil {
+		return nil, err
+	}
+	defer call.finishArguments()
+	var handle *C.dunnage_process
+	var failed *C.dunnage_error
+	status := C.dunnage_exec_attach(call.engine, call.id, call.options, call.with, &handle, &failed)
+	if status != C.DUNNAGE_OK {
+		call.end()
+		return nil, takeError(ctx, status, failed)
+	}
+	return newProcess(ctx, handle, call.end), nil
+}
+
+func newProcess(ctx context.Context, handle *C.dunnage_process, end func()) *Process {
+	process := &Process{handle: handle, ctx: ctx}
+	if id := C.dunnage_process_session_id(handle); id != nil {
+		process.session = C.GoString(id)
+	}
 	process.ref.free = func() {
 		C.dunnage_process_free(handle)
 		end()
 	}
-	process.stopWatch = context.AfterFunc(ctx, func() { process.Kill() })
+	process.stopWatch = context.AfterFunc(ctx, func() {
+		if process.session == "" {
+			process.Kill()
+		} else {
+			process.Detach()
+		}
+	})
 	process.Stdin = &stdin{process}
-	return process, nil
+	return process
 }
 
 // A Stream says which output of a process a piece came from.
@@ -106,6 +146,7 @@ type Process struct {
 	Stdin io.WriteCloser
 
 	handle    *C.dunnage_process
+	session   string
 	ref       ref
 	ctx       context.Context
 	stopWatch func() bool
@@ -201,6 +242,27 @@ func (p *Process) PID() int {
 	return int(C.dunnage_process_pid(p.handle))
 }
 
+// SessionID is the id by which it can be attached to; empty when it is no session.
+func (p *Process) SessionID() string { return p.session }
+
+// Detach lets go of a session: it goes on, and can be attached to again. After the exit it does nothing.
+func (p *Process) Detach() error {
+	return p.do(func(failed **C.dunnage_error) C.dunnage_status { return C.dunnage_process_detach(p.handle, failed) })
+}
+
+// SignalName sends a signal to its process group, by a name such as "SIGTERM" or "TERM", or a number in digits. After the
+// exit it does nothing.
+func (p *Process) SignalName(name string) error {
+	text, err := cString("exec.signal", "signal", name)
+	if err != nil {
+		return err
+	}
+	defer C.free(unsafe.Pointer(text))
+	return p.do(func(failed **C.dunnage_error) C.dunnage_status {
+		return C.dunnage_process_signal_name(p.handle, text, failed)
+	})
+}
+
 // Signal sends a signal to its process group. After the exit it does nothing.
 func (p *Process) Signal(signal syscall.Signal) error {
 	return p.do(func(failed **C.dunnage_error) C.dunnage_status {
@@ -220,14 +282,20 @@ func (p *Process) Kill() error {
 	return p.do(func(failed **C.dunnage_error) C.dunnage_status { return C.dunnage_process_kill(p.handle, failed) })
 }
 
-// Close lets go of the process, and kills it unless it has exited. Closing twice is no error.
+// Close lets go of the process, and kills it unless it has exited or is a session. Closing twice is no error.
 func (p *Process) Close() error {
 	if p.stopWatch != nil {
 		p.stopWatch()
 	}
 	var status C.dunnage_status
 	var failed *C.dunnage_error
-	p.ref.shut(func() { status = C.dunnage_process_kill(p.handle, &failed) })
+	p.ref.shut(func() {
+		if p.session == "" {
+			status = C.dunnage_process_kill(p.handle, &failed)
+		} else {
+			status = C.dunnage_process_detach(p.handle, &failed)
+		}
+	})
 	return takeError(nil, status, failed)
 }
 

@@ -307,6 +307,12 @@ typedef struct dunnage_item_sink {
 } dunnage_item_sink;
 
 /**
+ * Takes a piece of output of dunnage_process_follow; the bytes live until it returns. A return other than 0 ends the
+ * following, and nothing else. It must not throw or longjmp.
+ */
+typedef int32_t (*dunnage_output_fn)(dunnage_stream stream, const uint8_t *data, size_t len, void *user_data);
+
+/**
  * Takes the end of a submitted call: its status and its result as JSON, or its error. Both belong to the callback,
  * which frees them by dunnage_string_free and dunnage_error_free; the one that does not apply is NULL.
  *
@@ -542,8 +548,9 @@ dunnage_status dunnage_exec_run(const struct dunnage_engine *engine,
 /**
  * `exec.spawn`: starts a command with its streams open.
  *
- * `options_json` is an `ExecOptions` as JSON. `*process` becomes the process, to be freed by dunnage_process_free. The
- * cancel of `call` goes on to end what waits on the process; its time limit is for the start alone.
+ * `options_json` is an `ExecOptions` as JSON; with `detach` it becomes a session, which goes on when the process is freed.
+ * `*process` becomes the process, to be freed by dunnage_process_free. The cancel of `call` goes on to end what waits on
+ * the process; its time limit is for the start alone.
  *
  * The caller promises:
  * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated; `process` is not NULL; the others may be NULL.
@@ -554,6 +561,22 @@ dunnage_status dunnage_exec_spawn(const struct dunnage_engine *engine,
                                   const struct dunnage_call *call,
                                   struct dunnage_process **process,
                                   struct dunnage_error **error);
+
+/**
+ * `exec.attach`: attaches to a session: the output it has kept, then what is new.
+ *
+ * `options_json` is an `AttachOptions` as JSON. `*process` becomes one of those attached to it, to be freed by
+ * dunnage_process_free, which leaves the session as it is. `call` is as for dunnage_exec_spawn.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated; `process` is not NULL; the others may be NULL.
+ */
+dunnage_status dunnage_exec_attach(const struct dunnage_engine *engine,
+                                   const char *workspace_id,
+                                   const char *options_json,
+                                   const struct dunnage_call *call,
+                                   struct dunnage_process **process,
+                                   struct dunnage_error **error);
 
 /**
  * `fs.read`: reads a whole file into memory.
@@ -665,6 +688,21 @@ dunnage_status dunnage_process_read(const struct dunnage_process *process,
                                     struct dunnage_error **error);
 
 /**
+ * Hands over its output to a callback, piece by piece and in order, on the thread that calls this, until it has exited and
+ * all was handed over. `*result` becomes an `ExitStatus` as JSON; it may be NULL. A callback that returns another number
+ * than 0 ends this with DUNNAGE_CANCELLED; the process goes on, and its output can be read on. The callback may call the
+ * library, and everything on this process but dunnage_process_free.
+ *
+ * The caller promises:
+ * `process` is alive; `on_output` is not NULL and may be called with `user_data`; the others may be NULL.
+ */
+dunnage_status dunnage_process_follow(const struct dunnage_process *process,
+                                      dunnage_output_fn on_output,
+                                      void *user_data,
+                                      char **result,
+                                      struct dunnage_error **error);
+
+/**
  * Writes to its standard input. Waits while the process takes none.
  *
  * The caller promises:
@@ -706,6 +744,17 @@ dunnage_status dunnage_process_signal(const struct dunnage_process *process,
                                       struct dunnage_error **error);
 
 /**
+ * Sends a signal to its process group, by a name such as `SIGTERM` or `TERM`, or a number in digits. After the exit it does
+ * nothing.
+ *
+ * The caller promises:
+ * `process` is alive; `signal` is NUL-terminated; `error` may be NULL.
+ */
+dunnage_status dunnage_process_signal_name(const struct dunnage_process *process,
+                                           const char *signal,
+                                           struct dunnage_error **error);
+
+/**
  * Waits until it has exited; may be called any number of times. `*exit_code` becomes its exit code, `*result` an
  * `ExitStatus` as JSON; each may be NULL. It does not read the output: a process that writes a lot waits for a reader.
  *
@@ -731,6 +780,25 @@ dunnage_status dunnage_process_kill(const struct dunnage_process *process,
                                     struct dunnage_error **error);
 
 /**
+ * Lets go of a session: it goes on, and can be attached to again. What was read ahead can still be read; then reading and
+ * waiting end with DUNNAGE_FAILED_PRECONDITION, as does this for a process that is no session. After the exit it does
+ * nothing.
+ *
+ * The caller promises:
+ * `process` is alive; `error` may be NULL.
+ */
+dunnage_status dunnage_process_detach(const struct dunnage_process *process,
+                                      struct dunnage_error **error);
+
+/**
+ * The id by which it can be attached to, if it is a session; else NULL, as for NULL. It lives as long as the process.
+ *
+ * The caller promises:
+ * `process` is NULL or alive.
+ */
+const char *dunnage_process_session_id(const struct dunnage_process *process);
+
+/**
  * Its process id inside the workspace; 0 for NULL, and where the agent is too old to tell.
  *
  * The caller promises:
@@ -739,7 +807,7 @@ dunnage_status dunnage_process_kill(const struct dunnage_process *process,
 int32_t dunnage_process_pid(const struct dunnage_process *process);
 
 /**
- * Kills the process with everything in its group, unless it has exited, and frees it. Calls on it that other threads
+ * Kills the process with everything in its group, unless it has exited or is a session, and frees it. Calls on it that other threads
  * have begun end with DUNNAGE_CANCELLED. NULL is fine.
  *
  * The caller promises:
@@ -1277,6 +1345,68 @@ dunnage_status dunnage_snapshots_prune(const struct dunnage_engine *engine,
                                        const struct dunnage_call *call,
                                        char **result,
                                        struct dunnage_error **error);
+
+/**
+ * `exec.sessions`: lists the detached commands: those that run, and the last ones that have ended.
+ *
+ * `options_json` is a `SessionsOptions` as JSON, or NULL for its defaults. `*result` becomes a `SessionList`
+ * as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_exec_sessions(const struct dunnage_engine *engine,
+                                     const char *workspace_id,
+                                     const char *options_json,
+                                     const struct dunnage_call *call,
+                                     char **result,
+                                     struct dunnage_error **error);
+
+/**
+ * `exec.wait`: waits until a detached command has ended.
+ *
+ * `options_json` is a `SessionWaitOptions` as JSON, or NULL for its defaults. `*result` becomes a
+ * `ExitStatus` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_exec_wait(const struct dunnage_engine *engine,
+                                 const char *workspace_id,
+                                 const char *options_json,
+                                 const struct dunnage_call *call,
+                                 char **result,
+                                 struct dunnage_error **error);
+
+/**
+ * `exec.signal`: sends a signal to the process group of a detached command.
+ *
+ * `options_json` is a `SessionSignalOptions` as JSON, or NULL for its defaults. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_exec_signal(const struct dunnage_engine *engine,
+                                   const char *workspace_id,
+                                   const char *options_json,
+                                   const struct dunnage_call *call,
+                                   struct dunnage_error **error);
+
+/**
+ * `exec.shell`: tells which shell a terminal gets when no command is given.
+ *
+ * `options_json` is a `ShellOptions` as JSON, or NULL for its defaults. `*result` becomes a `ShellInfo` as
+ * JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_exec_shell(const struct dunnage_engine *engine,
+                                  const char *workspace_id,
+                                  const char *options_json,
+                                  const struct dunnage_call *call,
+                                  char **result,
+                                  struct dunnage_error **error);
 
 /**
  * `data.export`: writes the data directory to an archive, at a path of the host or into a file descriptor.

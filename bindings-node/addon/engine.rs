@@ -144,6 +144,20 @@ impl NativeEngine {
         })
     }
 
+    /// Attaches to a session; settles with a `NativeProcess`.
+    #[napi(catch_unwind)]
+    pub fn exec_attach<'env>(
+        &self,
+        env: &'env Env,
+        workspace: String,
+        options: String,
+        call: Option<&NativeCall>,
+    ) -> napi::Result<Object<'env>> {
+        self.with(env, "exec.attach", workspace, options, call, async move |workspace, options| {
+            Ok(NativeProcess::new(workspace.exec().attach(options).await?))
+        })
+    }
+
     /// Reads a file; settles with a buffer.
     #[napi(catch_unwind)]
     pub fn fs_read<'env>(

@@ -39,7 +39,7 @@ pub struct NativeChunk {
 }
 
 /// A command with its streams open. Its process group is killed when JavaScript's garbage collector finds it, unless
-/// the command has ended.
+/// the command has ended or is a session.
 #[napi]
 pub struct NativeProcess {
     process: Arc<Process>,
@@ -89,6 +89,18 @@ impl NativeProcess {
         self.process.pid()
     }
 
+    /// The id by which it can be attached to; none when it is no session.
+    #[napi(getter)]
+    pub fn session_id(&self) -> Option<String> {
+        self.process.session_id().map(str::to_owned)
+    }
+
+    /// Lets go of a session.
+    #[napi(catch_unwind)]
+    pub fn detach(&self) -> napi::Result<()> {
+        self.process.detach().map_err(|e| to_js(&e))
+    }
+
     /// Throws away its output from here on.
     #[napi]
     pub fn discard_output(&self) {
@@ -101,11 +113,11 @@ impl NativeProcess {
         self.process.resize(cols, rows).map_err(|e| to_js(&e))
     }
 
-    /// Sends a signal to its process group.
+    /// Sends a signal, a name or a number in digits, to its process group.
     #[napi(catch_unwind)]
-    pub fn signal<'env>(&self, env: &'env Env, number: i32) -> napi::Result<Object<'env>> {
+    pub fn signal<'env>(&self, env: &'env Env, signal: String) -> napi::Result<Object<'env>> {
         let process = self.process.clone();
-        promise(env, async move { process.signal(number).await })
+        promise(env, async move { process.signal(signal).await })
     }
 
     /// Waits for its end; settles with its `ExitStatus` as JSON text.

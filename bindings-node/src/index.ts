@@ -13,7 +13,14 @@ export {
 } from './data.js';
 export { Engine, Images } from './engine.js';
 export { DunnageError, type DunnageErrorFields } from './error.js';
-export { Exec, type RunCallOptions, type RunResult, type SpawnCallOptions } from './exec.js';
+export {
+  type AttachCallOptions,
+  type Command,
+  Exec,
+  type RunCallOptions,
+  type RunResult,
+  type SpawnCallOptions,
+} from './exec.js';
 export { Fs } from './fs.js';
 export * from './generated.js';
 export { Items } from './items.js';

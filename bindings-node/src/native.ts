@@ -15,12 +15,14 @@ export interface NativeChunk {
 /** A command with its streams open. */
 export interface NativeProcess {
   readonly pid: number | null;
+  readonly sessionId: string | null;
+  detach(): void;
   discardOutput(): void;
   nextOutput(): Promise<NativeChunk | null>;
   writeStdin(data: Uint8Array): Promise<void>;
   closeStdin(): Promise<void>;
   resize(cols: number, rows: number): void;
-  signal(number: number): Promise<void>;
+  signal(signal: string): Promise<void>;
   wait(): Promise<string>;
   kill(): Promise<string>;
 }
@@ -86,6 +88,7 @@ export interface NativeEngine {
   dataImportStream(workspace: string, options: string, call?: NativeCall): NativeDataImport;
   execRun(workspace: string, options: string, input: Uint8Array, call?: NativeCall): Promise<NativeOutput>;
   execSpawn(workspace: string, options: string, call?: NativeCall): Promise<NativeProcess>;
+  execAttach(workspace: string, options: string, call?: NativeCall): Promise<NativeProcess>;
   fsRead(workspace: string, options: string, call?: NativeCall): Promise<Buffer>;
   fsWrite(workspace: string, options: string, content: Uint8Array, call?: NativeCall): Promise<string>;
   fsOpenRead(workspace: string, options: string, call?: NativeCall): Promise<NativeFileReader>;

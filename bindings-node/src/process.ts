@@ -1,5 +1,5 @@
 import { constants } from 'node:os';
-import { Readable, Writable } from 'node:stream';
+import { Duplex, Readable, Writable } from 'node:stream';
 import { fromNative, invalidArgument } from './error.js';
 import type { ExitStatus } from './types.js';
 import type { NativeProcess } from './native.js';
@@ -83,6 +83,11 @@ function stdin(native: NativeProcess): Writable {
       native.closeStdin().then(() => done(), (thrown: unknown) => done(fromNative(thrown) as Error));
     },
     destroy(error, done): void {
+      if (native.sessionId !== null) {
+        // Others may go on writing to a session: only an explicit end is one for all.
+        done(error);
+        return;
+      }
       native.closeStdin().then(() => done(error), () => done(error));
     },
   });
@@ -95,11 +100,14 @@ function stdin(native: NativeProcess): Writable {
  * A command inside a workspace, with its streams open.
  *
  * Read both streams, or `resume()` what you do not want: a command whose output nobody reads waits, as it would on a
- * full pipe. The command's process group is killed when this object is disposed of or garbage collected.
+ * full pipe. The command's process group is killed when this object is disposed of or garbage collected; a session is let
+ * go of then, and never waits for its readers.
  */
 export class Process implements AsyncDisposable {
   /** Its process id inside the workspace; undefined where the agent is too old to tell. */
   readonly pid: number | undefined;
+  /** The id by which it can be attached to; undefined when it is no session. */
+  readonly sessionId: string | undefined;
   /** Its stdin. End it for commands that read to the end of their input. */
   readonly stdin: Writable;
   /** Its stdout; with a terminal, all its output. */
@@ -115,11 +123,12 @@ export class Process implements AsyncDisposable {
   constructor(native: NativeProcess, signal: AbortSignal | undefined) {
     this.#native = native;
     this.pid = native.pid ?? undefined;
+    this.sessionId = native.sessionId ?? undefined;
     this.stdin = stdin(native);
     const output = new Output(native);
     this.stdout = output.stdout;
     this.stderr = output.stderr;
-    const abort = (): void => void this.kill('SIGKILL').catch(() => undefined);
+    const abort = (): void => void this.#letGo().catch(() => undefined);
     this.exit = native
       .wait()
       .then(
@@ -162,25 +171,79 @@ export class Process implements AsyncDisposable {
   /**
    * Sends a signal to its process group. One that has ended already is no error.
    *
-   * @param signal A name such as `SIGINT`, or a number. Default `SIGTERM`.
+   * @param signal A name such as `SIGINT` or `INT`, or a number. Default `SIGTERM`.
+   * @throws {DunnageError} INVALID_ARGUMENT for what is no signal.
    */
-  async kill(signal: NodeJS.Signals | number = 'SIGTERM'): Promise<void> {
-    const number = typeof signal === 'number' ? signal : constants.signals[signal];
-    if (!Number.isInteger(number) || number < 1 || number > 64) {
-      throw invalidArgument('unknown signal: use a name such as SIGTERM', 'exec.spawn', { signal: String(signal) });
-    }
-    if (!this.#ended) {
-      await this.#try(number === constants.signals.SIGKILL ? this.#native.kill() : this.#native.signal(number));
+  async kill(signal: NodeJS.Signals | (string & {}) | number = 'SIGTERM'): Promise<void> {
+    const text = String(signal).toUpperCase();
+    const isKill = ['SIGKILL', 'KILL', String(constants.signals.SIGKILL)].includes(text);
+    if (!isKill || !this.#ended) {
+      await this.#try(isKill ? this.#native.kill() : this.#native.signal(text));
     }
   }
 
-  /** Kills its process group, unless it has ended, and waits for its end. */
+  /**
+   * Lets go of a session: it goes on, and can be attached to again. Its streams are destroyed, and `exit` rejects.
+   *
+   * @throws {DunnageError} FAILED_PRECONDITION when it is no session.
+   */
+  detach(): void {
+    try {
+      this.#native.detach();
+    } catch (thrown) {
+      throw fromNative(thrown);
+    }
+  }
+
+  /**
+   * The process as one stream both ways, as for a terminal: reading gives stdout, writing goes to stdin, and ending it
+   * ends stdin. stderr is dropped. Destroying it disposes of the process. Use it in place of `stdin` and `stdout`.
+   */
+  duplex(): Duplex {
+    this.stderr.resume();
+    const { stdin, stdout } = this;
+    const duplex = new Duplex({
+      readableHighWaterMark: HIGH_WATER_MARK,
+      writableHighWaterMark: HIGH_WATER_MARK,
+      // A program that ends takes no more input.
+      autoDestroy: true,
+      allowHalfOpen: true,
+      read: () => void stdout.resume(),
+      write: (chunk: Buffer, _encoding, done) => void stdin.write(chunk, done),
+      final: (done) => void stdin.end(done),
+      destroy: (error, done) => {
+        this[Symbol.asyncDispose]().then(() => done(error), () => done(error));
+      },
+    });
+    stdout.on('data', (chunk: Buffer) => {
+      if (!duplex.push(chunk)) {
+        stdout.pause();
+      }
+    });
+    stdout.once('end', () => duplex.push(null));
+    stdout.once('error', (error) => duplex.destroy(error));
+    stdout.pause();
+    return duplex;
+  }
+
+  /** Kills its process group, unless it has ended, and waits for its end; lets go of a session. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.stdin.destroy();
     this.stdout.destroy();
     this.stderr.destroy();
-    await this.kill('SIGKILL').catch(() => undefined);
+    await this.#letGo().catch(() => undefined);
     await this.exit.catch(() => undefined);
+  }
+
+  async #letGo(): Promise<void> {
+    if (this.#ended) {
+      return;
+    }
+    if (this.sessionId === undefined) {
+      await this.kill('SIGKILL');
+    } else {
+      this.detach();
+    }
   }
 
   async #try(call: Promise<unknown>): Promise<void> {

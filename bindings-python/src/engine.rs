@@ -171,6 +171,22 @@ impl NativeEngine {
         })
     }
 
+    /// Attaches to a session; ends with a `NativeProcess`.
+    fn exec_attach(
+        &self,
+        py: Python<'_>,
+        workspace: String,
+        options: String,
+        time_limit: Option<f64>,
+    ) -> PyResult<Pending> {
+        let attach = async move |host, workspace: Workspace, options| {
+            Ok(NativeProcess::new(host, workspace.exec().attach(options).await?))
+        };
+        self.with(py, "exec.attach", workspace, options, time_limit, attach, |py, process| {
+            process.into_py_any(py)
+        })
+    }
+
     /// Reads a file; ends with bytes.
     fn fs_read(
         &self,

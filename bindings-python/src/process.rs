@@ -11,7 +11,7 @@ use pyo3::types::PyBytes;
 use std::future::Future;
 use std::sync::Arc;
 
-/// A running command. Its process group is killed when this is dropped.
+/// A running command. Its process group is killed when this is dropped, unless it is a session.
 #[pyclass(frozen, module = "dunnage._native")]
 pub struct NativeProcess {
     process: Keep<Arc<Process>>,
@@ -43,6 +43,18 @@ impl NativeProcess {
     #[getter]
     fn pid(&self, py: Python<'_>) -> PyResult<Option<i32>> {
         Ok(self.process.get().map_err(|e| to_python(py, &e))?.1.pid())
+    }
+
+    /// The id by which it can be attached to; None when it is no session.
+    #[getter]
+    fn session_id(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        Ok(self.process.get().map_err(|e| to_python(py, &e))?.1.session_id().map(str::to_owned))
+    }
+
+    /// Lets go of a session.
+    fn detach(&self, py: Python<'_>) -> PyResult<()> {
+        let (_, process) = self.process.get().map_err(|e| to_python(py, &e))?;
+        process.detach().map_err(|e| to_python(py, &e))
     }
 
     /// The next piece of output: whether it is of stderr, and its bytes; ends with None when all was returned.
@@ -118,13 +130,18 @@ impl NativeProcess {
         process.resize(cols, rows).map_err(|e| to_python(py, &e))
     }
 
-    /// Sends a signal to its process group.
-    fn signal(&self, py: Python<'_>, number: i32) -> PyResult<Pending> {
+    /// Sends a signal, a name or a number in digits, to its process group.
+    fn signal(&self, py: Python<'_>, signal: String) -> PyResult<Pending> {
         self.guard(
             py,
-            async move |process: Arc<Process>| process.signal(number).await,
+            async move |process: Arc<Process>| process.signal(signal).await,
             |py, ()| Ok(py.None()),
         )
+    }
+
+    /// Kills its process group, or lets go of a session.
+    fn close(&self, py: Python<'_>) -> PyResult<Pending> {
+        self.guard(py, async move |process: Arc<Process>| process.close().await, |py, ()| Ok(py.None()))
     }
 
     /// Kills its process group; ends with its `ExitStatus` as JSON text.

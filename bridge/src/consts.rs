@@ -45,6 +45,32 @@ pub const DEFAULT_COLS: u16 = 80;
 /// Rows of a terminal that names none.
 pub const DEFAULT_ROWS: u16 = 24;
 
+/// Bytes of output that a session keeps when its client names no number.
+pub const DEFAULT_REPLAY_BYTES: u64 = 1 << 20;
+/// Most bytes of output that a session may keep.
+pub const MAX_REPLAY_BYTES: u64 = 64 << 20;
+/// Bytes of output that an attached client may be behind before it loses the oldest, when the session keeps less.
+pub const ATTACH_QUEUE_BYTES: u64 = 1 << 20;
+/// Most characters of a session's id.
+pub const MAX_SESSION_ID: usize = 64;
+/// Most sessions that run at once.
+pub const MAX_SESSIONS: usize = 256;
+/// Most bytes that all running sessions together may keep.
+pub const MAX_REPLAY_TOTAL: u64 = 256 << 20;
+/// Most ended sessions whose end, and output, can still be read; the oldest go first.
+pub const MAX_ENDED_SESSIONS: usize = 64;
+/// Most bytes that all ended sessions together keep; those of the oldest go first.
+pub const MAX_ENDED_REPLAY: u64 = 64 << 20;
+/// How long an ended session can be read.
+pub const ENDED_SESSION_AGE: Duration = Duration::from_secs(600);
+
+/// Whether a session may have this id: 1 to [`MAX_SESSION_ID`] letters, digits, dots, hyphens and underscores of ASCII.
+#[must_use]
+pub fn is_session_id(id: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    (1..=MAX_SESSION_ID).contains(&id.len()) && id.chars().all(allowed)
+}
+
 /// Most lines `ReadFile` returns.
 pub const READ_MAX_LINES: usize = 200;
 /// Most bytes `ReadFile` returns.
@@ -69,6 +95,26 @@ pub mod features {
     /// Closing the sending side of an `Exec` closes the command's standard input.
     pub const STDIN_EOF: &str = "stdin-eof";
 
+    /// `ExecStart.env_unset`.
+    pub const ENV_UNSET: &str = "env-unset";
+    /// `ExecStart.shell` and `Shell`.
+    pub const SHELL: &str = "shell";
+    /// `ExecStart.idle_timeout_ms`.
+    pub const IDLE_TIMEOUT: &str = "idle-timeout";
+    /// `ExecStart.session`, `Attach`, `Sessions`, `WaitSession` and `SignalSession`.
+    pub const SESSIONS: &str = "sessions";
+
     /// All of them.
-    pub const ALL: &[&str] = &[EXEC, FILE_INFO, WRITE, FD_SOCKET, ATOMIC_WRITE, STDIN_EOF];
+    pub const ALL: &[&str] = &[
+        EXEC,
+        FILE_INFO,
+        WRITE,
+        FD_SOCKET,
+        ATOMIC_WRITE,
+        STDIN_EOF,
+        ENV_UNSET,
+        SHELL,
+        IDLE_TIMEOUT,
+        SESSIONS,
+    ];
 }

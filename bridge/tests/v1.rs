@@ -59,6 +59,7 @@ async fn run(client: &mut BridgeClient<Channel>, start: ExecStart, frames: Vec<I
             Out::Started(started) => done.pid = started.pid,
             Out::Stdout(data) => done.out.push_str(&String::from_utf8_lossy(&data)),
             Out::Stderr(data) => done.err.push_str(&String::from_utf8_lossy(&data)),
+            Out::Omitted(omitted) => panic!("{omitted:?} of a program that is no session"),
             Out::Exited(exit) => {
                 done.exit = exit;
                 assert!(output.message().await?.is_none(), "something after the exit");
@@ -120,15 +121,15 @@ async fn signals_time_limits_and_how_it_ended() {
     let mut client = agent.v1().await;
     let frames = vec![In::Signal(Signal { number: 999 }), In::Signal(Signal { number: 10 })];
     let done = run(&mut client, shell("sleep 1000"), frames).await.unwrap();
-    assert_eq!(done.exit, ExecExited { code: 138, signal: 10, timed_out: false });
+    assert_eq!(done.exit, ExecExited { code: 138, signal: 10, timed_out: false, idle_timed_out: false });
     let start = Instant::now();
     let limited = ExecStart { timeout_ms: 150, ..shell("sleep 1000") };
     let done = run(&mut client, limited, vec![]).await.unwrap();
-    assert_eq!(done.exit, ExecExited { code: 143, signal: 15, timed_out: true });
+    assert_eq!(done.exit, ExecExited { code: 143, signal: 15, timed_out: true, idle_timed_out: false });
     assert!(start.elapsed() < Duration::from_secs(1));
     let stubborn = ExecStart { timeout_ms: 150, ..shell("trap '' TERM; sleep 1000; sleep 1000; sleep 1000") };
     let done = run(&mut client, stubborn, vec![]).await.unwrap();
-    assert_eq!(done.exit, ExecExited { code: 137, signal: 9, timed_out: true });
+    assert_eq!(done.exit, ExecExited { code: 137, signal: 9, timed_out: true, idle_timed_out: false });
 }
 
 #[tokio::test]

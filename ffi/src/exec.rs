@@ -7,7 +7,7 @@ use crate::generated::dunnage_status;
 use crate::process::{ProcessHandle, dunnage_process};
 use bytes::Bytes;
 use dunnage::catalog::parse;
-use dunnage::types::{ExecOptions, RunOptions};
+use dunnage::types::{AttachOptions, ExecOptions, RunOptions};
 use std::ffi::c_char;
 use std::ptr::null_mut;
 
@@ -59,8 +59,9 @@ pub unsafe extern "C" fn dunnage_exec_run(
 
 /// `exec.spawn`: starts a command with its streams open.
 ///
-/// `options_json` is an `ExecOptions` as JSON. `*process` becomes the process, to be freed by dunnage_process_free. The
-/// cancel of `call` goes on to end what waits on the process; its time limit is for the start alone.
+/// `options_json` is an `ExecOptions` as JSON; with `detach` it becomes a session, which goes on when the process is freed.
+/// `*process` becomes the process, to be freed by dunnage_process_free. The cancel of `call` goes on to end what waits on
+/// the process; its time limit is for the start alone.
 ///
 /// # Safety
 /// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated; `process` is not NULL; the others may be NULL.
@@ -82,6 +83,37 @@ pub unsafe extern "C" fn dunnage_exec_spawn(
             let given: ExecOptions = parse(options(options_json)?)?;
             let exec = workspace.exec();
             let made = host.runtime.wait(call.options().guard(exec.spawn(given)))?;
+            out.set(ProcessHandle::new(host, made, call.token()).into_raw());
+            Ok(())
+        })
+    }
+}
+
+/// `exec.attach`: attaches to a session: the output it has kept, then what is new.
+///
+/// `options_json` is an `AttachOptions` as JSON. `*process` becomes one of those attached to it, to be freed by
+/// dunnage_process_free, which leaves the session as it is. `call` is as for dunnage_exec_spawn.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated; `process` is not NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_exec_attach(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    process: *mut *mut dunnage_process,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe {
+        guard(error, "exec.attach", call, |call| {
+            let out = Out::required(process, null_mut(), "process")?;
+            let host = handle(engine, "engine")?.host.clone();
+            let workspace = host.engine().workspace(text(workspace_id, "workspace_id")?)?;
+            let given: AttachOptions = parse(options(options_json)?)?;
+            let exec = workspace.exec();
+            let made = host.runtime.wait(call.options().guard(exec.attach(given)))?;
             out.set(ProcessHandle::new(host, made, call.token()).into_raw());
             Ok(())
         })

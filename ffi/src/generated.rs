@@ -604,6 +604,86 @@ pub unsafe extern "C" fn dunnage_snapshots_prune(
     unsafe { door::json("snapshots.prune", engine, Some(workspace_id), options_json, call, result, error) }
 }
 
+/// `exec.sessions`: lists the detached commands: those that run, and the last ones that have ended.
+///
+/// `options_json` is a `SessionsOptions` as JSON, or NULL for its defaults. `*result` becomes a `SessionList`
+/// as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_exec_sessions(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("exec.sessions", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `exec.wait`: waits until a detached command has ended.
+///
+/// `options_json` is a `SessionWaitOptions` as JSON, or NULL for its defaults. `*result` becomes a
+/// `ExitStatus` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_exec_wait(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("exec.wait", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `exec.signal`: sends a signal to the process group of a detached command.
+///
+/// `options_json` is a `SessionSignalOptions` as JSON, or NULL for its defaults. It has no events.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_exec_signal(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe {
+        door::json("exec.signal", engine, Some(workspace_id), options_json, call, std::ptr::null_mut(), error)
+    }
+}
+
+/// `exec.shell`: tells which shell a terminal gets when no command is given.
+///
+/// `options_json` is a `ShellOptions` as JSON, or NULL for its defaults. `*result` becomes a `ShellInfo` as
+/// JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_exec_shell(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("exec.shell", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
 /// `data.export`: writes the data directory to an archive, at a path of the host or into a file descriptor.
 ///
 /// `options_json` is a `DataExportOptions` as JSON, or NULL for its defaults. `*result` becomes a

@@ -1,12 +1,12 @@
-use crate::buffer::dunnage_buffer;
-use crate::door::{Out, bytes, guard, handle};
+use crate::buffer::{c_string, dunnage_buffer};
+use crate::door::{Out, bytes, guard, handle, null_argument, text};
 use crate::engine::Host;
 use crate::error::dunnage_error;
 use crate::generated::dunnage_status;
 use crate::runtime::bounded;
 use bytes::Bytes;
-use dunnage::{Process, Result, StreamKind};
-use std::ffi::c_char;
+use dunnage::{Error, Process, Result, StreamKind};
+use std::ffi::{CString, c_char, c_void};
 use std::mem::ManuallyDrop;
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
@@ -24,6 +24,12 @@ pub enum dunnage_stream {
     DUNNAGE_STREAM_STDERR = 2,
 }
 
+/// Takes a piece of output of dunnage_process_follow; the bytes live until it returns. A return other than 0 ends the
+/// following, and nothing else. It must not throw or longjmp.
+pub type dunnage_output_fn = Option<
+    unsafe extern "C" fn(stream: dunnage_stream, data: *const u8, len: usize, user_data: *mut c_void) -> i32,
+>;
+
 /// A command under way. Different threads may read, write and signal at the same time.
 #[derive(Debug)]
 pub struct dunnage_process {
@@ -34,6 +40,8 @@ pub struct dunnage_process {
 #[derive(Debug)]
 pub(crate) struct ProcessHandle {
     process: ManuallyDrop<Process>,
+    /// The session's id as C takes it.
+    session_id: Option<CString>,
     host: Arc<Host>,
     /// Ends what waits on the process.
     token: CancellationToken,
@@ -41,7 +49,8 @@ pub(crate) struct ProcessHandle {
 
 impl ProcessHandle {
     pub(crate) fn new(host: Arc<Host>, process: Process, token: CancellationToken) -> Self {
-        Self { process: ManuallyDrop::new(process), host, token: token.child_token() }
+        let session_id = process.session_id().map(|id| c_string(id.to_owned()));
+        Self { process: ManuallyDrop::new(process), session_id, host, token: token.child_token() }
     }
 
     pub(crate) fn into_raw(self) -> *mut dunnage_process {
@@ -60,6 +69,13 @@ impl Drop for ProcessHandle {
         let _entered = handle.enter();
         // SAFETY: dropped here and nowhere else, and not used after.
         unsafe { ManuallyDrop::drop(&mut self.process) };
+    }
+}
+
+fn stream_of(kind: StreamKind) -> dunnage_stream {
+    match kind {
+        StreamKind::Stdout => dunnage_stream::DUNNAGE_STREAM_STDOUT,
+        StreamKind::Stderr => dunnage_stream::DUNNAGE_STREAM_STDERR,
     }
 }
 
@@ -86,13 +102,41 @@ pub unsafe extern "C" fn dunnage_process_read(
             let chunk = Out::required(chunk, dunnage_buffer::EMPTY, "chunk")?;
             let process = handle(process, "process")?.process.clone();
             if let Some((kind, bytes)) = process.wait(time_limit_ms, process.process.next_output())? {
-                stream.set(match kind {
-                    StreamKind::Stdout => dunnage_stream::DUNNAGE_STREAM_STDOUT,
-                    StreamKind::Stderr => dunnage_stream::DUNNAGE_STREAM_STDERR,
-                });
+                stream.set(stream_of(kind));
                 chunk.set(bytes.into());
             }
             Ok(())
+        })
+    }
+}
+
+/// Hands over its output to a callback, piece by piece and in order, on the thread that calls this, until it has exited and
+/// all was handed over. `*result` becomes an `ExitStatus` as JSON; it may be NULL. A callback that returns another number
+/// than 0 ends this with DUNNAGE_CANCELLED; the process goes on, and its output can be read on. The callback may call the
+/// library, and everything on this process but dunnage_process_free.
+///
+/// # Safety
+/// `process` is alive; `on_output` is not NULL and may be called with `user_data`; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_process_follow(
+    process: *const dunnage_process,
+    on_output: dunnage_output_fn,
+    user_data: *mut c_void,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe {
+        guard(error, "exec.spawn", null(), |_| {
+            let out = Out::optional(result, null_mut());
+            let process = handle(process, "process")?.process.clone();
+            let on_output = on_output.ok_or_else(|| null_argument("on_output"))?;
+            while let Some((kind, bytes)) = process.wait(-1, process.process.next_output())? {
+                if on_output(stream_of(kind), bytes.as_ptr(), bytes.len(), user_data) != 0 {
+                    return Err(Error::cancelled("the callback wanted no more output"));
+                }
+            }
+            out.set_json(&process.wait(-1, process.process.wait())?)
         })
     }
 }
@@ -178,6 +222,26 @@ pub unsafe extern "C" fn dunnage_process_signal(
     }
 }
 
+/// Sends a signal to its process group, by a name such as `SIGTERM` or `TERM`, or a number in digits. After the exit it does
+/// nothing.
+///
+/// # Safety
+/// `process` is alive; `signal` is NUL-terminated; `error` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_process_signal_name(
+    process: *const dunnage_process,
+    signal: *const c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe {
+        guard(error, "exec.spawn", null(), |_| {
+            let process = handle(process, "process")?.process.clone();
+            process.wait(-1, process.process.signal(text(signal, "signal")?))
+        })
+    }
+}
+
 /// Waits until it has exited; may be called any number of times. `*exit_code` becomes its exit code, `*result` an
 /// `ExitStatus` as JSON; each may be NULL. It does not read the output: a process that writes a lot waits for a reader.
 ///
@@ -226,6 +290,37 @@ pub unsafe extern "C" fn dunnage_process_kill(
     }
 }
 
+/// Lets go of a session: it goes on, and can be attached to again. What was read ahead can still be read; then reading and
+/// waiting end with DUNNAGE_FAILED_PRECONDITION, as does this for a process that is no session. After the exit it does
+/// nothing.
+///
+/// # Safety
+/// `process` is alive; `error` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_process_detach(
+    process: *const dunnage_process,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe {
+        guard(error, "exec.spawn", null(), |_| {
+            let process = handle(process, "process")?.process.clone();
+            process.host.runtime.wait(async { process.process.detach() })
+        })
+    }
+}
+
+/// The id by which it can be attached to, if it is a session; else NULL, as for NULL. It lives as long as the process.
+///
+/// # Safety
+/// `process` is NULL or alive.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_process_session_id(process: *const dunnage_process) -> *const c_char {
+    // SAFETY: NULL or alive, by the caller's promise.
+    let process = unsafe { process.as_ref() };
+    process.and_then(|p| p.process.session_id.as_ref()).map_or(null(), |id| id.as_ptr())
+}
+
 /// Its process id inside the workspace; 0 for NULL, and where the agent is too old to tell.
 ///
 /// # Safety
@@ -236,7 +331,7 @@ pub unsafe extern "C" fn dunnage_process_pid(process: *const dunnage_process) ->
     unsafe { process.as_ref() }.and_then(|p| p.process.process.pid()).unwrap_or(0)
 }
 
-/// Kills the process with everything in its group, unless it has exited, and frees it. Calls on it that other threads
+/// Kills the process with everything in its group, unless it has exited or is a session, and frees it. Calls on it that other threads
 /// have begun end with DUNNAGE_CANCELLED. NULL is fine.
 ///
 /// # Safety

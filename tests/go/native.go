@@ -31,6 +31,8 @@ var natives = map[string]func(*run) error{
 	"native.close_while_running":      closeWhileRunning,
 	"native.process":                  processStreams,
 	"native.process_dropped":          processDropped,
+	"native.session":                  sessionGoesOn,
+	"native.terminal":                 terminalIsAStream,
 	"native.writer_aborted":           writerAborted,
 	"native.no_leaks":                 noLeaks,
 	"data.export_stream":              dataExportStream,

@@ -261,6 +261,18 @@ func (r *run) do(
 		})
 	case "snapshots.prune":
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.SnapshotPruneOptions) (any, error) { return ws.Snapshots.Prune(ctx, &o, calls...) })
+	case "exec.sessions":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.SessionsOptions) (any, error) { return ws.Exec.Sessions(ctx, &o, calls...) })
+	case "exec.wait":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.SessionWaitOptions) (any, error) {
+			return ws.Exec.Wait(ctx, o.SessionID, &o, calls...)
+		})
+	case "exec.signal":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.SessionSignalOptions) (any, error) {
+			return nil, ws.Exec.Signal(ctx, o.SessionID, o.Signal, &o, calls...)
+		})
+	case "exec.shell":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.ShellOptions) (any, error) { return ws.Exec.Shell(ctx, &o, calls...) })
 	case "fs.stat":
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.StatOptions) (any, error) { return ws.FS.Stat(ctx, o.Path, &o, calls...) })
 	case "fs.list":
@@ -398,7 +410,15 @@ func bytesStep(
 		if err := strict(&o); err != nil {
 			return came{}, err
 		}
-		return spawn(ctx, ws, o, input, calls)
+		process, err := ws.Exec.Start(ctx, o.Command, &o, calls...)
+		return drain(ctx, process, err, input, true)
+	case "exec.attach":
+		var o dunnage.AttachOptions
+		if err := strict(&o); err != nil {
+			return came{}, err
+		}
+		process, err := ws.Exec.Attach(ctx, o.SessionID, &o, calls...)
+		return drain(ctx, process, err, input, false)
 	case "fs.read":
 		var o dunnage.ReadOptions
 		if err := strict(&o); err != nil {
@@ -453,17 +473,19 @@ func bytesStep(
 	return came{}, fmt.Errorf("the driver knows no operation %s", op)
 }
 
-func spawn(
-	ctx context.Context, ws *dunnage.Workspace, o dunnage.ExecOptions, input []byte, calls []dunnage.CallOption,
-) (came, error) {
-	process, err := ws.Exec.Start(ctx, o.Command, &o, calls...)
+// drain writes the input, reads a process to its end and waits for it.
+func drain(ctx context.Context, process *dunnage.Process, err error, input []byte, end bool) (came, error) {
 	if err != nil {
 		return came{}, err
 	}
 	defer process.Close()
 	go func() {
-		_, _ = process.Stdin.Write(input)
-		_ = process.Stdin.Close()
+		if len(input) > 0 {
+			_, _ = process.Stdin.Write(input)
+		}
+		if end {
+			_ = process.Stdin.Close()
+		}
 	}()
 	var stdout, stderr bytes.Buffer
 	if err := process.Copy(&stdout, &stderr); err != nil {

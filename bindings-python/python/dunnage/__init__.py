@@ -41,7 +41,7 @@ from ._items import AsyncItems, Items
 from ._kinds import *
 from ._kinds import __all__ as _kind_names
 from ._operation import OperationStatus
-from ._process import AsyncProcess, Output, Process
+from ._process import AsyncProcess, Output, Process, Terminal
 from ._types import *
 from ._types import __all__ as _type_names
 
@@ -88,6 +88,7 @@ __all__ = [
     "Snapshots",
     "StrPath",
     "Tools",
+    "Terminal",
     "Workspace",
     "__version__",
     "progress",

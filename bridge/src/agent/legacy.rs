@@ -18,10 +18,10 @@ use super::feed::Input;
 use super::program::{self, Program};
 use super::pty::Size;
 use super::raw::{Sink, Source};
-use super::session::{self, Event, Exit};
+use super::session::{self, Event, Exit, Limits};
 use super::state::Agent;
 use super::walk::{Order, Step, Walk};
-use super::{entry, paths, read_text, remove, spawn};
+use super::{entry, paths, read_text, remove, replay, spawn};
 use crate::bridgepb::container_service_server::ContainerService;
 use crate::bridgepb::exec_output::Stream as Kind;
 use crate::bridgepb::{
@@ -132,12 +132,13 @@ impl ContainerService for Legacy {
         };
         let program = self.program(&first)?;
         let limit = limit(first.timeout_seconds, first.pty);
+        let limits = Limits { total: limit, idle: None };
         let running = spawn::spawn(&self.0.reaper, &program, self.0.nofile)?;
         // The first message may bring input too; its size is the terminal's already.
         let head = (!first.stdin_data.is_empty()).then_some(Ok(Input::Stdin(first.stdin_data)));
         let input = stream::iter(head).chain(frames.flat_map(|frame| stream::iter(inputs(frame))));
         let (out, events) = mpsc::channel(session::QUEUE);
-        tokio::spawn(session::run(Arc::clone(&self.0), running, limit, input, out));
+        tokio::spawn(session::run(Arc::clone(&self.0), running, limits, input, out));
         let output =
             ReceiverStream::new(events).flat_map(move |event| stream::iter(outputs(event, limit)).map(Ok));
         Ok(Response::new(Box::pin(output)))
@@ -209,7 +210,7 @@ impl Legacy {
             } else {
                 program::shell(first.command.as_bytes())
             },
-            env: program::environment(false, None, first.pty, asked, &config.toolkit()),
+            env: program::environment(false, &[], None, first.pty, asked, &config.toolkit()),
             work_dir: program::work_dir(&config.data_dir, first.work_dir.as_bytes())?,
             identity: None,
             pty,
@@ -245,8 +246,8 @@ fn outputs(event: Event, limit: Option<Duration>) -> Vec<ExecOutput> {
     let output = |stream: Kind, data: Bytes| ExecOutput { stream: stream.into(), data, exit_code: 0 };
     let exited = |exit_code| ExecOutput { stream: Kind::Exit.into(), data: Bytes::new(), exit_code };
     match event {
-        Event::Stdout(data) => vec![output(Kind::Stdout, data)],
-        Event::Stderr(data) => vec![output(Kind::Stderr, data)],
+        Event::Output(replay::Kind::Stdout, data) => vec![output(Kind::Stdout, data)],
+        Event::Output(replay::Kind::Stderr, data) => vec![output(Kind::Stderr, data)],
         Event::Exited(Exit { timed_out: false, code, .. }) => vec![exited(code)],
         Event::Exited(Exit { timed_out: true, .. }) => {
             let seconds = limit.unwrap_or_default().as_secs();

@@ -5,8 +5,9 @@
 //! | `config`, `boot`, `memory`, `seed` | environment, process set-up, first-boot files |
 //! | `listener`, `server` | sockets, gRPC server, graceful stop |
 //! | `reaper` | the one place that waits for children |
-//! | `program`, `user`, `pty`, `channel`, `spawn` | from a request to a running child |
-//! | `session`, `pump`, `feed`, `kill` | a running child: output, input, ending it |
+//! | `launch`, `program`, `shell`, `user`, `pty`, `channel`, `spawn` | from a request to a running child |
+//! | `session`, `pump`, `feed`, `activity`, `kill` | a running child: output, input, ending it |
+//! | `sessions`, `held`, `replay`, `attach` | children that live on without a client |
 //! | `paths`, `errors`, `atomic`, `entry`, `walk`, `read_text`, `raw`, `remove` | files |
 //! | `legacy`, `v1`, `fdpass` | the three faces on the wire |
 //!
@@ -16,7 +17,9 @@
 // A gRPC status is what every function here fails with; boxing it would only move it back at the edge.
 #![allow(clippy::result_large_err)]
 
+mod activity;
 mod atomic;
+mod attach;
 mod boot;
 mod channel;
 mod config;
@@ -24,7 +27,9 @@ mod entry;
 mod errors;
 mod fdpass;
 mod feed;
+mod held;
 mod kill;
+mod launch;
 mod legacy;
 mod listener;
 mod memory;
@@ -36,9 +41,12 @@ mod raw;
 mod read_text;
 mod reaper;
 mod remove;
+mod replay;
 mod seed;
 mod server;
 mod session;
+mod sessions;
+mod shell;
 mod spawn;
 mod state;
 mod user;

@@ -10,7 +10,7 @@ use super::pty::Size;
 use super::user::{self, Identity};
 
 /// `PATH` of commands when the image sets none.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A program with all it starts with.
 #[derive(Debug)]
@@ -55,18 +55,26 @@ pub(crate) fn no_nul(what: &str, value: &[u8]) -> Result<(), Status> {
     Ok(())
 }
 
+/// The name of an environment variable from the wire.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` when it is empty or holds `=` or a NUL byte.
+pub(crate) fn variable_name(name: &[u8]) -> Result<OsString, Status> {
+    no_nul("an environment variable", name)?;
+    if name.is_empty() || name.contains(&b'=') {
+        let shown = String::from_utf8_lossy(name).into_owned();
+        return Err(Status::invalid_argument(format!("{shown:?} cannot name an environment variable")));
+    }
+    Ok(OsString::from_vec(name.to_vec()))
+}
+
 /// An environment variable from the wire.
 ///
 /// # Errors
 /// `INVALID_ARGUMENT` when the name is empty or holds `=`, or when there is a NUL byte.
 pub(crate) fn variable(name: &[u8], value: &[u8]) -> Result<(OsString, OsString), Status> {
-    no_nul("an environment variable", name)?;
     no_nul("an environment variable", value)?;
-    if name.is_empty() || name.contains(&b'=') {
-        let shown = String::from_utf8_lossy(name).into_owned();
-        return Err(Status::invalid_argument(format!("{shown:?} cannot name an environment variable")));
-    }
-    Ok((OsString::from_vec(name.to_vec()), OsString::from_vec(value.to_vec())))
+    Ok((variable_name(name)?, OsString::from_vec(value.to_vec())))
 }
 
 /// `NAME=value` from the wire.
@@ -82,11 +90,12 @@ pub(crate) fn assignment(entry: &str) -> Result<(OsString, OsString), Status> {
 
 /// The whole environment of a command.
 ///
-/// The agent's own (unless `clear`), then `HOME`, `USER` and `LOGNAME` of another identity, then `TERM` on a
-/// terminal, then what was asked for, each replacing the former. A `PATH` is always there, and ends with `toolkit`
+/// The agent's own (unless `clear`), then `HOME`, `USER` and `LOGNAME` of another identity, then `TERM` on a terminal,
+/// each replacing the former; of these all but the `unset` ones; then what was asked for. A `PATH` is always there, and ends with `toolkit`
 /// when that directory exists.
 pub(crate) fn environment(
     clear: bool,
+    unset: &[OsString],
     identity: Option<&Identity>,
     terminal: bool,
     asked: Vec<(OsString, OsString)>,
@@ -103,11 +112,12 @@ pub(crate) fn environment(
     if terminal {
         set(&mut env, "TERM", "xterm-256color");
     }
+    env.retain(|(name, _)| !unset.contains(name));
     for (name, value) in asked {
         set(&mut env, name, value);
     }
-    if !clear && get(&env, "HOME").is_none() {
-        let home = user::home_of(rustix::process::geteuid().as_raw());
+    if !clear && get(&env, "HOME").is_none() && !unset.iter().any(|name| name == "HOME") {
+        let home = user::own().and_then(|own| own.home);
         set(&mut env, "HOME", home.as_deref().unwrap_or("/"));
     }
     let path = get(&env, "PATH").unwrap_or(OsStr::new(DEFAULT_PATH)).to_owned();
@@ -165,11 +175,27 @@ mod tests {
 
     #[test]
     fn asked_variables_replace_and_path_always_exists() {
-        let env =
-            environment(true, None, true, vec![assignment("TERM=dumb").unwrap()], Path::new("/no/toolkit"));
+        let env = environment(
+            true,
+            &[],
+            None,
+            true,
+            vec![assignment("TERM=dumb").unwrap()],
+            Path::new("/no/toolkit"),
+        );
         assert_eq!(get(&env, "TERM"), Some(OsStr::new("dumb")));
         assert_eq!(get(&env, "PATH"), Some(OsStr::new(DEFAULT_PATH)));
         assert_eq!(env.len(), 2);
+    }
+
+    #[test]
+    fn names_taken_out_stay_out_unless_they_are_put_in() {
+        let unset = ["HOME".into(), "CARGO_MANIFEST_DIR".into()];
+        let asked = vec![assignment("CARGO_MANIFEST_DIR=new").unwrap()];
+        let env = environment(false, &unset, None, false, asked, Path::new("/no/toolkit"));
+        assert_eq!(get(&env, "HOME"), None);
+        assert_eq!(get(&env, "CARGO_MANIFEST_DIR"), Some(OsStr::new("new")));
+        assert!(get(&env, "PATH").is_some());
     }
 
     #[test]

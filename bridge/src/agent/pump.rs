@@ -18,17 +18,18 @@ const PIECE: usize = 64 << 10;
 /// How long output is waited for after the child has gone, when something else still holds its pipe.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// Makes an event of a piece of output.
-pub(crate) type Wrap = fn(Bytes) -> Event;
-
-/// Sends output until its end, or until nobody listens.
+/// Sends output until its end, or until nobody listens; `wrap` makes an event of a piece.
 ///
 /// A place in the queue is taken before anything is read, so that what a slow client does not take stays in the pipe
 /// and, once that is full, holds up the child and nothing else.
 ///
 /// # Cancel safety
 /// Nothing is lost: what was read has been queued.
-pub(crate) async fn run(channel: &AsyncFd<OwnedFd>, out: &mpsc::Sender<Event>, wrap: Wrap) {
+pub(crate) async fn run(
+    channel: &AsyncFd<OwnedFd>,
+    out: &mpsc::Sender<Event>,
+    wrap: impl Fn(Bytes) -> Event,
+) {
     loop {
         let Ok(mut ready) = channel.readable().await else { return };
         let Ok(place) = out.reserve().await else { return };
@@ -44,7 +45,11 @@ pub(crate) async fn run(channel: &AsyncFd<OwnedFd>, out: &mpsc::Sender<Event>, w
 ///
 /// The pipe may outlive the child in a process it left in the background. So: to the end if that comes within a short
 /// grace, else whatever is in the pipe by then. How long the client takes does not count.
-pub(crate) async fn drain(channel: &AsyncFd<OwnedFd>, out: &mpsc::Sender<Event>, wrap: Wrap) -> bool {
+pub(crate) async fn drain(
+    channel: &AsyncFd<OwnedFd>,
+    out: &mpsc::Sender<Event>,
+    wrap: impl Fn(Bytes) -> Event,
+) -> bool {
     let grace = Instant::now() + GRACE;
     loop {
         let Ok(ready) = timeout_at(grace, channel.readable()).await else { break };

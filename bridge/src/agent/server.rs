@@ -64,7 +64,7 @@ pub(crate) async fn run(agent: Arc<Agent>) -> io::Result<()> {
     bulk_server.abort();
     // Returns early when every connection has closed; a client that keeps an idle one is not waited for.
     while Instant::now() < until && !server.is_finished() {
-        if agent.sessions() == 0 {
+        if agent.running() == 0 {
             // Time to hand over the last frames.
             let _ = timeout_at(until.min(Instant::now() + Duration::from_millis(50)), &mut server).await;
             break;

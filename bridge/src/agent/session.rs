@@ -3,17 +3,20 @@
 use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::stream::Stream;
+use futures::stream::{Stream, StreamExt};
 use prost::bytes::Bytes;
 use rustix::process::{Signal, WaitStatus};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use super::activity::Activity;
 use super::feed::{self, End, Input};
 use super::kill;
 use super::pump;
+use super::replay::Kind;
 use super::spawn::Running;
 use super::state::Agent;
 
@@ -27,10 +30,8 @@ const STUCK: Duration = Duration::from_secs(2);
 /// What a session tells its client.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// Standard output, or a terminal's output.
-    Stdout(Bytes),
-    /// Standard error.
-    Stderr(Bytes),
+    /// Output; all of a terminal's is standard output.
+    Output(Kind, Bytes),
     /// The last event.
     Exited(Exit),
 }
@@ -44,16 +45,43 @@ pub(crate) struct Exit {
     pub(crate) signal: i32,
     /// The time limit ended it.
     pub(crate) timed_out: bool,
+    /// It was a terminal that nobody used for too long.
+    pub(crate) idle: bool,
+}
+
+/// What ends a command that does not end by itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Limits {
+    /// How long it may take.
+    pub(crate) total: Option<Duration>,
+    /// How long it may neither take input nor give output.
+    pub(crate) idle: Option<Duration>,
+}
+
+/// Why a command is being ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    TimeLimit,
+    Idle,
+    /// Its client has gone, or the agent stops.
+    Unwanted,
 }
 
 impl Exit {
-    fn new(status: Option<WaitStatus>, timed_out: bool) -> Self {
-        // Without a status it was killed and has not gone yet.
-        let signal = status.map_or(Some(Signal::KILL.as_raw()), WaitStatus::terminating_signal);
-        let code = status.and_then(WaitStatus::exit_status);
-        match (signal, code) {
-            (Some(signal), _) => Self { code: 128 + signal, signal, timed_out },
-            (None, code) => Self { code: code.unwrap_or_default(), signal: 0, timed_out },
+    /// Of a command that was killed and has not gone yet.
+    pub(crate) const LOST: Self = Self {
+        code: 128 + Signal::KILL.as_raw(),
+        signal: Signal::KILL.as_raw(),
+        timed_out: false,
+        idle: false,
+    };
+
+    fn new(status: Option<WaitStatus>, reason: Option<Reason>) -> Self {
+        let (timed_out, idle) = (reason == Some(Reason::TimeLimit), reason == Some(Reason::Idle));
+        let Some(status) = status else { return Self { timed_out, idle, ..Self::LOST } };
+        match status.terminating_signal() {
+            Some(signal) => Self { code: 128 + signal, signal, timed_out, idle },
+            None => Self { code: status.exit_status().unwrap_or_default(), signal: 0, timed_out, idle },
         }
     }
 }
@@ -61,62 +89,81 @@ impl Exit {
 /// Runs a session to its end. Every session is a task of its own, which a client that goes away does not tear down: it
 /// ends the command first.
 ///
-/// The command is ended (SIGTERM, or SIGHUP on a terminal; SIGKILL 200 ms later; to its whole session) when `limit`
-/// passes, when the client goes away, and when the agent stops.
+/// The command is ended (SIGTERM, or SIGHUP on a terminal; SIGKILL 200 ms later; to its whole session) when one of its
+/// limits passes, when the client goes away, and when the agent stops.
 pub(crate) async fn run<S>(
     agent: Arc<Agent>,
     running: Running,
-    limit: Option<Duration>,
+    limits: Limits,
     input: S,
     out: mpsc::Sender<Event>,
 ) where
     S: Stream<Item = Result<Input, tonic::Status>> + Unpin,
 {
     let _counted = agent.enter();
-    let Running { pid, mut exit, stdin, stdout, stderr, terminal } = running;
-    let (mut timed_out, mut is_ending) = (false, false);
+    let Running { pid, mut exit, stdin, stdout, stderr, terminal, gone } = running;
+    let mut reason = None;
+    let activity = Activity::new();
+    let told = |kind: Kind| {
+        let activity = &activity;
+        move |bytes: Bytes| {
+            activity.touch();
+            Event::Output(kind, bytes)
+        }
+    };
     let status = {
         let mut output = pin!(async {
-            tokio::join!(pump::run(&stdout, &out, Event::Stdout), async {
+            tokio::join!(pump::run(&stdout, &out, told(Kind::Stdout)), async {
                 if let Some(stderr) = &stderr {
-                    pump::run(stderr, &out, Event::Stderr).await;
+                    pump::run(stderr, &out, told(Kind::Stderr)).await;
                 }
             });
         });
         let tty = terminal.then(|| Arc::clone(&stdout));
+        let input = input.inspect(|frame| {
+            if let Ok(Input::Stdin(_)) = frame {
+                activity.touch();
+            }
+        });
         let mut feed = pin!(feed::run(input, stdin, tty, pid));
         let mut stopped = pin!(agent.stopped());
-        let mut limit = pin!(after(limit));
+        let mut limit = pin!(after(limits.total));
+        let mut idle = pin!(activity.idle(limits.idle));
         let mut ending = pin!(end(pid, terminal));
         let (mut output_done, mut feed_done) = (false, false);
         loop {
+            let is_ending = reason.is_some();
             tokio::select! {
                 biased;
                 status = &mut exit => break status.ok(),
-                () = &mut limit, if !is_ending => (is_ending, timed_out) = (true, true),
-                () = out.closed(), if !is_ending => is_ending = true,
-                () = &mut stopped, if !is_ending => is_ending = true,
+                () = &mut limit, if !is_ending => reason = Some(Reason::TimeLimit),
+                () = &mut idle, if !is_ending => reason = Some(Reason::Idle),
+                () = out.closed(), if !is_ending => reason = Some(Reason::Unwanted),
+                () = &mut stopped, if !is_ending => reason = Some(Reason::Unwanted),
                 () = &mut ending, if is_ending => break None,
-                reason = &mut feed, if !feed_done => {
+                end = &mut feed, if !feed_done => {
                     feed_done = true;
-                    is_ending |= reason == End::Broken;
+                    if end == End::Broken {
+                        reason = reason.or(Some(Reason::Unwanted));
+                    }
                 }
                 () = &mut output, if !output_done => output_done = true,
             }
         }
     };
-    if is_ending {
+    gone.store(true, Ordering::Relaxed);
+    if reason.is_some() {
         // What it started is ended too, and has the same time for it.
         finish(pid).await;
     }
-    let (out_ended, err_ended) = tokio::join!(pump::drain(&stdout, &out, Event::Stdout), async {
+    let (out_ended, err_ended) = tokio::join!(pump::drain(&stdout, &out, told(Kind::Stdout)), async {
         match &stderr {
-            Some(stderr) => pump::drain(stderr, &out, Event::Stderr).await,
+            Some(stderr) => pump::drain(stderr, &out, told(Kind::Stderr)).await,
             None => true,
         }
     });
     // Fails when nobody listens any more, which is the same in the end.
-    let _ = out.send(Event::Exited(Exit::new(status, timed_out))).await;
+    let _ = out.send(Event::Exited(Exit::new(status, reason))).await;
     drop(out);
     if !out_ended && !terminal {
         tokio::spawn(pump::discard(stdout));
@@ -162,6 +209,7 @@ mod tests {
 
     #[test]
     fn a_command_that_cannot_be_waited_for_counts_as_killed() {
-        assert_eq!(Exit::new(None, true), Exit { code: 137, signal: 9, timed_out: true });
+        let expected = Exit { code: 137, signal: 9, timed_out: true, idle: false };
+        assert_eq!(Exit::new(None, Some(Reason::TimeLimit)), expected);
     }
 }

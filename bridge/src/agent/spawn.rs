@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use rustix::fs::{Gid, Uid};
 use rustix::process::{Pid, Resource, Rlimit, setrlimit, setsid};
@@ -31,6 +32,8 @@ pub(crate) struct Running {
     pub(crate) stderr: Option<Channel>,
     /// Whether the child runs on a terminal.
     pub(crate) terminal: bool,
+    /// Set once the child has gone, when its id may be another's.
+    pub(crate) gone: Arc<AtomicBool>,
 }
 
 /// Starts a program.
@@ -114,7 +117,8 @@ fn start(reaper: &Reaper, program: &Program, nofile: Option<Rlimit>) -> io::Resu
     })();
     match channels {
         Ok((stdin, stdout, stderr)) => {
-            Ok(Running { pid, exit, stdin, stdout, stderr, terminal: has_terminal })
+            let gone = Arc::default();
+            Ok(Running { pid, exit, stdin, stdout, stderr, terminal: has_terminal, gone })
         }
         Err(error) => {
             super::kill::session(pid, rustix::process::Signal::KILL);

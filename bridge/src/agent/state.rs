@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::config::Config;
 use super::reaper::Reaper;
+use super::sessions::Sessions;
 
 /// The agent: configuration, children, and whether it is stopping.
 pub(crate) struct Agent {
@@ -20,7 +21,9 @@ pub(crate) struct Agent {
     pub(crate) started: Instant,
     /// The limit of open files that commands start with; `None`: as it is.
     pub(crate) nofile: Option<Rlimit>,
-    sessions: AtomicU32,
+    /// Programs that live on without a client.
+    pub(crate) sessions: Sessions,
+    running: AtomicU32,
     stopping: watch::Sender<bool>,
 }
 
@@ -32,23 +35,24 @@ impl Agent {
             nofile,
             reaper: Arc::default(),
             started: Instant::now(),
-            sessions: AtomicU32::new(0),
+            sessions: Sessions::default(),
+            running: AtomicU32::new(0),
             stopping: watch::Sender::new(false),
         }
     }
 
-    /// Counts a session until the guard is dropped.
-    pub(crate) fn enter(self: &Arc<Self>) -> SessionGuard {
-        self.sessions.fetch_add(1, Ordering::Relaxed);
-        SessionGuard(Arc::clone(self))
+    /// Counts a command until the guard is dropped.
+    pub(crate) fn enter(self: &Arc<Self>) -> RunningGuard {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        RunningGuard(Arc::clone(self))
     }
 
-    /// Sessions running now.
-    pub(crate) fn sessions(&self) -> u32 {
-        self.sessions.load(Ordering::Relaxed)
+    /// Commands and terminals running now, with and without a client.
+    pub(crate) fn running(&self) -> u32 {
+        self.running.load(Ordering::Relaxed)
     }
 
-    /// Tells every session to end.
+    /// Tells every command to end.
     pub(crate) fn stop(&self) {
         self.stopping.send_replace(true);
     }
@@ -62,18 +66,18 @@ impl Agent {
     pub(crate) fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut stopping = self.stopping.subscribe();
         async move {
-            // The sender lives as long as any session, so that an error means the agent is gone.
+            // The sender lives as long as any command, so that an error means the agent is gone.
             let _ = stopping.wait_for(|stop| *stop).await;
         }
     }
 }
 
-/// One running session; see [`Agent::enter`].
-pub(crate) struct SessionGuard(Arc<Agent>);
+/// One running command; see [`Agent::enter`].
+pub(crate) struct RunningGuard(Arc<Agent>);
 
-impl Drop for SessionGuard {
+impl Drop for RunningGuard {
     fn drop(&mut self) {
-        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
         super::memory::settle_later();
     }
 }

@@ -19,6 +19,15 @@ pub(crate) struct Identity {
     pub(crate) name: Option<String>,
     /// Home directory, when the container knows the uid.
     pub(crate) home: Option<String>,
+    /// Login shell, when the container knows the uid and gives it one.
+    pub(crate) shell: Option<String>,
+}
+
+impl Identity {
+    /// Its name, or its uid when it has none.
+    pub(crate) fn shown(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.uid.to_string())
+    }
 }
 
 struct Account<'a> {
@@ -26,6 +35,7 @@ struct Account<'a> {
     uid: u32,
     gid: u32,
     home: &'a str,
+    shell: &'a str,
 }
 
 fn accounts(passwd: &str) -> impl Iterator<Item = Account<'_>> {
@@ -35,7 +45,8 @@ fn accounts(passwd: &str) -> impl Iterator<Item = Account<'_>> {
         let uid = fields.nth(1)?.parse().ok()?;
         let gid = fields.next()?.parse().ok()?;
         let home = fields.nth(1).unwrap_or("/");
-        Some(Account { name, uid, gid, home })
+        let shell = fields.next().unwrap_or_default();
+        Some(Account { name, uid, gid, home, shell })
     })
 }
 
@@ -58,10 +69,9 @@ pub(crate) fn find(user: &str) -> Result<Identity, Status> {
     identity(user, &read(Path::new("/etc/passwd"))?, &read(Path::new("/etc/group"))?)
 }
 
-/// Home of the user with this uid, when the container knows it.
-pub(crate) fn home_of(uid: u32) -> Option<String> {
-    let passwd = read(Path::new("/etc/passwd")).ok()?;
-    accounts(&passwd).find(|account| account.uid == uid).map(|account| account.home.to_owned())
+/// Whom the agent itself runs as, as far as the container knows.
+pub(crate) fn own() -> Option<Identity> {
+    find(&rustix::process::geteuid().as_raw().to_string()).ok()
 }
 
 /// A container may have neither file.
@@ -79,15 +89,16 @@ fn identity(user: &str, passwd: &str, group: &str) -> Result<Identity, Status> {
     let account = accounts(passwd)
         .find(|account| account.name == who)
         .or_else(|| accounts(passwd).find(|account| Some(account.uid) == number));
-    let (uid, default_gid, name, home) = match (account, number) {
-        (Some(account), _) => {
-            (account.uid, account.gid, Some(account.name.to_owned()), Some(account.home.to_owned()))
-        }
-        (None, Some(uid)) => (uid, 0, None, None),
+    let (uid, default_gid) = match (&account, number) {
+        (Some(account), _) => (account.uid, account.gid),
+        (None, Some(uid)) => (uid, 0),
         (None, None) => {
             return Err(Status::invalid_argument(format!("the workspace has no user named {who:?}")));
         }
     };
+    let name = account.as_ref().map(|account| account.name.to_owned());
+    let home = account.as_ref().map(|account| account.home.to_owned());
+    let shell = account.map(|account| account.shell.to_owned()).filter(|shell| !shell.is_empty());
     let gid = match which {
         None => default_gid,
         Some(which) => groups(group)
@@ -105,7 +116,7 @@ fn identity(user: &str, passwd: &str, group: &str) -> Result<Identity, Status> {
             }
         }
     }
-    Ok(Identity { uid, gid, groups: all, name, home })
+    Ok(Identity { uid, gid, groups: all, name, home, shell })
 }
 
 #[cfg(test)]
@@ -122,8 +133,9 @@ mod tests {
     #[test]
     fn names_bring_their_groups_and_home() {
         let app = find("app").unwrap();
-        assert_eq!((app.uid, app.gid, app.groups), (1000, 1001, vec![1001, 44]));
-        assert_eq!(app.home.as_deref(), Some("/home/app"));
+        assert_eq!((app.uid, app.gid, app.groups.clone()), (1000, 1001, vec![1001, 44]));
+        assert_eq!((app.home.as_deref(), app.shell.as_deref()), (Some("/home/app"), Some("/bin/sh")));
+        assert_eq!((app.shown(), find("4242").unwrap().shown()), ("app".into(), "4242".into()));
     }
 
     #[test]

@@ -6,31 +6,26 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream::{self, Stream, StreamExt};
+use futures::stream::{self, Stream};
 use prost::bytes::Bytes;
-use rustix::process::Signal;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::errors::{At, blocking};
-use super::feed::Input;
-use super::program::{self, Program};
-use super::pty::Size;
+use super::held::Held;
+use super::pty::{self, Size};
 use super::raw::Sink;
-use super::session::{self, Event};
 use super::state::Agent;
 use super::walk::{Order, Step, Walk};
-use super::{entry, paths, spawn, user};
+use super::{attach, entry, paths, sessions, shell, user};
 use crate::consts::features;
 use crate::v1::bridge_server::Bridge;
 use crate::v1::exec_request::Frame as In;
-use crate::v1::exec_response::Frame as Out;
-use crate::v1::exec_start::Program as Asked;
 use crate::v1::write_request::Frame as Write;
 use crate::v1::{
-    ExecExited, ExecRequest, ExecResponse, ExecStart, ExecStarted, InfoRequest, InfoResponse, ListProblem,
-    ListRequest, ListResponse, StatRequest, StatResponse, StdinMode, WriteRequest, WriteResponse,
+    ExecRequest, InfoRequest, InfoResponse, ListProblem, ListRequest, ListResponse, SessionInfo,
+    SessionsRequest, SessionsResponse, ShellRequest, ShellResponse, SignalSessionRequest,
+    SignalSessionResponse, StatRequest, StatResponse, WaitSessionRequest, WaitSessionResponse, WriteRequest,
+    WriteResponse,
 };
 
 /// Entries of one message of a listing.
@@ -50,11 +45,11 @@ impl Bridge for V1 {
             pid: rustix::process::getpid().as_raw_nonzero().get(),
             uptime_ms: u64::try_from(self.0.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             data_dir: Bytes::copy_from_slice(self.0.config.data_dir.as_os_str().as_bytes()),
-            sessions: self.0.sessions(),
+            sessions: self.0.running(),
         }))
     }
 
-    type ExecStream = Output<ExecResponse>;
+    type ExecStream = attach::Frames;
 
     async fn exec(
         &self,
@@ -64,17 +59,60 @@ impl Bridge for V1 {
         let Some(ExecRequest { frame: Some(In::Start(start)) }) = frames.message().await? else {
             return Err(Status::invalid_argument("the first frame must be start"));
         };
-        let limit = (start.timeout_ms > 0).then(|| Duration::from_millis(start.timeout_ms));
-        let program = self.program(start)?;
-        let running = spawn::spawn(&self.0.reaper, &program, self.0.nofile)?;
-        // A terminal has no pipe to close: one that takes no input is typed the end of it.
-        let head = (!program.stdin && program.pty.is_some()).then_some(Ok(Input::End));
-        let input = stream::iter(head).chain(Box::pin(frames.map(input)));
-        let (out, events) = mpsc::channel(session::QUEUE);
-        let started = Out::Started(ExecStarted { pid: running.pid.as_raw_nonzero().get() });
-        tokio::spawn(session::run(Arc::clone(&self.0), running, limit, input, out));
-        let output = stream::iter([started]).chain(ReceiverStream::new(events).map(output));
-        Ok(Response::new(Box::pin(output.map(|frame| Ok(ExecResponse { frame: Some(frame) })))))
+        attach::start(&self.0, start, frames).map(Response::new)
+    }
+
+    type AttachStream = attach::Frames;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<ExecRequest>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let mut frames = request.into_inner();
+        let Some(ExecRequest { frame: Some(In::Attach(asked)) }) = frames.message().await? else {
+            return Err(Status::invalid_argument("the first frame must be attach"));
+        };
+        attach::attach(&self.0, &asked, frames).map(Response::new)
+    }
+
+    async fn sessions(
+        &self,
+        _request: Request<SessionsRequest>,
+    ) -> Result<Response<SessionsResponse>, Status> {
+        let sessions = self.0.sessions.list().iter().map(|held| session_info(held)).collect();
+        Ok(Response::new(SessionsResponse { sessions }))
+    }
+
+    async fn wait_session(
+        &self,
+        request: Request<WaitSessionRequest>,
+    ) -> Result<Response<WaitSessionResponse>, Status> {
+        let WaitSessionRequest { session_id, timeout_ms } = request.into_inner();
+        let held = self.0.sessions.find(&session_id)?;
+        let exit = if timeout_ms == 0 {
+            Some(held.wait().await)
+        } else {
+            tokio::time::timeout(Duration::from_millis(timeout_ms), held.wait()).await.ok()
+        };
+        Ok(Response::new(WaitSessionResponse { exited: exit.map(attach::exited) }))
+    }
+
+    async fn signal_session(
+        &self,
+        request: Request<SignalSessionRequest>,
+    ) -> Result<Response<SignalSessionResponse>, Status> {
+        let SignalSessionRequest { session_id, number } = request.into_inner();
+        sessions::signal(&*self.0.sessions.find(&session_id)?, number)?;
+        Ok(Response::new(SignalSessionResponse {}))
+    }
+
+    async fn shell(&self, request: Request<ShellRequest>) -> Result<Response<ShellResponse>, Status> {
+        let ShellRequest { user } = request.into_inner();
+        let identity = if user.is_empty() { None } else { Some(user::find(&user)?) };
+        let found = shell::choose(identity.as_ref());
+        let available = found.is_some() && pty::open(Size::or_default(0, 0)).is_ok();
+        let shell = found.map(|path| Bytes::copy_from_slice(path.as_os_str().as_bytes()));
+        Ok(Response::new(ShellResponse { available, shell: shell.unwrap_or_default() }))
     }
 
     async fn stat(&self, request: Request<StatRequest>) -> Result<Response<StatResponse>, Status> {
@@ -134,57 +172,20 @@ impl Bridge for V1 {
     }
 }
 
-impl V1 {
-    fn program(&self, start: ExecStart) -> Result<Program, Status> {
-        if self.0.is_stopping() {
-            return Err(Status::unavailable("the bridge is stopping"));
-        }
-        let argv = match start.program {
-            Some(Asked::Command(command)) if !command.is_empty() => {
-                program::no_nul("a command", &command)?;
-                program::shell(&command)
-            }
-            Some(Asked::Argv(argv)) if argv.args.first().is_some_and(|name| !name.is_empty()) => {
-                argv.args.iter().try_for_each(|arg| program::no_nul("an argument", arg))?;
-                argv.args.iter().map(|arg| std::ffi::OsStr::from_bytes(arg).to_owned()).collect()
-            }
-            _ => return Err(Status::invalid_argument("a command or a program with arguments is required")),
-        };
-        let config = &self.0.config;
-        let identity = if start.user.is_empty() { None } else { Some(user::find(&start.user)?) };
-        let asked = start.env.iter().map(|var| program::variable(&var.name, &var.value));
-        let asked = asked.collect::<Result<_, _>>()?;
-        let pty = start.pty.map(|size| Size::or_default(size.cols, size.rows));
-        let env =
-            program::environment(start.env_clear, identity.as_ref(), pty.is_some(), asked, &config.toolkit());
-        let work_dir = program::work_dir(&config.data_dir, &start.work_dir)?;
-        let stdin = StdinMode::try_from(start.stdin) == Ok(StdinMode::Open);
-        Ok(Program { argv, env, work_dir, identity, pty, stdin })
-    }
-}
-
-fn input(frame: Result<ExecRequest, Status>) -> Result<Input, Status> {
-    match frame?.frame {
-        Some(In::Stdin(data)) => Ok(Input::Stdin(data)),
-        Some(In::StdinEof(_)) => Ok(Input::End),
-        Some(In::Resize(size)) => {
-            Ok(Size::checked(size.cols, size.rows).map_or(Input::Ignored, Input::Resize))
-        }
-        Some(In::Signal(signal)) => {
-            Ok(Signal::from_named_raw(signal.number).map_or(Input::Ignored, Input::Signal))
-        }
-        // A frame of a later protocol.
-        Some(In::Start(_)) | None => Ok(Input::Ignored),
-    }
-}
-
-fn output(event: Event) -> Out {
-    match event {
-        Event::Stdout(data) => Out::Stdout(data),
-        Event::Stderr(data) => Out::Stderr(data),
-        Event::Exited(exit) => {
-            Out::Exited(ExecExited { code: exit.code, signal: exit.signal, timed_out: exit.timed_out })
-        }
+fn session_info(held: &Held) -> SessionInfo {
+    let (about, counts) = (&held.about, held.counts());
+    SessionInfo {
+        session_id: about.id.clone(),
+        command: about.command.clone(),
+        pid: about.pid.as_raw_nonzero().get(),
+        user: about.user.clone(),
+        started_at_ms: about.started_at_ms,
+        exited: held.exit().map(attach::exited),
+        pty: about.pty,
+        attached: u32::try_from(counts.readers).unwrap_or(u32::MAX),
+        stdout_bytes: counts.stdout_bytes,
+        stderr_bytes: counts.stderr_bytes,
+        buffered_bytes: counts.buffered_bytes as u64,
     }
 }
 

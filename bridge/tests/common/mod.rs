@@ -142,6 +142,14 @@ impl Agent {
         line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
+    /// The `stat` lines of the agent's children.
+    pub fn children(&self) -> Vec<String> {
+        let children = format!("/proc/{0}/task/{0}/children", self.pid);
+        let pids = std::fs::read_to_string(children).unwrap();
+        let stat = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+        pids.split_ascii_whitespace().filter_map(stat).collect()
+    }
+
     pub fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid)).unwrap().count()
     }

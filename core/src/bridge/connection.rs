@@ -28,6 +28,14 @@ pub(crate) struct AgentInfo {
     pub(crate) write: bool,
     /// Whether it hands out descriptors.
     pub(crate) descriptors: bool,
+    /// Whether it takes variables out of a command's environment.
+    pub(crate) env_unset: bool,
+    /// Whether it finds a user's shell.
+    pub(crate) shell: bool,
+    /// Whether it ends terminals that nobody uses.
+    pub(crate) idle_timeout: bool,
+    /// Whether it keeps sessions.
+    pub(crate) sessions: bool,
 }
 
 /// What a call is about: bulk bytes travel apart, so that they never hold up a command.
@@ -114,6 +122,10 @@ async fn probe(lane: &Lane, target: &BridgeTarget) -> Result<AgentInfo> {
                 file_info: has(features::FILE_INFO),
                 write: has(features::WRITE),
                 descriptors: has(features::FD_SOCKET),
+                env_unset: has(features::ENV_UNSET),
+                shell: has(features::SHELL),
+                idle_timeout: has(features::IDLE_TIMEOUT),
+                sessions: has(features::SESSIONS),
                 version: Some(info.version),
             })
         }

@@ -32,6 +32,6 @@ pub(crate) use client::BridgeClient;
 #[cfg(test)]
 use connection::AgentInfo;
 pub(crate) use dial::BridgeTarget;
-pub use exec::{Output, Process, StreamKind};
+pub use exec::{Output, Process, Signal, StreamKind};
 pub use fs::{FileReader, FileWriter};
 pub(crate) use pool::BridgePool;

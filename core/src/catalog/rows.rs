@@ -1,15 +1,5 @@
 use super::spec::{Bytes, OperationSpec};
-use crate::types::{
-    CreateOptions, DataDiscardOptions, DataExportOptions, DataExportResult, DataImportOptions,
-    DataImportResult, DataPreserveOptions, DataRestoreOptions, DeleteOptions, DirList, DownloadOptions,
-    EventsOptions, ExecOptions, ExecResult, ExitStatus, GcOptions, ImageName, InfoOptions, ListDirOptions,
-    ListOptions, McpConnectOptions, McpConnectionOptions, McpSendOptions, MetricsOptions, MetricsStreamOptions, MkdirOptions, OpenReadOptions,
-    PreservedOptions, PullOptions, ReadOptions, ReadTextOptions, ReconcileOptions, RecreateOptions,
-    RemoveOptions, RenameOptions, RunOptions, SkillDeleteOptions, SkillListOptions, SkillUpsertOptions,
-    SnapshotCreateOptions, SnapshotDeleteOptions, SnapshotDiffOptions, SnapshotForkOptions,
-    SnapshotListOptions, SnapshotPruneOptions, SnapshotRollbackOptions, StartOptions, StatOptions,
-    StopOptions, ToolCallOptions, TreeOptions, UploadOptions, VersionsOptions, WriteOptions, WriteResult,
-};
+use crate::types::{AttachOptions, CreateOptions, DataDiscardOptions, DataExportOptions, DataExportResult, DataImportOptions, DataImportResult, DataPreserveOptions, DataRestoreOptions, DeleteOptions, DirList, DownloadOptions, EventsOptions, ExecOptions, ExecResult, ExitStatus, GcOptions, ImageName, InfoOptions, ListDirOptions, ListOptions, McpConnectOptions, McpConnectionOptions, McpSendOptions, MetricsOptions, MetricsStreamOptions, MkdirOptions, OpenReadOptions, PreservedOptions, PullOptions, ReadOptions, ReadTextOptions, ReconcileOptions, RecreateOptions, RemoveOptions, RenameOptions, RunOptions, SessionSignalOptions, SessionWaitOptions, SessionsOptions, ShellOptions, SkillDeleteOptions, SkillListOptions, SkillUpsertOptions, SnapshotCreateOptions, SnapshotDeleteOptions, SnapshotDiffOptions, SnapshotForkOptions, SnapshotListOptions, SnapshotPruneOptions, SnapshotRollbackOptions, StartOptions, StatOptions, StopOptions, ToolCallOptions, TreeOptions, UploadOptions, VersionsOptions, WriteOptions, WriteResult};
 use std::sync::LazyLock;
 
 /// The rows. Positional arguments are listed where a language reads better with them.
@@ -193,7 +183,37 @@ pub(super) static ROWS: LazyLock<Vec<OperationSpec>> = LazyLock::new(|| {
             "exec.spawn",
             Bytes::Stream,
             &["command"],
-            "Starts a command with its streams open.",
+            "Starts a command with its streams open; detached, it goes on without the host.",
+        ),
+        OperationSpec::workspace(
+            "exec.sessions",
+            &[],
+            "Lists the detached commands: those that run, and the last ones that have ended.",
+            |workspace, options: SessionsOptions| async move { workspace.exec().sessions(options).await },
+        ),
+        OperationSpec::bytes::<AttachOptions, ExitStatus>(
+            "exec.attach",
+            Bytes::Stream,
+            &["session_id"],
+            "Attaches to a detached command: the output it has kept, then what is new.",
+        ),
+        OperationSpec::workspace(
+            "exec.wait",
+            &["session_id"],
+            "Waits until a detached command has ended.",
+            |workspace, options: SessionWaitOptions| async move { workspace.exec().wait(options).await },
+        ),
+        OperationSpec::workspace(
+            "exec.signal",
+            &["session_id", "signal"],
+            "Sends a signal to the process group of a detached command.",
+            |workspace, options: SessionSignalOptions| async move { workspace.exec().signal(options).await },
+        ),
+        OperationSpec::workspace(
+            "exec.shell",
+            &[],
+            "Tells which shell a terminal gets when no command is given.",
+            |workspace, options: ShellOptions| async move { workspace.exec().shell(options).await },
         ),
         OperationSpec::workspace_operation(
             "data.export",

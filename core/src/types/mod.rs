@@ -19,6 +19,7 @@ mod network;
 mod prune;
 mod reconcile;
 mod skills;
+mod session;
 mod snapshots;
 mod tools;
 mod workspace;
@@ -60,6 +61,10 @@ pub use reconcile::{
 pub use skills::{
     Skill, SkillDeleteOptions, SkillDeleteResult, SkillDraft, SkillFile, SkillList, SkillListOptions,
     SkillProblem, SkillUpsertOptions, SkillUpsertResult,
+};
+pub use session::{
+    AttachOptions, SessionInfo, SessionList, SessionSignalOptions, SessionWaitOptions, SessionsOptions,
+    ShellInfo, ShellOptions,
 };
 pub use snapshots::{
     SnapshotCreateOptions, SnapshotCreateResult, SnapshotInfo, SnapshotList, SnapshotListOptions,

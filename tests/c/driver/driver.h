@@ -53,6 +53,9 @@ int items_cancelled(state *s);
 int data_export_stream(state *s);
 int data_import_stream(state *s);
 
+/* sessions.c; in a workspace that runs. */
+int session_goes_on(state *s, const char *id);
+
 /* native.c: 1 and its outcome in *ok when there is such a case. */
 int run_native(state *s, const char *id, int *ok);
 

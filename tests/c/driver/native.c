@@ -344,6 +344,10 @@ static int process_dropped(state *s) {
     return fail(s, "the process still runs");
 }
 
+static int session(state *s) {
+    return make(s, NULL) && session_goes_on(s, fill_string(s, "${ws}"));
+}
+
 static int writer_aborted(state *s) {
     if (!make(s, NULL)) {
         return 0;
@@ -449,6 +453,7 @@ static const struct {
     {"native.close_while_running", close_while_running},
     {"native.process", process_streams},
     {"native.process_dropped", process_dropped},
+    {"native.session", session},
     {"native.writer_aborted", writer_aborted},
     {"data.export_stream", data_export_stream},
     {"data.import_stream", data_import_stream},

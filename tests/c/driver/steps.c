@@ -40,6 +40,10 @@ static const struct {
     {"data.preserved", NULL, dunnage_data_preserved, NULL},
     {"data.discard", NULL, dunnage_data_discard, NULL},
     {"workspace.recreate", NULL, dunnage_workspace_recreate, NULL},
+    {"exec.sessions", NULL, dunnage_exec_sessions, NULL},
+    {"exec.wait", NULL, dunnage_exec_wait, NULL},
+    {"exec.signal", NULL, NULL, dunnage_exec_signal},
+    {"exec.shell", NULL, dunnage_exec_shell, NULL},
     {"snapshots.create", NULL, dunnage_snapshots_create, NULL},
     {"snapshots.list", NULL, dunnage_snapshots_list, NULL},
     {"snapshots.rollback", NULL, dunnage_snapshots_rollback, NULL},
@@ -153,6 +157,25 @@ static dunnage_status spawn(doing *d, const dunnage_call *call, dunnage_error **
     return status;
 }
 
+static int32_t take_output(dunnage_stream stream, const uint8_t *data, size_t len, void *user_data) {
+    doing *d = user_data;
+    text_add(stream == DUNNAGE_STREAM_STDOUT ? &d->output : &d->errors, (const char *)data, len);
+    return 0;
+}
+
+static dunnage_status attach(doing *d, const dunnage_call *call, dunnage_error **error) {
+    dunnage_process *process;
+    dunnage_status status = dunnage_exec_attach(d->s->run->engine, d->id, d->options, call, &process, error);
+    if (status == DUNNAGE_OK && d->input_len > 0) {
+        status = dunnage_process_write(process, d->input, d->input_len, error);
+    }
+    if (status == DUNNAGE_OK) {
+        status = dunnage_process_follow(process, take_output, d, &d->result, error);
+    }
+    dunnage_process_free(process);
+    return status;
+}
+
 static dunnage_status open_read(doing *d, const dunnage_call *call, dunnage_error **error) {
     dunnage_reader *reader;
     dunnage_status status = dunnage_fs_open_read(d->s->run->engine, d->id, d->options, call, &reader, error);
@@ -216,6 +239,8 @@ static dunnage_status perform(doing *d, const char *op, const dunnage_call *call
         status = dunnage_fs_write(engine, d->id, d->options, d->input, d->input_len, call, &d->result, error);
     } else if (strcmp(op, "exec.spawn") == 0) {
         status = spawn(d, call, error);
+    } else if (strcmp(op, "exec.attach") == 0) {
+        status = attach(d, call, error);
     } else if (strcmp(op, "fs.open_read") == 0) {
         status = open_read(d, call, error);
     } else if (strcmp(op, "fs.open_write") == 0) {

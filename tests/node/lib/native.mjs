@@ -13,6 +13,7 @@ import { Worker } from 'node:worker_threads';
 import { DunnageError, Engine } from '../../../bindings-node/dist/index.mjs';
 import { exportStream, importStream } from './data.mjs';
 import { eventsFault } from './match.mjs';
+import { session, terminal } from './sessions.mjs';
 
 /** The package, for worker threads. */
 const face = fileURLToPath(new URL('../../../bindings-node/dist/index.js', import.meta.url));
@@ -398,6 +399,10 @@ export const native = {
     await eventually('the end of its process group', async () => !(await alive()));
     assert.equal((await process.exit).signal, 9);
   },
+
+  'native.session': async (context) => session(await running(context), code),
+
+  'native.terminal': async (context) => terminal(await running(context)),
 
   'data.export_stream': async (context) => exportStream(await running(context), code),
 

@@ -92,6 +92,10 @@ const calls = {
   'snapshots.diff': (engine, ws, options) => ws().snapshots.diff(options),
   'snapshots.delete': (engine, ws, options) => ws().snapshots.delete(...take(options, 'version')),
   'snapshots.prune': (engine, ws, options) => ws().snapshots.prune(options),
+  'exec.sessions': (engine, ws, options) => ws().exec.sessions(options),
+  'exec.wait': (engine, ws, options) => ws().exec.wait(...take(options, 'session_id')),
+  'exec.signal': (engine, ws, options) => ws().exec.signal(...take(options, 'session_id', 'signal')),
+  'exec.shell': (engine, ws, options) => ws().exec.shell(options),
   'fs.stat': (engine, ws, options) => ws().fs.stat(...take(options, 'path')),
   'fs.list': (engine, ws, options) => ws().fs.list(...take(options, 'path')),
   'fs.read_text': (engine, ws, options) => ws().fs.readText(...take(options, 'path')),
@@ -101,6 +105,12 @@ const calls = {
   'fs.rename': (engine, ws, options) => ws().fs.rename(...take(options, 'from', 'to')),
   'fs.remove': (engine, ws, options) => ws().fs.remove(...take(options, 'path')),
 };
+
+/** Reads a process to its end. */
+async function drain(process) {
+  const [output, stderr] = await Promise.all([buffer(process.stdout), buffer(process.stderr)]);
+  return { result: await process.exit, output, stderr };
+}
 
 /** The operations that move bytes: each resolves with `{result, output, stderr}`. */
 const byteCalls = {
@@ -112,8 +122,12 @@ const byteCalls = {
   'exec.spawn': async (ws, options, input) => {
     const process = await ws().exec.spawn(...take(options, 'command'));
     process.stdin.end(input);
-    const [output, stderr] = await Promise.all([buffer(process.stdout), buffer(process.stderr)]);
-    return { result: await process.exit, output, stderr };
+    return drain(process);
+  },
+  'exec.attach': async (ws, options, input) => {
+    const process = await ws().exec.attach(...take(options, 'session_id'));
+    process.stdin.write(input);
+    return drain(process);
   },
   'fs.read': async (ws, options) => ({ output: await ws().fs.read(...take(options, 'path')) }),
   'fs.write': async (ws, options, input) => {

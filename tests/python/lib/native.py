@@ -16,7 +16,7 @@ from typing import Any, Callable, Iterator
 
 import dunnage
 
-from . import data
+from . import data, sessions
 from .data import refused
 
 CASES: dict[str, Callable[[Any, dunnage.Engine], None]] = {}
@@ -291,6 +291,18 @@ def export_stream(case: Any, engine: dunnage.Engine) -> None:
 def import_stream(case: Any, engine: dunnage.Engine) -> None:
     """From what gives all, what fails, and what is interrupted."""
     data.import_stream(made(case, engine))
+
+
+@case("native.session")
+def session(case: Any, engine: dunnage.Engine) -> None:
+    """It goes on without its process."""
+    sessions.session(made(case, engine))
+
+
+@case("native.terminal")
+def terminal(case: Any, engine: dunnage.Engine) -> None:
+    """Both ways."""
+    sessions.terminal(made(case, engine))
 
 
 @case("native.writer_aborted")

@@ -10,7 +10,7 @@ from typing import Any, Awaitable, Callable
 
 import dunnage
 
-from . import data
+from . import data, sessions
 from .native import footprint, unraisable
 
 CASES: dict[str, Callable[[Any, dunnage.AsyncEngine], Awaitable[None]]] = {}
@@ -270,6 +270,18 @@ async def export_stream(case: Any, engine: dunnage.AsyncEngine) -> None:
 async def import_stream(case: Any, engine: dunnage.AsyncEngine) -> None:
     """From every kind of source, to the end and not."""
     await data.import_async(await made(case, engine))
+
+
+@case("native.session")
+async def session(case: Any, engine: dunnage.AsyncEngine) -> None:
+    """It goes on without its process."""
+    await sessions.session_async(await made(case, engine))
+
+
+@case("native.terminal")
+async def terminal(case: Any, engine: dunnage.AsyncEngine) -> None:
+    """Both ways."""
+    await sessions.terminal_async(await made(case, engine))
 
 
 @case("native.writer_aborted")

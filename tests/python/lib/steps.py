@@ -90,6 +90,16 @@ def run_sync(engine: dunnage.Engine, config: dict[str, Any], call: dict[str, Any
         with workspace.exec.spawn(**options, time_limit=limit) as process:
             outcome.output, outcome.stderr = process.communicate(data)
             outcome.result = process.wait()
+    elif op == "exec.attach":
+        with workspace.exec.attach(**options, time_limit=limit) as process:
+            if data:
+                process.write(data)
+            for stream, piece in process:
+                if stream == "stdout":
+                    outcome.output = (outcome.output or b"") + piece
+                else:
+                    outcome.stderr += piece
+            outcome.result = process.wait()
     elif op == "fs.read":
         outcome.output = workspace.fs.read(**options, time_limit=limit)
     elif op == "fs.write":
@@ -141,11 +151,13 @@ async def run_async(
     if op == "exec.run":
         outcome.result = await workspace.exec.run(**options, input=data, time_limit=limit)
         outcome.output, outcome.stderr = outcome.result.stdout, outcome.result.stderr
-    elif op == "exec.spawn":
-        async with workspace.exec.spawn(**options, time_limit=limit) as process:
+    elif op in ("exec.spawn", "exec.attach"):
+        verb_of = workspace.exec.spawn if op == "exec.spawn" else workspace.exec.attach
+        async with verb_of(**options, time_limit=limit) as process:
             if data:
                 await process.write(data)
-            await process.close_stdin()
+            if op == "exec.spawn":
+                await process.close_stdin()
             pieces: dict[str, bytes] = {"stdout": b"", "stderr": b""}
             async for stream, piece in process:
                 pieces[stream] += piece

@@ -1,6 +1,7 @@
 //! The cases that the steps cannot say: written by hand, under the same ids in every language.
 
 mod data;
+mod sessions;
 
 use crate::Failure;
 use crate::vars::Vars;
@@ -31,6 +32,7 @@ pub(crate) async fn run(id: &str, engine: &Engine, vars: &Vars) -> Result<(), Fa
         "native.close_while_running" => close_while_running(engine, vars).await,
         "native.process" => process(engine, vars).await,
         "native.process_dropped" => process_dropped(engine, vars).await,
+        "native.session" => sessions::session(engine, vars).await,
         "native.writer_aborted" => writer_aborted(engine, vars).await,
         "data.export_stream" => data::export_stream(engine, vars).await,
         "data.import_stream" => data::import_stream(engine, vars).await,

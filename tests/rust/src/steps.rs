@@ -175,10 +175,18 @@ async fn bytes(op: &str, engine: &Engine, id: &str, options: &str, input: Bytes)
             outcome.result = encode(serde_json::to_value(&output.result));
             (outcome.output, outcome.stderr) = (output.stdout.to_vec(), output.stderr.to_vec());
         }
-        "exec.spawn" => {
-            let process = workspace.exec().spawn(catalog::parse(options)?).await?;
-            process.write_stdin(input).await?;
-            process.close_stdin().await;
+        "exec.spawn" | "exec.attach" => {
+            let process = if op == "exec.spawn" {
+                workspace.exec().spawn(catalog::parse(options)?).await?
+            } else {
+                workspace.exec().attach(catalog::parse(options)?).await?
+            };
+            if !input.is_empty() {
+                process.write_stdin(input).await?;
+            }
+            if op == "exec.spawn" {
+                process.close_stdin().await;
+            }
             while let Some((kind, bytes)) = process.next_output().await? {
                 match kind {
                     StreamKind::Stdout => outcome.output.extend_from_slice(&bytes),

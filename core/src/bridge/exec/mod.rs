@@ -1,11 +1,17 @@
 //! Commands inside a workspace.
 
 mod input;
+mod kept;
 mod launch;
 mod process;
+mod program;
 mod run;
+mod sessions;
+mod shell;
+mod signal;
 mod spawn;
 mod stream;
 
 pub use process::{Process, StreamKind};
 pub use run::Output;
+pub use signal::Signal;

@@ -2,10 +2,13 @@ use super::super::client::BridgeClient;
 use super::super::pool::Failure;
 use super::input::{InputSender, PIECE, Piece};
 use super::launch::check_size;
+use super::sessions::exit_status;
+use super::signal::Signal;
 use super::stream::{ExecStream, Frame, needs_new_agent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{ExitStatus, RunOptions};
 use bytes::Bytes;
+use dunnage_bridge::v1::ExecExited;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -21,8 +24,6 @@ const SURE_PIECES: usize = 4;
 /// How long a kill may take before the call is broken off.
 const KILL_GRACE: Duration = Duration::from_secs(3);
 const SIGKILL: i32 = 9;
-/// The highest signal number on Linux.
-const MAX_SIGNAL: i32 = 64;
 
 /// Which output of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,12 +65,14 @@ impl Drop for EndGuard {
 /// waits when it writes; no other process or call is held up.
 ///
 /// Dropping it ends the process with everything in its group and session: SIGTERM (SIGHUP on a terminal), then
-/// SIGKILL after 200 ms.
+/// SIGKILL after 200 ms. Of a detached one it is just one of those attached: it goes on without them, and does not wait
+/// for their reading.
 pub struct Process {
     client: BridgeClient,
     pid: Option<i32>,
     is_new: bool,
     pty: bool,
+    session_id: Option<String>,
     output: Mutex<mpsc::UnboundedReceiver<Waiting>>,
     room: Arc<Semaphore>,
     control: mpsc::UnboundedSender<Piece>,
@@ -94,7 +97,13 @@ impl Drop for Process {
 }
 
 impl Process {
-    pub(super) fn new(client: BridgeClient, mut stream: ExecStream, input: InputSender, pty: bool) -> Self {
+    pub(super) fn new(
+        client: BridgeClient,
+        mut stream: ExecStream,
+        input: InputSender,
+        pty: bool,
+        session_id: Option<String>,
+    ) -> Self {
         let (waiting, output) = mpsc::unbounded_channel::<Waiting>();
         let ending = Arc::new(watch::Sender::new(None));
         let ended = EndGuard(Arc::clone(&ending));
@@ -125,6 +134,7 @@ impl Process {
             pid,
             is_new,
             pty,
+            session_id,
             output: Mutex::new(output),
             room,
             control: input.control,
@@ -138,6 +148,16 @@ impl Process {
     /// Its process id inside the workspace. None where the agent is too old to tell.
     pub fn pid(&self) -> Option<i32> {
         self.pid
+    }
+
+    /// The id by which it can be attached to, if it is a session.
+    pub fn session_id(&self) -> Option<&str> {
+        self.session_id.as_deref()
+    }
+
+    /// Whether it has a terminal.
+    pub fn is_pty(&self) -> bool {
+        self.pty
     }
 
     /// The next piece of its output, of either stream, in the order in which the agent read them. None at the end, when
@@ -237,27 +257,35 @@ impl Process {
         resized.map_err(|e| self.error(e, "exec.resize"))
     }
 
-    /// Sends a signal to its process group, by its number on Linux. It reaches the group also while input waits that
-    /// the process does not read. After the exit it is no error and does nothing.
+    /// Sends a signal to its process group: by its number on Linux, or by a name such as `SIGTERM` or `TERM`. It reaches
+    /// the group also while input waits that the process does not read. After the exit it is no error and does nothing.
     ///
     /// # Errors
-    /// INVALID_ARGUMENT unless the number is 1 to 64; UNSUPPORTED where the agent is too old.
+    /// INVALID_ARGUMENT for a name that no signal has, and a number that is not 1 to 64; UNSUPPORTED where the agent is too
+    /// old.
     ///
     /// # Cancel safety
     /// Dropping it may or may not send the signal.
-    pub async fn signal(&self, number: i32) -> Result<()> {
-        self.signal_inner(number).await.map_err(|e| self.error(e, "exec.signal"))
+    pub async fn signal(&self, signal: impl Into<Signal>) -> Result<()> {
+        let send = async |signal: Signal| self.signal_inner(signal.number()?).await;
+        send(signal.into()).await.map_err(|e| self.error(e, "exec.signal"))
     }
 
     async fn signal_inner(&self, number: i32) -> Result<()> {
-        if !(1..=MAX_SIGNAL).contains(&number) {
-            return Err(Error::invalid_argument("a signal is a number from 1 to 64").with("signal", number));
-        }
         if !self.is_new {
             return Err(needs_new_agent("signals"));
         }
         if self.ended().is_some() {
             return Ok(());
+        }
+        if let Some(session_id) = &self.session_id {
+            return match self.client.signal_of_session(session_id, number).await {
+                // It has just ended, or was forgotten since.
+                Err(error) if matches!(error.kind(), ErrorKind::FailedPrecondition | ErrorKind::NotFound) => {
+                    Ok(())
+                }
+                other => other,
+            };
         }
         match self.pid {
             // Input may fill the way to the agent: the signal takes another.
@@ -274,7 +302,7 @@ impl Process {
         Ok(())
     }
 
-    /// Kills its process group with SIGKILL and waits for the exit. After the exit it returns that.
+    /// Kills its process group with SIGKILL and waits for the exit, also that of a session. After the exit it returns that.
     ///
     /// Where the agent is too old for signals, or does not answer, the call is broken off, which makes the agent kill it;
     /// the status is then that of SIGKILL.
@@ -303,10 +331,44 @@ impl Process {
         if let Some(Ok(exit)) = self.ended() {
             return Ok(exit);
         }
-        let exit = ExitStatus { exit_code: 128 + SIGKILL, signal: Some(SIGKILL), timed_out: false };
-        self.ending.send_if_modified(|end| end.is_none() && end.replace(Ok(exit)).is_none());
+        if self.session_id.is_some() {
+            // Breaking off would leave it as it is.
+            return Err(self.error(self.client.late(KILL_GRACE), "exec.kill"));
+        }
+        let killed = ExecExited { code: 128 + SIGKILL, signal: SIGKILL, ..ExecExited::default() };
+        let exit = exit_status(&killed, 0, None);
+        self.ending.send_if_modified(|end| end.is_none() && end.replace(Ok(exit.clone())).is_none());
         self.pump.abort();
         Ok(exit)
+    }
+
+    /// Lets go of a session: it goes on, and can be attached to again. What waits here already can still be read; then
+    /// reading and waiting end with FAILED_PRECONDITION. After the exit it does nothing.
+    ///
+    /// # Errors
+    /// FAILED_PRECONDITION for a process that is no session.
+    pub fn detach(&self) -> Result<()> {
+        if self.session_id.is_none() {
+            let message = "the process is no session: spawn it with detach, or kill it";
+            return Err(self.error(Error::failed_precondition(message), "exec.detach"));
+        }
+        let end = Failure::of(&Error::failed_precondition(
+            "the session was let go of; attach to it again by its session_id",
+        ));
+        self.ending.send_if_modified(|now| now.is_none() && now.replace(Err(end)).is_none());
+        self.pump.abort();
+        Ok(())
+    }
+
+    /// What a host's object of it does when it is closed: a session is let go of, any other process killed.
+    ///
+    /// # Errors
+    /// As [`Process::kill`].
+    ///
+    /// # Cancel safety
+    /// As [`Process::kill`].
+    pub async fn close(&self) -> Result<()> {
+        if self.session_id.is_some() { self.detach() } else { self.kill().await.map(drop) }
     }
 
     fn ended(&self) -> Ending {

@@ -15,7 +15,7 @@ impl BridgeClient {
     /// NOT_FOUND for a working directory; UNAVAILABLE when the agent cannot be reached.
     ///
     /// # Cancel safety
-    /// Dropping it ends a command that has started.
+    /// Dropping it ends a command that has started; a session may have begun.
     pub(crate) async fn spawn(&self, options: &ExecOptions) -> Result<Process> {
         self.spawn_inner(options).await.map_err(|e| self.at(e).in_operation("exec.spawn"))
     }
@@ -32,6 +32,11 @@ impl BridgeClient {
         .await?;
         let sender = latest.into_inner().unwrap_or_else(PoisonError::into_inner);
         let sender = sender.unwrap_or_else(|| channel().0);
-        Ok(Process::new(self.clone(), stream, sender, launch.is_pty()))
+        let session = launch.session_id().map(str::to_owned);
+        let process = Process::new(self.clone(), stream, sender, launch.is_pty(), session);
+        if !launch.takes_input() {
+            process.close_stdin().await;
+        }
+        Ok(process)
     }
 }
