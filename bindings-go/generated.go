@@ -157,6 +157,33 @@ const (
 	ChangeKindRemoved ChangeKind = "removed"
 )
 
+// ChangeResult: what a change of mode or owner did.
+type ChangeResult struct {
+	// Files, directories and links that were set, whether they were so before or not.
+	Entries uint64 `json:"entries"`
+}
+
+// ChmodOptions: whose permission bits to change.
+type ChmodOptions struct {
+	// The bits in octal, such as `0644`; at most `7777`.
+	Mode string `json:"mode"`
+	// The path; a relative one is under the data directory. A symbolic link is followed.
+	Path string `json:"path"`
+	// Whether to change all that is below a directory too; symbolic links there are passed over. Default false.
+	Recursive bool `json:"recursive,omitempty"`
+}
+
+// ChownOptions: whose owner to change.
+type ChownOptions struct {
+	// The owner: `user`, `user:group` or `:group`, by names that the workspace knows or by numbers. What is not
+	// named stays.
+	Owner string `json:"owner"`
+	// The path; a relative one is under the data directory. A symbolic link is changed itself.
+	Path string `json:"path"`
+	// Whether to change all that is below a directory too. Default false.
+	Recursive bool `json:"recursive,omitempty"`
+}
+
 // Config: everything an engine needs to know. Every field has a default; unknown fields are refused by name.
 type Config struct {
 	// The backend. Default `auto`.
@@ -219,6 +246,27 @@ type ContainerdConfig struct {
 	RuntimeBinary string `json:"runtime_binary,omitempty"`
 	// The snapshotter. Default `overlayfs`.
 	Snapshotter string `json:"snapshotter,omitempty"`
+}
+
+// CopyOptions: what to copy inside.
+type CopyOptions struct {
+	// The file or directory; a relative path is under the data directory. A symbolic link is copied itself.
+	From string `json:"from"`
+	// Whether to replace what is there. Default false.
+	Overwrite bool `json:"overwrite,omitempty"`
+	// The path of the copy, not of a directory to put it into; a relative one is under the data directory.
+	// Missing parents are made.
+	To string `json:"to"`
+}
+
+// CopyResult: what a copy made.
+type CopyResult struct {
+	// Bytes of the files, holes among them.
+	Bytes uint64 `json:"bytes"`
+	// Files, directories, links and special files.
+	Entries uint64 `json:"entries"`
+	// Sockets, which are left out.
+	Skipped uint64 `json:"skipped"`
 }
 
 // CreateOptions: how to make a workspace.
@@ -458,10 +506,14 @@ type DeleteResult struct {
 
 // DirEntry: a file or directory inside.
 type DirEntry struct {
+	// The number of its group. None where the agent does not tell.
+	Gid *uint32 `json:"gid,omitempty"`
 	// Whether it is a directory.
 	IsDir bool `json:"is_dir"`
 	// What it is.
 	Kind EntryKind `json:"kind"`
+	// What a symbolic link says. None for all else.
+	LinkTarget string `json:"link_target,omitempty"`
 	// When it was last changed, RFC 3339.
 	ModTime string `json:"mod_time"`
 	// Its permission bits with setuid, setgid and sticky, in octal, such as `0644`.
@@ -470,8 +522,13 @@ type DirEntry struct {
 	Name string `json:"name"`
 	// Its path, absolute inside the workspace.
 	Path string `json:"path"`
+	// What it is now, to be given to a write as `expected_revision`; opaque. Another file, length or time of
+	// change is another revision. Only in a stat.
+	Revision string `json:"revision,omitempty"`
 	// Its length in bytes.
 	Size uint64 `json:"size"`
+	// The number of its owner. None where the agent does not tell.
+	Uid *uint32 `json:"uid,omitempty"`
 }
 
 // DirList: what is in a directory, ordered by path.
@@ -671,6 +728,35 @@ type ExitStatus struct {
 	TimedOut bool `json:"timed_out"`
 }
 
+// FileEvent: something that happened in a directory that is watched.
+type FileEvent struct {
+	// The path before, of what was renamed.
+	From string `json:"from,omitempty"`
+	// Whether it is a directory.
+	IsDir bool `json:"is_dir"`
+	// What happened.
+	Kind FileEventKind `json:"kind"`
+	// The path, absolute inside the workspace; for an overflow, that of the directory watched.
+	Path string `json:"path"`
+}
+
+// FileEventKind: what happened to a file.
+type FileEventKind string
+
+// The values of FileEventKind.
+const (
+	// It is new here.
+	FileEventKindCreated FileEventKind = "created"
+	// Its content, mode or owner changed, or another file took its place.
+	FileEventKindChanged FileEventKind = "changed"
+	// It is gone, or has gone elsewhere.
+	FileEventKindRemoved FileEventKind = "removed"
+	// It has another name.
+	FileEventKindRenamed FileEventKind = "renamed"
+	// More happened than could be told: look again.
+	FileEventKindOverflow FileEventKind = "overflow"
+)
+
 // GcOptions: which leftovers to remove.
 type GcOptions struct {
 	// Only tells what would be removed. Default false.
@@ -689,6 +775,93 @@ type GcResult struct {
 	Problems []string `json:"problems"`
 	// Snapshots, by their names in the snapshotter.
 	Snapshots []string `json:"snapshots"`
+}
+
+// GlobOptions: which names to look for.
+type GlobOptions struct {
+	// Whether names that begin with a dot match without the pattern naming the dot. Default false.
+	Hidden bool `json:"hidden,omitempty"`
+	// The most entries, up to 100000. Default 10000.
+	Limit *uint32 `json:"limit,omitempty"`
+	// Where to begin; a relative path is under the data directory, which is the default.
+	Path string `json:"path,omitempty"`
+	// The pattern, of a path below `path`: `*` and `?` stay within a name, `**` does not; `{a,b}` and `[x-y]`
+	// are choices. Upper and lower case are not the same.
+	Pattern string `json:"pattern"`
+}
+
+// GlobResult: what matches a pattern of names.
+type GlobResult struct {
+	// What matches, ordered as a walk is.
+	Entries []DirEntry `json:"entries"`
+	// What could not be looked at. At most 1000.
+	Problems []DirProblem `json:"problems"`
+	// Whether there is more than the limit.
+	Truncated bool `json:"truncated"`
+}
+
+// GrepMatch: a line that matches.
+type GrepMatch struct {
+	// The lines after it, as far as they were asked for.
+	After []string `json:"after"`
+	// The lines before it, as far as they were asked for.
+	Before []string `json:"before"`
+	// The first byte of the match in its line, from 1.
+	Column uint64 `json:"column"`
+	// The line's number, from 1.
+	Line uint64 `json:"line"`
+	// The file, absolute inside the workspace.
+	Path string `json:"path"`
+	// The line, without its end.
+	Text string `json:"text"`
+	// Whether `text` was cut at `max_line_bytes`.
+	Truncated bool `json:"truncated"`
+}
+
+// GrepOptions: which text to look for.
+type GrepOptions struct {
+	// Lines after each match, up to 50. Default 0.
+	ContextAfter uint32 `json:"context_after,omitempty"`
+	// Lines before each match, up to 50. Default 0.
+	ContextBefore uint32 `json:"context_before,omitempty"`
+	// Patterns of what to leave out, with all that is below it. Default: nothing.
+	Exclude []string `json:"exclude,omitzero"`
+	// Whether the pattern is text as it is, and no expression. Default false.
+	FixedStrings bool `json:"fixed_strings,omitempty"`
+	// Whether to search files and directories whose names begin with a dot. Default false.
+	Hidden bool `json:"hidden,omitempty"`
+	// Whether upper and lower case are the same. Default false.
+	IgnoreCase bool `json:"ignore_case,omitempty"`
+	// Patterns of the files to search, as for a walk. Default: all.
+	Include []string `json:"include,omitzero"`
+	// The most bytes of a line that are told, up to 10000. Default 2000.
+	MaxLineBytes *uint32 `json:"max_line_bytes,omitempty"`
+	// The most matches, up to 10000. Default 1000.
+	MaxMatches *uint32 `json:"max_matches,omitempty"`
+	// The most matches of one file. Default: no limit.
+	MaxMatchesPerFile *uint32 `json:"max_matches_per_file,omitempty"`
+	// The directory or file to search; a relative path is under the data directory, which is the default.
+	Path string `json:"path,omitempty"`
+	// A regular expression, in the syntax of Rust's `regex`, within one line.
+	Pattern string `json:"pattern"`
+	// Whether to leave out what `.gitignore` and `.ignore` say. Default true.
+	RespectIgnore *bool `json:"respect_ignore,omitempty"`
+	// Whether only whole words match. Default false.
+	Word bool `json:"word,omitempty"`
+}
+
+// GrepResult: what a search found.
+type GrepResult struct {
+	// Files with matches.
+	FilesMatched uint64 `json:"files_matched"`
+	// Files that were searched; binary ones, with a NUL byte, are among them and have no matches.
+	FilesSearched uint64 `json:"files_searched"`
+	// The matches, ordered by path as a walk is, then by line.
+	Matches []GrepMatch `json:"matches"`
+	// What could not be searched. At most 1000.
+	Problems []DirProblem `json:"problems"`
+	// Whether there is more than `max_matches` or than 16 MiB, so that the search ended early.
+	Truncated bool `json:"truncated"`
 }
 
 // GuestConfig: where things are inside the container.
@@ -957,6 +1130,10 @@ const (
 
 // OpenReadOptions: which file to read piece by piece.
 type OpenReadOptions struct {
+	// The most bytes to read. Default: to the end.
+	Length *uint64 `json:"length,omitempty"`
+	// The first byte. Beyond the end there is nothing, which is no error. Default 0.
+	Offset uint64 `json:"offset,omitempty"`
 	// The file; a relative path is under the data directory.
 	Path string `json:"path"`
 }
@@ -1102,8 +1279,12 @@ type PullResult struct {
 
 // ReadOptions: which bytes to read.
 type ReadOptions struct {
-	// The most bytes to take into memory; a longer file is RESOURCE_EXHAUSTED. Default 1 GiB.
+	// The most bytes to read. Default: to the end.
+	Length *uint64 `json:"length,omitempty"`
+	// The most bytes to take into memory; more of the file is RESOURCE_EXHAUSTED. Default 1 GiB.
 	MaxBytes *uint64 `json:"max_bytes,omitempty"`
+	// The first byte. Beyond the end there is nothing, which is no error. Default 0.
+	Offset uint64 `json:"offset,omitempty"`
 	// The file; a relative path is under the data directory.
 	Path string `json:"path"`
 }
@@ -1593,6 +1774,8 @@ type StartResult struct {
 
 // StatOptions: which path to look at.
 type StatOptions struct {
+	// Whether to look at what a symbolic link leads to, and not at the link. Default true.
+	Follow *bool `json:"follow,omitempty"`
 	// The path; a relative one is under the data directory. Default `/`.
 	Path string `json:"path,omitempty"`
 }
@@ -1624,6 +1807,16 @@ type StopResult struct {
 	Outcome StopOutcome `json:"outcome"`
 	// How long each phase took.
 	PhasesMs Phases `json:"phases_ms"`
+}
+
+// SymlinkOptions: which symbolic link to make.
+type SymlinkOptions struct {
+	// Whether to replace a file or link that is there, at once; never a directory. Default false.
+	Overwrite bool `json:"overwrite,omitempty"`
+	// The link; a relative path is under the data directory. Missing parents are made.
+	Path string `json:"path"`
+	// What the link says, as it is: it need not be there, and a relative one is seen from the link's directory.
+	Target string `json:"target"`
 }
 
 // TextFile: a piece of a text file, bounded for readers that pay by the word: 200 lines, 5120 bytes, 1000
@@ -1686,6 +1879,12 @@ type UnsealOptions struct {
 
 // UploadOptions: which file of the host to copy inside.
 type UploadOptions struct {
+	// What must be there, else the write is CONFLICT and changes nothing: the `revision` that a stat or a write
+	// told, or `absent` for nothing. Default: whatever is there.
+	ExpectedRevision string `json:"expected_revision,omitempty"`
+	// Its permission bits in octal, such as `0644`, at most `7777`. Default: those of the file replaced, else
+	// `0644`.
+	Mode string `json:"mode,omitempty"`
 	// The file inside; a relative path is under the data directory. Missing parents are made.
 	Path string `json:"path"`
 	// The file on the host.
@@ -1720,6 +1919,46 @@ type VersionsOptions struct {
 	After uint64 `json:"after,omitempty"`
 	// The most to return. Default 0: all.
 	Limit uint32 `json:"limit,omitempty"`
+}
+
+// WalkOptions: which tree to walk, page by page.
+type WalkOptions struct {
+	// Where to go on: `next` of the page before. Default: at the beginning.
+	After string `json:"after,omitempty"`
+	// Patterns of what to leave out, with all that is below it. Default: nothing.
+	Exclude []string `json:"exclude,omitzero"`
+	// Patterns of what to tell. One without a slash is for names at any depth, others for paths below the
+	// directory; `*` stays within a name, `**` does not. Default: everything.
+	Include []string `json:"include,omitzero"`
+	// The most entries of a page, up to 10000. Default 1000.
+	Limit *uint32 `json:"limit,omitempty"`
+	// How many directories deep; 1 is the directory itself. Default: no limit.
+	MaxDepth *uint32 `json:"max_depth,omitempty"`
+	// The directory; a relative one is under the data directory, which is the default.
+	Path string `json:"path,omitempty"`
+}
+
+// WalkPage: a page of a tree.
+type WalkPage struct {
+	// Entries below it: those of a directory by name, each followed by what it holds. Fewer than the limit, or
+	// none, where a page took long.
+	Entries []DirEntry `json:"entries"`
+	// Where the next page begins; opaque. None after the last page.
+	Next string `json:"next,omitempty"`
+	// The directory, absolute.
+	Path string `json:"path"`
+	// What could not be looked at; the rest is told all the same. At most 1000.
+	Problems []DirProblem `json:"problems"`
+}
+
+// WatchOptions: which directory to watch.
+type WatchOptions struct {
+	// Patterns of what to leave out, as for a walk. Default: nothing.
+	Exclude []string `json:"exclude,omitzero"`
+	// The directory; a relative one is under the data directory, which is the default.
+	Path string `json:"path,omitempty"`
+	// Whether to watch all that is below it too, up to 65536 directories. Default false.
+	Recursive bool `json:"recursive,omitempty"`
 }
 
 // WorkspaceInfo: a workspace as it is now.
@@ -1805,6 +2044,12 @@ type WorkspaceSummary struct {
 
 // WriteOptions: where to write. The bytes travel beside this object.
 type WriteOptions struct {
+	// What must be there, else the write is CONFLICT and changes nothing: the `revision` that a stat or a write
+	// told, or `absent` for nothing. Default: whatever is there.
+	ExpectedRevision string `json:"expected_revision,omitempty"`
+	// Its permission bits in octal, such as `0644`, at most `7777`. Default: those of the file replaced, else
+	// `0644`.
+	Mode string `json:"mode,omitempty"`
 	// The file; a relative path is under the data directory. Missing parents are made. The file is replaced at
 	// once or not at all, and keeps its mode and owner.
 	Path string `json:"path"`
@@ -1814,6 +2059,8 @@ type WriteOptions struct {
 type WriteResult struct {
 	// Bytes written.
 	BytesWritten uint64 `json:"bytes_written"`
+	// The revision of the new file. None where the agent does not tell.
+	Revision string `json:"revision,omitempty"`
 }
 
 // Health does engine.health: looks at the engine, its records and its backend; what is wrong is told in the
@@ -2082,7 +2329,7 @@ func (d *Data) Discard(ctx context.Context, generation uint64, options *DataDisc
 	return call[PreservedData](ctx, d.target(), "data.discard", &all, calls)
 }
 
-// Stat does fs.stat: tells what a path names; a symbolic link is followed.
+// Stat does fs.stat: tells what a path names; a symbolic link is followed unless told otherwise.
 //
 // Nil options stand for the defaults; the arguments decide over their fields.
 func (f *FS) Stat(ctx context.Context, path string, options *StatOptions, calls ...CallOption) (*DirEntry, error) {
@@ -2182,4 +2429,105 @@ func (f *FS) Remove(ctx context.Context, path string, options *RemoveOptions, ca
 	all.Path = path
 	_, err := call[struct{}](ctx, f.target(), "fs.remove", &all, calls)
 	return err
+}
+
+// Symlink does fs.symlink: makes a symbolic link.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (f *FS) Symlink(ctx context.Context, target string, path string, options *SymlinkOptions, calls ...CallOption) error {
+	var all SymlinkOptions
+	if options != nil {
+		all = *options
+	}
+	all.Target = target
+	all.Path = path
+	_, err := call[struct{}](ctx, f.target(), "fs.symlink", &all, calls)
+	return err
+}
+
+// Chmod does fs.chmod: changes permission bits, of a whole tree on demand.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (f *FS) Chmod(ctx context.Context, path string, mode string, options *ChmodOptions, calls ...CallOption) (*ChangeResult, error) {
+	var all ChmodOptions
+	if options != nil {
+		all = *options
+	}
+	all.Path = path
+	all.Mode = mode
+	return call[ChangeResult](ctx, f.target(), "fs.chmod", &all, calls)
+}
+
+// Chown does fs.chown: changes owner and group, of a whole tree on demand.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (f *FS) Chown(ctx context.Context, path string, owner string, options *ChownOptions, calls ...CallOption) (*ChangeResult, error) {
+	var all ChownOptions
+	if options != nil {
+		all = *options
+	}
+	all.Path = path
+	all.Owner = owner
+	return call[ChangeResult](ctx, f.target(), "fs.chown", &all, calls)
+}
+
+// Copy does fs.copy: copies a file or a tree inside with all that it has: it is there whole or not at all.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (f *FS) Copy(ctx context.Context, from string, to string, options *CopyOptions, calls ...CallOption) (*CopyResult, error) {
+	var all CopyOptions
+	if options != nil {
+		all = *options
+	}
+	all.From = from
+	all.To = to
+	return call[CopyResult](ctx, f.target(), "fs.copy", &all, calls)
+}
+
+// Walk does fs.walk: tells a page of a tree, sorted.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (f *FS) Walk(ctx context.Context, path string, options *WalkOptions, calls ...CallOption) (*WalkPage, error) {
+	var all WalkOptions
+	if options != nil {
+		all = *options
+	}
+	all.Path = path
+	return call[WalkPage](ctx, f.target(), "fs.walk", &all, calls)
+}
+
+// Glob does fs.glob: tells what matches a pattern of names.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (f *FS) Glob(ctx context.Context, pattern string, options *GlobOptions, calls ...CallOption) (*GlobResult, error) {
+	var all GlobOptions
+	if options != nil {
+		all = *options
+	}
+	all.Pattern = pattern
+	return call[GlobResult](ctx, f.target(), "fs.glob", &all, calls)
+}
+
+// Grep does fs.grep: searches the text of files.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (f *FS) Grep(ctx context.Context, pattern string, options *GrepOptions, calls ...CallOption) (*GrepResult, error) {
+	var all GrepOptions
+	if options != nil {
+		all = *options
+	}
+	all.Pattern = pattern
+	return call[GrepResult](ctx, f.target(), "fs.grep", &all, calls)
+}
+
+// Watch does fs.watch: tells what happens in a directory, from now on.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (f *FS) Watch(ctx context.Context, path string, options *WatchOptions, calls ...CallOption) (*Items[FileEvent], error) {
+	var all WatchOptions
+	if options != nil {
+		all = *options
+	}
+	all.Path = path
+	return items[FileEvent](ctx, f.target(), "fs.watch", &all, calls)
 }

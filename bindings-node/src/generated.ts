@@ -4,6 +4,11 @@ import { type CallOptions, Noun, type OperationCallOptions, operate, plain } fro
 import { type Items, items } from './items.js';
 import type { Operation } from './operation.js';
 import type {
+  ChangeResult,
+  ChmodOptions,
+  ChownOptions,
+  CopyOptions,
+  CopyResult,
   CreateOptions,
   CreateResult,
   DataDiscardOptions,
@@ -22,8 +27,13 @@ import type {
   DownloadOptions,
   DownloadResult,
   EventsOptions,
+  FileEvent,
   GcOptions,
   GcResult,
+  GlobOptions,
+  GlobResult,
+  GrepOptions,
+  GrepResult,
   Health,
   ImageDeleteResult,
   ImageInfo,
@@ -65,12 +75,16 @@ import type {
   StatOptions,
   StopOptions,
   StopResult,
+  SymlinkOptions,
   TextFile,
   TreeOptions,
   UploadOptions,
   VersionList,
   VersionTree,
   VersionsOptions,
+  WalkOptions,
+  WalkPage,
+  WatchOptions,
   WorkspaceInfo,
   WorkspaceList,
   WriteResult,
@@ -271,7 +285,7 @@ export abstract class DataOperations extends Noun {
 
 /** The calls of `fs` that move no bytes. */
 export abstract class FsOperations extends Noun {
-  /** Tells what a path names; a symbolic link is followed. */
+  /** Tells what a path names; a symbolic link is followed unless told otherwise. */
   stat(path?: string, options: Omit<StatOptions, 'path'> & CallOptions = {}): Promise<DirEntry> {
     return plain(this.link, 'fs.stat', { path }, options);
   }
@@ -317,5 +331,57 @@ export abstract class FsOperations extends Noun {
   /** Removes a file or directory; one that is not there is no error. */
   remove(path: string, options: Omit<RemoveOptions, 'path'> & CallOptions = {}): Promise<void> {
     return plain(this.link, 'fs.remove', { path }, options);
+  }
+
+  /** Makes a symbolic link. */
+  symlink(
+    target: string,
+    path: string,
+    options: Omit<SymlinkOptions, 'target' | 'path'> & CallOptions = {},
+  ): Promise<void> {
+    return plain(this.link, 'fs.symlink', { target, path }, options);
+  }
+
+  /** Changes permission bits, of a whole tree on demand. */
+  chmod(
+    path: string,
+    mode: string,
+    options: Omit<ChmodOptions, 'path' | 'mode'> & CallOptions = {},
+  ): Promise<ChangeResult> {
+    return plain(this.link, 'fs.chmod', { path, mode }, options);
+  }
+
+  /** Changes owner and group, of a whole tree on demand. */
+  chown(
+    path: string,
+    owner: string,
+    options: Omit<ChownOptions, 'path' | 'owner'> & CallOptions = {},
+  ): Promise<ChangeResult> {
+    return plain(this.link, 'fs.chown', { path, owner }, options);
+  }
+
+  /** Copies a file or a tree inside with all that it has: it is there whole or not at all. */
+  copy(from: string, to: string, options: Omit<CopyOptions, 'from' | 'to'> & CallOptions = {}): Promise<CopyResult> {
+    return plain(this.link, 'fs.copy', { from, to }, options);
+  }
+
+  /** Tells a page of a tree, sorted. */
+  walk(path?: string, options: Omit<WalkOptions, 'path'> & CallOptions = {}): Promise<WalkPage> {
+    return plain(this.link, 'fs.walk', { path }, options);
+  }
+
+  /** Tells what matches a pattern of names. */
+  glob(pattern: string, options: Omit<GlobOptions, 'pattern'> & CallOptions = {}): Promise<GlobResult> {
+    return plain(this.link, 'fs.glob', { pattern }, options);
+  }
+
+  /** Searches the text of files. */
+  grep(pattern: string, options: Omit<GrepOptions, 'pattern'> & CallOptions = {}): Promise<GrepResult> {
+    return plain(this.link, 'fs.grep', { pattern }, options);
+  }
+
+  /** Tells what happens in a directory, from now on. */
+  watch(path?: string, options: Omit<WatchOptions, 'path'> & CallOptions = {}): Items<FileEvent> {
+    return items(this.link, 'fs.watch', { path }, options);
   }
 }

@@ -114,6 +114,35 @@ export type ChangeAspect = 'type' | 'content' | 'mode' | 'owner' | 'mod_time' | 
  */
 export type ChangeKind = 'added' | 'changed' | 'removed';
 
+/** What a change of mode or owner did. */
+export interface ChangeResult {
+  /** Files, directories and links that were set, whether they were so before or not. */
+  entries: number;
+}
+
+/** Whose permission bits to change. */
+export interface ChmodOptions {
+  /** The bits in octal, such as `0644`; at most `7777`. */
+  mode: string;
+  /** The path; a relative one is under the data directory. A symbolic link is followed. */
+  path: string;
+  /** Whether to change all that is below a directory too; symbolic links there are passed over. Default false. */
+  recursive?: boolean | undefined;
+}
+
+/** Whose owner to change. */
+export interface ChownOptions {
+  /**
+   * The owner: `user`, `user:group` or `:group`, by names that the workspace knows or by numbers. What is not named
+   * stays.
+   */
+  owner: string;
+  /** The path; a relative one is under the data directory. A symbolic link is changed itself. */
+  path: string;
+  /** Whether to change all that is below a directory too. Default false. */
+  recursive?: boolean | undefined;
+}
+
 /** Everything an engine needs to know. Every field has a default; unknown fields are refused by name. */
 export interface Config {
   /** The backend. Default `auto`. */
@@ -182,6 +211,29 @@ export interface ContainerdConfig {
   runtime_binary?: string | null | undefined;
   /** The snapshotter. Default `overlayfs`. */
   snapshotter?: string | undefined;
+}
+
+/** What to copy inside. */
+export interface CopyOptions {
+  /** The file or directory; a relative path is under the data directory. A symbolic link is copied itself. */
+  from: string;
+  /** Whether to replace what is there. Default false. */
+  overwrite?: boolean | undefined;
+  /**
+   * The path of the copy, not of a directory to put it into; a relative one is under the data directory. Missing
+   * parents are made.
+   */
+  to: string;
+}
+
+/** What a copy made. */
+export interface CopyResult {
+  /** Bytes of the files, holes among them. */
+  bytes: number;
+  /** Files, directories, links and special files. */
+  entries: number;
+  /** Sockets, which are left out. */
+  skipped: number;
 }
 
 /** How to make a workspace. */
@@ -434,10 +486,14 @@ export interface DeleteResult {
 
 /** A file or directory inside. */
 export interface DirEntry {
+  /** The number of its group. None where the agent does not tell. */
+  gid?: number;
   /** Whether it is a directory. */
   is_dir: boolean;
   /** What it is. */
   kind: EntryKind;
+  /** What a symbolic link says. None for all else. */
+  link_target?: string;
   /** When it was last changed, RFC 3339. */
   mod_time: string;
   /** Its permission bits with setuid, setgid and sticky, in octal, such as `0644`. */
@@ -446,8 +502,15 @@ export interface DirEntry {
   name: string;
   /** Its path, absolute inside the workspace. */
   path: string;
+  /**
+   * What it is now, to be given to a write as `expected_revision`; opaque. Another file, length or time of change is
+   * another revision. Only in a stat.
+   */
+  revision?: string;
   /** Its length in bytes. */
   size: number;
+  /** The number of its owner. None where the agent does not tell. */
+  uid?: number;
 }
 
 /** What is in a directory, ordered by path. */
@@ -662,6 +725,33 @@ export interface ExitStatus {
   timed_out: boolean;
 }
 
+/** Something that happened in a directory that is watched. */
+export interface FileEvent {
+  /** The path before, of what was renamed. */
+  from?: string;
+  /** Whether it is a directory. */
+  is_dir: boolean;
+  /** What happened. */
+  kind: FileEventKind;
+  /** The path, absolute inside the workspace; for an overflow, that of the directory watched. */
+  path: string;
+}
+
+/**
+ * What happened to a file.
+ *
+ * - `created`: It is new here.
+ *
+ * - `changed`: Its content, mode or owner changed, or another file took its place.
+ *
+ * - `removed`: It is gone, or has gone elsewhere.
+ *
+ * - `renamed`: It has another name.
+ *
+ * - `overflow`: More happened than could be told: look again.
+ */
+export type FileEventKind = 'created' | 'changed' | 'removed' | 'renamed' | 'overflow';
+
 /** Which leftovers to remove. */
 export interface GcOptions {
   /** Only tells what would be removed. Default false. */
@@ -680,6 +770,95 @@ export interface GcResult {
   problems: string[];
   /** Snapshots, by their names in the snapshotter. */
   snapshots: string[];
+}
+
+/** Which names to look for. */
+export interface GlobOptions {
+  /** Whether names that begin with a dot match without the pattern naming the dot. Default false. */
+  hidden?: boolean | undefined;
+  /** The most entries, up to 100000. Default 10000. */
+  limit?: number | undefined;
+  /** Where to begin; a relative path is under the data directory, which is the default. */
+  path?: string | null | undefined;
+  /**
+   * The pattern, of a path below `path`: `*` and `?` stay within a name, `**` does not; `{a,b}` and `[x-y]` are
+   * choices. Upper and lower case are not the same.
+   */
+  pattern: string;
+}
+
+/** What matches a pattern of names. */
+export interface GlobResult {
+  /** What matches, ordered as a walk is. */
+  entries: DirEntry[];
+  /** What could not be looked at. At most 1000. */
+  problems?: DirProblem[];
+  /** Whether there is more than the limit. */
+  truncated: boolean;
+}
+
+/** A line that matches. */
+export interface GrepMatch {
+  /** The lines after it, as far as they were asked for. */
+  after: string[];
+  /** The lines before it, as far as they were asked for. */
+  before: string[];
+  /** The first byte of the match in its line, from 1. */
+  column: number;
+  /** The line's number, from 1. */
+  line: number;
+  /** The file, absolute inside the workspace. */
+  path: string;
+  /** The line, without its end. */
+  text: string;
+  /** Whether `text` was cut at `max_line_bytes`. */
+  truncated: boolean;
+}
+
+/** Which text to look for. */
+export interface GrepOptions {
+  /** Lines after each match, up to 50. Default 0. */
+  context_after?: number | undefined;
+  /** Lines before each match, up to 50. Default 0. */
+  context_before?: number | undefined;
+  /** Patterns of what to leave out, with all that is below it. Default: nothing. */
+  exclude?: string[] | undefined;
+  /** Whether the pattern is text as it is, and no expression. Default false. */
+  fixed_strings?: boolean | undefined;
+  /** Whether to search files and directories whose names begin with a dot. Default false. */
+  hidden?: boolean | undefined;
+  /** Whether upper and lower case are the same. Default false. */
+  ignore_case?: boolean | undefined;
+  /** Patterns of the files to search, as for a walk. Default: all. */
+  include?: string[] | undefined;
+  /** The most bytes of a line that are told, up to 10000. Default 2000. */
+  max_line_bytes?: number | undefined;
+  /** The most matches, up to 10000. Default 1000. */
+  max_matches?: number | undefined;
+  /** The most matches of one file. Default: no limit. */
+  max_matches_per_file?: number | null | undefined;
+  /** The directory or file to search; a relative path is under the data directory, which is the default. */
+  path?: string | null | undefined;
+  /** A regular expression, in the syntax of Rust's `regex`, within one line. */
+  pattern: string;
+  /** Whether to leave out what `.gitignore` and `.ignore` say. Default true. */
+  respect_ignore?: boolean | undefined;
+  /** Whether only whole words match. Default false. */
+  word?: boolean | undefined;
+}
+
+/** What a search found. */
+export interface GrepResult {
+  /** Files with matches. */
+  files_matched: number;
+  /** Files that were searched; binary ones, with a NUL byte, are among them and have no matches. */
+  files_searched: number;
+  /** The matches, ordered by path as a walk is, then by line. */
+  matches: GrepMatch[];
+  /** What could not be searched. At most 1000. */
+  problems?: DirProblem[];
+  /** Whether there is more than `max_matches` or than 16 MiB, so that the search ended early. */
+  truncated: boolean;
 }
 
 /** Where things are inside the container. */
@@ -961,6 +1140,10 @@ export type NetworkMode = 'cni' | 'host' | 'none';
 
 /** Which file to read piece by piece. */
 export interface OpenReadOptions {
+  /** The most bytes to read. Default: to the end. */
+  length?: number | null | undefined;
+  /** The first byte. Beyond the end there is nothing, which is no error. Default 0. */
+  offset?: number | undefined;
   /** The file; a relative path is under the data directory. */
   path: string;
 }
@@ -1099,8 +1282,12 @@ export interface PullResult {
 
 /** Which bytes to read. */
 export interface ReadOptions {
-  /** The most bytes to take into memory; a longer file is RESOURCE_EXHAUSTED. Default 1 GiB. */
+  /** The most bytes to read. Default: to the end. */
+  length?: number | null | undefined;
+  /** The most bytes to take into memory; more of the file is RESOURCE_EXHAUSTED. Default 1 GiB. */
   max_bytes?: number | null | undefined;
+  /** The first byte. Beyond the end there is nothing, which is no error. Default 0. */
+  offset?: number | undefined;
   /** The file; a relative path is under the data directory. */
   path: string;
 }
@@ -1604,6 +1791,8 @@ export interface StartResult {
 
 /** Which path to look at. */
 export interface StatOptions {
+  /** Whether to look at what a symbolic link leads to, and not at the link. Default true. */
+  follow?: boolean | undefined;
   /** The path; a relative one is under the data directory. Default `/`. */
   path?: string | null | undefined;
 }
@@ -1633,6 +1822,16 @@ export interface StopResult {
   outcome: StopOutcome;
   /** How long each phase took. */
   phases_ms: Phases;
+}
+
+/** Which symbolic link to make. */
+export interface SymlinkOptions {
+  /** Whether to replace a file or link that is there, at once; never a directory. Default false. */
+  overwrite?: boolean | undefined;
+  /** The link; a relative path is under the data directory. Missing parents are made. */
+  path: string;
+  /** What the link says, as it is: it need not be there, and a relative one is seen from the link's directory. */
+  target: string;
 }
 
 /** A piece of a text file, bounded for readers that pay by the word: 200 lines, 5120 bytes, 1000 characters a line. */
@@ -1696,6 +1895,13 @@ export interface UnsealOptions {
 
 /** Which file of the host to copy inside. */
 export interface UploadOptions {
+  /**
+   * What must be there, else the write is CONFLICT and changes nothing: the `revision` that a stat or a write told, or
+   * `absent` for nothing. Default: whatever is there.
+   */
+  expected_revision?: string | null | undefined;
+  /** Its permission bits in octal, such as `0644`, at most `7777`. Default: those of the file replaced, else `0644`. */
+  mode?: string | null | undefined;
   /** The file inside; a relative path is under the data directory. Missing parents are made. */
   path: string;
   /** The file on the host. */
@@ -1730,6 +1936,50 @@ export interface VersionsOptions {
   after?: number | undefined;
   /** The most to return. Default 0: all. */
   limit?: number | undefined;
+}
+
+/** Which tree to walk, page by page. */
+export interface WalkOptions {
+  /** Where to go on: `next` of the page before. Default: at the beginning. */
+  after?: string | null | undefined;
+  /** Patterns of what to leave out, with all that is below it. Default: nothing. */
+  exclude?: string[] | undefined;
+  /**
+   * Patterns of what to tell. One without a slash is for names at any depth, others for paths below the directory; `*`
+   * stays within a name, `**` does not. Default: everything.
+   */
+  include?: string[] | undefined;
+  /** The most entries of a page, up to 10000. Default 1000. */
+  limit?: number | undefined;
+  /** How many directories deep; 1 is the directory itself. Default: no limit. */
+  max_depth?: number | null | undefined;
+  /** The directory; a relative one is under the data directory, which is the default. */
+  path?: string | null | undefined;
+}
+
+/** A page of a tree. */
+export interface WalkPage {
+  /**
+   * Entries below it: those of a directory by name, each followed by what it holds. Fewer than the limit, or none,
+   * where a page took long.
+   */
+  entries: DirEntry[];
+  /** Where the next page begins; opaque. None after the last page. */
+  next?: string;
+  /** The directory, absolute. */
+  path: string;
+  /** What could not be looked at; the rest is told all the same. At most 1000. */
+  problems?: DirProblem[];
+}
+
+/** Which directory to watch. */
+export interface WatchOptions {
+  /** Patterns of what to leave out, as for a walk. Default: nothing. */
+  exclude?: string[] | undefined;
+  /** The directory; a relative one is under the data directory, which is the default. */
+  path?: string | null | undefined;
+  /** Whether to watch all that is below it too, up to 65536 directories. Default false. */
+  recursive?: boolean | undefined;
 }
 
 /** A workspace as it is now. */
@@ -1814,6 +2064,13 @@ export interface WorkspaceSummary {
 /** Where to write. The bytes travel beside this object. */
 export interface WriteOptions {
   /**
+   * What must be there, else the write is CONFLICT and changes nothing: the `revision` that a stat or a write told, or
+   * `absent` for nothing. Default: whatever is there.
+   */
+  expected_revision?: string | null | undefined;
+  /** Its permission bits in octal, such as `0644`, at most `7777`. Default: those of the file replaced, else `0644`. */
+  mode?: string | null | undefined;
+  /**
    * The file; a relative path is under the data directory. Missing parents are made. The file is replaced at once or
    * not at all, and keeps its mode and owner.
    */
@@ -1824,4 +2081,6 @@ export interface WriteOptions {
 export interface WriteResult {
   /** Bytes written. */
   bytes_written: number;
+  /** The revision of the new file. None where the agent does not tell. */
+  revision?: string;
 }

@@ -26,7 +26,7 @@ mod store;
 pub mod types;
 mod watch;
 
-pub use bridge::{FileReader, FileWriter, Output, Process, StreamKind};
+pub use bridge::{FileEvents, FileReader, FileWriter, Output, Process, StreamKind};
 pub use config::Config;
 pub use engine::{CallOptions, Data, Engine, Exec, Fs, Images, Workspace};
 pub use error::{Error, ErrorKind, Result};

@@ -10,6 +10,7 @@ mod list;
 mod memory;
 mod pull;
 mod reconcile;
+mod searches;
 mod stop;
 mod trees;
 mod versions;
@@ -33,6 +34,8 @@ enum Kind {
     PullCold,
     ExecTrue,
     Files,
+    ListDir,
+    Grep,
     Archives,
     DataKept,
     DataCarried,
@@ -59,6 +62,8 @@ pub(crate) fn all() -> &'static [Bench] {
         bench("stop_start", Kind::StopStart),
         bench("exec_true", Kind::ExecTrue),
         bench("files", Kind::Files),
+        bench("list_100000", Kind::ListDir),
+        bench("grep_25000", Kind::Grep),
         bench("archives", Kind::Archives),
         bench("data_kept", Kind::DataKept),
         bench("data_carried", Kind::DataCarried),
@@ -89,6 +94,8 @@ pub(crate) async fn run(bench: &Bench, bed: &Bed) -> Result<Vec<Row>, Failure> {
         Kind::DataKept => data::keeping(bed).await,
         Kind::DataCarried => data::carried(bed).await,
         Kind::Files => files::both_ways(bed).await,
+        Kind::ListDir => searches::list(bed).await,
+        Kind::Grep => searches::grep(bed).await,
         Kind::Memory => memory::resident(bed).await,
         Kind::List100 => list::hundred(bed).await,
         Kind::StopStart => stop::stop_start(bed).await,

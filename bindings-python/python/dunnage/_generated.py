@@ -9,7 +9,9 @@ from typing import Any, Mapping, Sequence
 from ._call import AsyncItems, AsyncNoun, Items, Noun, OnEvent, Operation, StrPath, nothing
 from ._types import (
     ArchiveFormat,
+    ChangeResult,
     Consistency,
+    CopyResult,
     CreateResult,
     DataExportResult,
     DataImportResult,
@@ -19,7 +21,10 @@ from ._types import (
     DirEntry,
     DirList,
     DownloadResult,
+    FileEvent,
     GcResult,
+    GlobResult,
+    GrepResult,
     Health,
     ImageDeleteResult,
     ImageInfo,
@@ -55,6 +60,7 @@ from ._types import (
     UnsealOptions,
     VersionList,
     VersionTree,
+    WalkPage,
     WorkspaceInfo,
     WorkspaceList,
     WriteResult,
@@ -743,14 +749,15 @@ class DataOperations(Noun):
 class FsOperations(Noun):
     """The calls of `fs` that move no bytes."""
 
-    def stat(self, path: StrPath | None = None, *, time_limit: float | None = None) -> DirEntry:
-        """Tells what a path names; a symbolic link is followed.
+    def stat(self, path: StrPath | None = None, *, follow: bool = True, time_limit: float | None = None) -> DirEntry:
+        """Tells what a path names; a symbolic link is followed unless told otherwise.
 
         Args:
             path: The path; a relative one is under the data directory. Default `/`.
+            follow: Whether to look at what a symbolic link leads to, and not at the link. Default true.
             time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
         """
-        fields: Mapping[str, Any] = {"path": path}
+        fields: Mapping[str, Any] = {"path": path, "follow": follow}
         return self._plain(DirEntry.from_json, "fs.stat", fields, time_limit)
 
     def list(self, path: StrPath | None = None, *, recursive: bool = False, time_limit: float | None = None) -> DirList:
@@ -783,15 +790,32 @@ class FsOperations(Noun):
         fields: Mapping[str, Any] = {"path": path, "line_offset": line_offset, "n_lines": n_lines}
         return self._plain(TextFile.from_json, "fs.read_text", fields, time_limit)
 
-    def upload(self, source: StrPath, path: StrPath, *, time_limit: float | None = None) -> WriteResult:
+    def upload(
+        self,
+        source: StrPath,
+        path: StrPath,
+        *,
+        expected_revision: str | None = None,
+        mode: str | None = None,
+        time_limit: float | None = None,
+    ) -> WriteResult:
         """Copies a file of the host inside.
 
         Args:
             source: The file on the host.
             path: The file inside; a relative path is under the data directory. Missing parents are made.
+            expected_revision: What must be there, else the write is CONFLICT and changes nothing: the `revision`
+                that a stat or a write told, or `absent` for nothing. Default: whatever is there.
+            mode: Its permission bits in octal, such as `0644`, at most `7777`. Default: those of the file replaced,
+                else `0644`.
             time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
         """
-        fields: Mapping[str, Any] = {"source": source, "path": path}
+        fields: Mapping[str, Any] = {
+            "source": source,
+            "path": path,
+            "expected_revision": expected_revision,
+            "mode": mode,
+        }
         return self._plain(WriteResult.from_json, "fs.upload", fields, time_limit)
 
     def download(self, path: StrPath, destination: StrPath, *, time_limit: float | None = None) -> DownloadResult:
@@ -838,6 +862,218 @@ class FsOperations(Noun):
         """
         fields: Mapping[str, Any] = {"path": path, "recursive": recursive}
         return self._plain(nothing, "fs.remove", fields, time_limit)
+
+    def symlink(
+        self,
+        target: StrPath,
+        path: StrPath,
+        *,
+        overwrite: bool = False,
+        time_limit: float | None = None,
+    ) -> None:
+        """Makes a symbolic link.
+
+        Args:
+            target: What the link says, as it is: it need not be there, and a relative one is seen from the link's
+                directory.
+            path: The link; a relative path is under the data directory. Missing parents are made.
+            overwrite: Whether to replace a file or link that is there, at once; never a directory. Default false.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"target": target, "path": path, "overwrite": overwrite}
+        return self._plain(nothing, "fs.symlink", fields, time_limit)
+
+    def chmod(
+        self,
+        path: StrPath,
+        mode: str,
+        *,
+        recursive: bool = False,
+        time_limit: float | None = None,
+    ) -> ChangeResult:
+        """Changes permission bits, of a whole tree on demand.
+
+        Args:
+            path: The path; a relative one is under the data directory. A symbolic link is followed.
+            mode: The bits in octal, such as `0644`; at most `7777`.
+            recursive: Whether to change all that is below a directory too; symbolic links there are passed over.
+                Default false.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"path": path, "mode": mode, "recursive": recursive}
+        return self._plain(ChangeResult.from_json, "fs.chmod", fields, time_limit)
+
+    def chown(
+        self,
+        path: StrPath,
+        owner: str,
+        *,
+        recursive: bool = False,
+        time_limit: float | None = None,
+    ) -> ChangeResult:
+        """Changes owner and group, of a whole tree on demand.
+
+        Args:
+            path: The path; a relative one is under the data directory. A symbolic link is changed itself.
+            owner: The owner: `user`, `user:group` or `:group`, by names that the workspace knows or by numbers.
+                What is not named stays.
+            recursive: Whether to change all that is below a directory too. Default false.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"path": path, "owner": owner, "recursive": recursive}
+        return self._plain(ChangeResult.from_json, "fs.chown", fields, time_limit)
+
+    def copy(
+        self,
+        from_: StrPath,
+        to: StrPath,
+        *,
+        overwrite: bool = False,
+        time_limit: float | None = None,
+    ) -> CopyResult:
+        """Copies a file or a tree inside with all that it has: it is there whole or not at all.
+
+        Args:
+            from_: The file or directory; a relative path is under the data directory. A symbolic link is copied
+                itself.
+            to: The path of the copy, not of a directory to put it into; a relative one is under the data directory.
+                Missing parents are made.
+            overwrite: Whether to replace what is there. Default false.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"from": from_, "to": to, "overwrite": overwrite}
+        return self._plain(CopyResult.from_json, "fs.copy", fields, time_limit)
+
+    def walk(
+        self,
+        path: StrPath | None = None,
+        *,
+        after: str | None = None,
+        exclude: Sequence[str] | None = None,
+        include: Sequence[str] | None = None,
+        limit: int = 1000,
+        max_depth: int | None = None,
+        time_limit: float | None = None,
+    ) -> WalkPage:
+        """Tells a page of a tree, sorted.
+
+        Args:
+            path: The directory; a relative one is under the data directory, which is the default.
+            after: Where to go on: `next` of the page before. Default: at the beginning.
+            exclude: Patterns of what to leave out, with all that is below it. Default: nothing.
+            include: Patterns of what to tell. One without a slash is for names at any depth, others for paths below
+                the directory; `*` stays within a name, `**` does not. Default: everything.
+            limit: The most entries of a page, up to 10000. Default 1000.
+            max_depth: How many directories deep; 1 is the directory itself. Default: no limit.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {
+            "path": path,
+            "after": after,
+            "exclude": exclude,
+            "include": include,
+            "limit": limit,
+            "max_depth": max_depth,
+        }
+        return self._plain(WalkPage.from_json, "fs.walk", fields, time_limit)
+
+    def glob(
+        self,
+        pattern: str,
+        *,
+        hidden: bool = False,
+        limit: int = 10000,
+        path: str | None = None,
+        time_limit: float | None = None,
+    ) -> GlobResult:
+        """Tells what matches a pattern of names.
+
+        Args:
+            pattern: The pattern, of a path below `path`: `*` and `?` stay within a name, `**` does not; `{a,b}` and
+                `[x-y]` are choices. Upper and lower case are not the same.
+            hidden: Whether names that begin with a dot match without the pattern naming the dot. Default false.
+            limit: The most entries, up to 100000. Default 10000.
+            path: Where to begin; a relative path is under the data directory, which is the default.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"pattern": pattern, "hidden": hidden, "limit": limit, "path": path}
+        return self._plain(GlobResult.from_json, "fs.glob", fields, time_limit)
+
+    def grep(
+        self,
+        pattern: str,
+        *,
+        context_after: int = 0,
+        context_before: int = 0,
+        exclude: Sequence[str] | None = None,
+        fixed_strings: bool = False,
+        hidden: bool = False,
+        ignore_case: bool = False,
+        include: Sequence[str] | None = None,
+        max_line_bytes: int = 2000,
+        max_matches: int = 1000,
+        max_matches_per_file: int | None = None,
+        path: str | None = None,
+        respect_ignore: bool = True,
+        word: bool = False,
+        time_limit: float | None = None,
+    ) -> GrepResult:
+        """Searches the text of files.
+
+        Args:
+            pattern: A regular expression, in the syntax of Rust's `regex`, within one line.
+            context_after: Lines after each match, up to 50. Default 0.
+            context_before: Lines before each match, up to 50. Default 0.
+            exclude: Patterns of what to leave out, with all that is below it. Default: nothing.
+            fixed_strings: Whether the pattern is text as it is, and no expression. Default false.
+            hidden: Whether to search files and directories whose names begin with a dot. Default false.
+            ignore_case: Whether upper and lower case are the same. Default false.
+            include: Patterns of the files to search, as for a walk. Default: all.
+            max_line_bytes: The most bytes of a line that are told, up to 10000. Default 2000.
+            max_matches: The most matches, up to 10000. Default 1000.
+            max_matches_per_file: The most matches of one file. Default: no limit.
+            path: The directory or file to search; a relative path is under the data directory, which is the
+                default.
+            respect_ignore: Whether to leave out what `.gitignore` and `.ignore` say. Default true.
+            word: Whether only whole words match. Default false.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {
+            "pattern": pattern,
+            "context_after": context_after,
+            "context_before": context_before,
+            "exclude": exclude,
+            "fixed_strings": fixed_strings,
+            "hidden": hidden,
+            "ignore_case": ignore_case,
+            "include": include,
+            "max_line_bytes": max_line_bytes,
+            "max_matches": max_matches,
+            "max_matches_per_file": max_matches_per_file,
+            "path": path,
+            "respect_ignore": respect_ignore,
+            "word": word,
+        }
+        return self._plain(GrepResult.from_json, "fs.grep", fields, time_limit)
+
+    def watch(
+        self,
+        path: StrPath | None = None,
+        *,
+        exclude: Sequence[str] | None = None,
+        recursive: bool = False,
+        time_limit: float | None = None,
+    ) -> Items[FileEvent]:
+        """Tells what happens in a directory, from now on.
+
+        Args:
+            path: The directory; a relative one is under the data directory, which is the default.
+            exclude: Patterns of what to leave out, as for a walk. Default: nothing.
+            recursive: Whether to watch all that is below it too, up to 65536 directories. Default false.
+            time_limit: Seconds that the beginning may take. Default: none.
+        """
+        fields: Mapping[str, Any] = {"path": path, "exclude": exclude, "recursive": recursive}
+        return self._items(FileEvent.from_json, "fs.watch", fields, time_limit)
 
 
 class AsyncEngineOperations(AsyncNoun):
@@ -1512,14 +1748,21 @@ class AsyncDataOperations(AsyncNoun):
 class AsyncFsOperations(AsyncNoun):
     """The calls of `fs` that move no bytes."""
 
-    async def stat(self, path: StrPath | None = None, *, time_limit: float | None = None) -> DirEntry:
-        """Tells what a path names; a symbolic link is followed.
+    async def stat(
+        self,
+        path: StrPath | None = None,
+        *,
+        follow: bool = True,
+        time_limit: float | None = None,
+    ) -> DirEntry:
+        """Tells what a path names; a symbolic link is followed unless told otherwise.
 
         Args:
             path: The path; a relative one is under the data directory. Default `/`.
+            follow: Whether to look at what a symbolic link leads to, and not at the link. Default true.
             time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
         """
-        fields: Mapping[str, Any] = {"path": path}
+        fields: Mapping[str, Any] = {"path": path, "follow": follow}
         return await self._plain(DirEntry.from_json, "fs.stat", fields, time_limit)
 
     async def list(
@@ -1558,15 +1801,32 @@ class AsyncFsOperations(AsyncNoun):
         fields: Mapping[str, Any] = {"path": path, "line_offset": line_offset, "n_lines": n_lines}
         return await self._plain(TextFile.from_json, "fs.read_text", fields, time_limit)
 
-    async def upload(self, source: StrPath, path: StrPath, *, time_limit: float | None = None) -> WriteResult:
+    async def upload(
+        self,
+        source: StrPath,
+        path: StrPath,
+        *,
+        expected_revision: str | None = None,
+        mode: str | None = None,
+        time_limit: float | None = None,
+    ) -> WriteResult:
         """Copies a file of the host inside.
 
         Args:
             source: The file on the host.
             path: The file inside; a relative path is under the data directory. Missing parents are made.
+            expected_revision: What must be there, else the write is CONFLICT and changes nothing: the `revision`
+                that a stat or a write told, or `absent` for nothing. Default: whatever is there.
+            mode: Its permission bits in octal, such as `0644`, at most `7777`. Default: those of the file replaced,
+                else `0644`.
             time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
         """
-        fields: Mapping[str, Any] = {"source": source, "path": path}
+        fields: Mapping[str, Any] = {
+            "source": source,
+            "path": path,
+            "expected_revision": expected_revision,
+            "mode": mode,
+        }
         return await self._plain(WriteResult.from_json, "fs.upload", fields, time_limit)
 
     async def download(self, path: StrPath, destination: StrPath, *, time_limit: float | None = None) -> DownloadResult:
@@ -1613,3 +1873,215 @@ class AsyncFsOperations(AsyncNoun):
         """
         fields: Mapping[str, Any] = {"path": path, "recursive": recursive}
         return await self._plain(nothing, "fs.remove", fields, time_limit)
+
+    async def symlink(
+        self,
+        target: StrPath,
+        path: StrPath,
+        *,
+        overwrite: bool = False,
+        time_limit: float | None = None,
+    ) -> None:
+        """Makes a symbolic link.
+
+        Args:
+            target: What the link says, as it is: it need not be there, and a relative one is seen from the link's
+                directory.
+            path: The link; a relative path is under the data directory. Missing parents are made.
+            overwrite: Whether to replace a file or link that is there, at once; never a directory. Default false.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"target": target, "path": path, "overwrite": overwrite}
+        return await self._plain(nothing, "fs.symlink", fields, time_limit)
+
+    async def chmod(
+        self,
+        path: StrPath,
+        mode: str,
+        *,
+        recursive: bool = False,
+        time_limit: float | None = None,
+    ) -> ChangeResult:
+        """Changes permission bits, of a whole tree on demand.
+
+        Args:
+            path: The path; a relative one is under the data directory. A symbolic link is followed.
+            mode: The bits in octal, such as `0644`; at most `7777`.
+            recursive: Whether to change all that is below a directory too; symbolic links there are passed over.
+                Default false.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"path": path, "mode": mode, "recursive": recursive}
+        return await self._plain(ChangeResult.from_json, "fs.chmod", fields, time_limit)
+
+    async def chown(
+        self,
+        path: StrPath,
+        owner: str,
+        *,
+        recursive: bool = False,
+        time_limit: float | None = None,
+    ) -> ChangeResult:
+        """Changes owner and group, of a whole tree on demand.
+
+        Args:
+            path: The path; a relative one is under the data directory. A symbolic link is changed itself.
+            owner: The owner: `user`, `user:group` or `:group`, by names that the workspace knows or by numbers.
+                What is not named stays.
+            recursive: Whether to change all that is below a directory too. Default false.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"path": path, "owner": owner, "recursive": recursive}
+        return await self._plain(ChangeResult.from_json, "fs.chown", fields, time_limit)
+
+    async def copy(
+        self,
+        from_: StrPath,
+        to: StrPath,
+        *,
+        overwrite: bool = False,
+        time_limit: float | None = None,
+    ) -> CopyResult:
+        """Copies a file or a tree inside with all that it has: it is there whole or not at all.
+
+        Args:
+            from_: The file or directory; a relative path is under the data directory. A symbolic link is copied
+                itself.
+            to: The path of the copy, not of a directory to put it into; a relative one is under the data directory.
+                Missing parents are made.
+            overwrite: Whether to replace what is there. Default false.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"from": from_, "to": to, "overwrite": overwrite}
+        return await self._plain(CopyResult.from_json, "fs.copy", fields, time_limit)
+
+    async def walk(
+        self,
+        path: StrPath | None = None,
+        *,
+        after: str | None = None,
+        exclude: Sequence[str] | None = None,
+        include: Sequence[str] | None = None,
+        limit: int = 1000,
+        max_depth: int | None = None,
+        time_limit: float | None = None,
+    ) -> WalkPage:
+        """Tells a page of a tree, sorted.
+
+        Args:
+            path: The directory; a relative one is under the data directory, which is the default.
+            after: Where to go on: `next` of the page before. Default: at the beginning.
+            exclude: Patterns of what to leave out, with all that is below it. Default: nothing.
+            include: Patterns of what to tell. One without a slash is for names at any depth, others for paths below
+                the directory; `*` stays within a name, `**` does not. Default: everything.
+            limit: The most entries of a page, up to 10000. Default 1000.
+            max_depth: How many directories deep; 1 is the directory itself. Default: no limit.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {
+            "path": path,
+            "after": after,
+            "exclude": exclude,
+            "include": include,
+            "limit": limit,
+            "max_depth": max_depth,
+        }
+        return await self._plain(WalkPage.from_json, "fs.walk", fields, time_limit)
+
+    async def glob(
+        self,
+        pattern: str,
+        *,
+        hidden: bool = False,
+        limit: int = 10000,
+        path: str | None = None,
+        time_limit: float | None = None,
+    ) -> GlobResult:
+        """Tells what matches a pattern of names.
+
+        Args:
+            pattern: The pattern, of a path below `path`: `*` and `?` stay within a name, `**` does not; `{a,b}` and
+                `[x-y]` are choices. Upper and lower case are not the same.
+            hidden: Whether names that begin with a dot match without the pattern naming the dot. Default false.
+            limit: The most entries, up to 100000. Default 10000.
+            path: Where to begin; a relative path is under the data directory, which is the default.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"pattern": pattern, "hidden": hidden, "limit": limit, "path": path}
+        return await self._plain(GlobResult.from_json, "fs.glob", fields, time_limit)
+
+    async def grep(
+        self,
+        pattern: str,
+        *,
+        context_after: int = 0,
+        context_before: int = 0,
+        exclude: Sequence[str] | None = None,
+        fixed_strings: bool = False,
+        hidden: bool = False,
+        ignore_case: bool = False,
+        include: Sequence[str] | None = None,
+        max_line_bytes: int = 2000,
+        max_matches: int = 1000,
+        max_matches_per_file: int | None = None,
+        path: str | None = None,
+        respect_ignore: bool = True,
+        word: bool = False,
+        time_limit: float | None = None,
+    ) -> GrepResult:
+        """Searches the text of files.
+
+        Args:
+            pattern: A regular expression, in the syntax of Rust's `regex`, within one line.
+            context_after: Lines after each match, up to 50. Default 0.
+            context_before: Lines before each match, up to 50. Default 0.
+            exclude: Patterns of what to leave out, with all that is below it. Default: nothing.
+            fixed_strings: Whether the pattern is text as it is, and no expression. Default false.
+            hidden: Whether to search files and directories whose names begin with a dot. Default false.
+            ignore_case: Whether upper and lower case are the same. Default false.
+            include: Patterns of the files to search, as for a walk. Default: all.
+            max_line_bytes: The most bytes of a line that are told, up to 10000. Default 2000.
+            max_matches: The most matches, up to 10000. Default 1000.
+            max_matches_per_file: The most matches of one file. Default: no limit.
+            path: The directory or file to search; a relative path is under the data directory, which is the
+                default.
+            respect_ignore: Whether to leave out what `.gitignore` and `.ignore` say. Default true.
+            word: Whether only whole words match. Default false.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {
+            "pattern": pattern,
+            "context_after": context_after,
+            "context_before": context_before,
+            "exclude": exclude,
+            "fixed_strings": fixed_strings,
+            "hidden": hidden,
+            "ignore_case": ignore_case,
+            "include": include,
+            "max_line_bytes": max_line_bytes,
+            "max_matches": max_matches,
+            "max_matches_per_file": max_matches_per_file,
+            "path": path,
+            "respect_ignore": respect_ignore,
+            "word": word,
+        }
+        return await self._plain(GrepResult.from_json, "fs.grep", fields, time_limit)
+
+    def watch(
+        self,
+        path: StrPath | None = None,
+        *,
+        exclude: Sequence[str] | None = None,
+        recursive: bool = False,
+        time_limit: float | None = None,
+    ) -> AsyncItems[FileEvent]:
+        """Tells what happens in a directory, from now on.
+
+        Args:
+            path: The directory; a relative one is under the data directory, which is the default.
+            exclude: Patterns of what to leave out, as for a walk. Default: nothing.
+            recursive: Whether to watch all that is below it too, up to 65536 directories. Default false.
+            time_limit: Seconds that the beginning may take. Default: none.
+        """
+        fields: Mapping[str, Any] = {"path": path, "exclude": exclude, "recursive": recursive}
+        return self._items(FileEvent.from_json, "fs.watch", fields, time_limit)

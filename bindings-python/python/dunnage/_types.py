@@ -13,9 +13,11 @@ __all__ = [
     "BackendKind",
     "ChangeAspect",
     "ChangeKind",
+    "ChangeResult",
     "Config",
     "Consistency",
     "ContainerdConfig",
+    "CopyResult",
     "CreateResult",
     "Credential",
     "DataConfig",
@@ -33,7 +35,12 @@ __all__ = [
     "EventType",
     "ExecResult",
     "ExitStatus",
+    "FileEvent",
+    "FileEventKind",
     "GcResult",
+    "GlobResult",
+    "GrepMatch",
+    "GrepResult",
     "GuestConfig",
     "Health",
     "ImageDeleteResult",
@@ -88,6 +95,7 @@ __all__ = [
     "UnsealOptions",
     "VersionList",
     "VersionTree",
+    "WalkPage",
     "WorkspaceInfo",
     "WorkspaceList",
     "WorkspaceStatus",
@@ -218,6 +226,20 @@ EventType = Literal[
 - `complete`: The operation has succeeded. The last event.
 
 - `error`: The operation has failed or was cancelled; `message` and `code` tell. The last event.
+"""
+
+FileEventKind = Literal["created", "changed", "removed", "renamed", "overflow"]
+"""What happened to a file.
+
+- `created`: It is new here.
+
+- `changed`: Its content, mode or owner changed, or another file took its place.
+
+- `removed`: It is gone, or has gone elsewhere.
+
+- `renamed`: It has another name.
+
+- `overflow`: More happened than could be told: look again.
 """
 
 ImportMode = Literal["replace", "merge"]
@@ -418,6 +440,21 @@ class BackendHealth:
         )
 
 
+@dataclass(frozen=True)
+class ChangeResult:
+    """What a change of mode or owner did."""
+
+    entries: int
+    """Files, directories and links that were set, whether they were so before or not."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ChangeResult:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            entries=data["entries"],
+        )
+
+
 class Config(TypedDict, total=False):
     """Everything an engine needs to know. Every field has a default; unknown fields are refused by name."""
 
@@ -473,6 +510,27 @@ class ContainerdConfig(TypedDict, total=False):
     """The path of the OCI runtime's binary, when it is not on the shim's PATH. Default: unset."""
     snapshotter: str
     """The snapshotter. Default `overlayfs`."""
+
+
+@dataclass(frozen=True)
+class CopyResult:
+    """What a copy made."""
+
+    bytes: int
+    """Bytes of the files, holes among them."""
+    entries: int
+    """Files, directories, links and special files."""
+    skipped: int
+    """Sockets, which are left out."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> CopyResult:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            bytes=data["bytes"],
+            entries=data["entries"],
+            skipped=data["skipped"],
+        )
 
 
 @dataclass(frozen=True)
@@ -690,6 +748,16 @@ class DirEntry:
     """Its path, absolute inside the workspace."""
     size: int
     """Its length in bytes."""
+    gid: int | None = None
+    """The number of its group. None where the agent does not tell."""
+    link_target: str | None = None
+    """What a symbolic link says. None for all else."""
+    revision: str | None = None
+    """What it is now, to be given to a write as `expected_revision`; opaque. Another file, length or time of change is
+    another revision. Only in a stat.
+    """
+    uid: int | None = None
+    """The number of its owner. None where the agent does not tell."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> DirEntry:
@@ -702,6 +770,10 @@ class DirEntry:
             name=data["name"],
             path=data["path"],
             size=data["size"],
+            gid=data.get("gid"),
+            link_target=data.get("link_target"),
+            revision=data.get("revision"),
+            uid=data.get("uid"),
         )
 
 
@@ -900,6 +972,30 @@ class ExitStatus:
 
 
 @dataclass(frozen=True)
+class FileEvent:
+    """Something that happened in a directory that is watched."""
+
+    is_dir: bool
+    """Whether it is a directory."""
+    kind: FileEventKind
+    """What happened."""
+    path: str
+    """The path, absolute inside the workspace; for an overflow, that of the directory watched."""
+    from_: str | None = None
+    """The path before, of what was renamed."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> FileEvent:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            is_dir=data["is_dir"],
+            kind=data["kind"],
+            path=data["path"],
+            from_=data.get("from"),
+        )
+
+
+@dataclass(frozen=True)
 class GcResult:
     """What was removed."""
 
@@ -923,6 +1019,95 @@ class GcResult:
             networks=list(data["networks"]),
             problems=list(data["problems"]),
             snapshots=list(data["snapshots"]),
+        )
+
+
+@dataclass(frozen=True)
+class GlobResult:
+    """What matches a pattern of names."""
+
+    entries: list[DirEntry]
+    """What matches, ordered as a walk is."""
+    truncated: bool
+    """Whether there is more than the limit."""
+    problems: list[DirProblem] = field(default_factory=list)
+    """What could not be looked at. At most 1000."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> GlobResult:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            entries=[DirEntry.from_json(item) for item in data["entries"]],
+            truncated=data["truncated"],
+            problems=(
+                [DirProblem.from_json(item) for item in data["problems"]]
+                if data.get("problems") is not None
+                else []
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class GrepMatch:
+    """A line that matches."""
+
+    after: list[str]
+    """The lines after it, as far as they were asked for."""
+    before: list[str]
+    """The lines before it, as far as they were asked for."""
+    column: int
+    """The first byte of the match in its line, from 1."""
+    line: int
+    """The line's number, from 1."""
+    path: str
+    """The file, absolute inside the workspace."""
+    text: str
+    """The line, without its end."""
+    truncated: bool
+    """Whether `text` was cut at `max_line_bytes`."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> GrepMatch:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            after=list(data["after"]),
+            before=list(data["before"]),
+            column=data["column"],
+            line=data["line"],
+            path=data["path"],
+            text=data["text"],
+            truncated=data["truncated"],
+        )
+
+
+@dataclass(frozen=True)
+class GrepResult:
+    """What a search found."""
+
+    files_matched: int
+    """Files with matches."""
+    files_searched: int
+    """Files that were searched; binary ones, with a NUL byte, are among them and have no matches."""
+    matches: list[GrepMatch]
+    """The matches, ordered by path as a walk is, then by line."""
+    truncated: bool
+    """Whether there is more than `max_matches` or than 16 MiB, so that the search ended early."""
+    problems: list[DirProblem] = field(default_factory=list)
+    """What could not be searched. At most 1000."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> GrepResult:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            files_matched=data["files_matched"],
+            files_searched=data["files_searched"],
+            matches=[GrepMatch.from_json(item) for item in data["matches"]],
+            truncated=data["truncated"],
+            problems=(
+                [DirProblem.from_json(item) for item in data["problems"]]
+                if data.get("problems") is not None
+                else []
+            ),
         )
 
 
@@ -2019,6 +2204,36 @@ class VersionTree:
 
 
 @dataclass(frozen=True)
+class WalkPage:
+    """A page of a tree."""
+
+    entries: list[DirEntry]
+    """Entries below it: those of a directory by name, each followed by what it holds. Fewer than the limit, or none,
+    where a page took long.
+    """
+    path: str
+    """The directory, absolute."""
+    next: str | None = None
+    """Where the next page begins; opaque. None after the last page."""
+    problems: list[DirProblem] = field(default_factory=list)
+    """What could not be looked at; the rest is told all the same. At most 1000."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> WalkPage:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            entries=[DirEntry.from_json(item) for item in data["entries"]],
+            path=data["path"],
+            next=data.get("next"),
+            problems=(
+                [DirProblem.from_json(item) for item in data["problems"]]
+                if data.get("problems") is not None
+                else []
+            ),
+        )
+
+
+@dataclass(frozen=True)
 class WorkspaceInfo:
     """A workspace as it is now."""
 
@@ -2138,10 +2353,13 @@ class WriteResult:
 
     bytes_written: int
     """Bytes written."""
+    revision: str | None = None
+    """The revision of the new file. None where the agent does not tell."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> WriteResult:
         """Reads the JSON object; fields of newer versions are passed over."""
         return cls(
             bytes_written=data["bytes_written"],
+            revision=data.get("revision"),
         )

@@ -28,6 +28,20 @@ pub(crate) struct AgentInfo {
     pub(crate) write: bool,
     /// Whether it hands out descriptors.
     pub(crate) descriptors: bool,
+    /// Whether it makes links and changes modes and owners.
+    pub(crate) change: bool,
+    /// Whether it reads parts of files.
+    pub(crate) read_range: bool,
+    /// Whether it knows revisions, and writes a file in one message.
+    pub(crate) revision: bool,
+    /// Whether it walks trees and looks for names.
+    pub(crate) walk: bool,
+    /// Whether it searches text.
+    pub(crate) grep: bool,
+    /// Whether it copies.
+    pub(crate) copy: bool,
+    /// Whether it watches directories.
+    pub(crate) watch: bool,
 }
 
 /// What a call is about: bulk bytes travel apart, so that they never hold up a command.
@@ -114,6 +128,13 @@ async fn probe(lane: &Lane, target: &BridgeTarget) -> Result<AgentInfo> {
                 file_info: has(features::FILE_INFO),
                 write: has(features::WRITE),
                 descriptors: has(features::FD_SOCKET),
+                change: has(features::CHANGE),
+                read_range: has(features::READ_RANGE),
+                revision: has(features::REVISION),
+                walk: has(features::WALK),
+                grep: has(features::GREP),
+                copy: has(features::COPY),
+                watch: has(features::WATCH),
                 version: Some(info.version),
             })
         }

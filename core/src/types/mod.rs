@@ -10,6 +10,9 @@ mod event;
 mod exec;
 mod fork;
 mod fs;
+mod fs_change;
+mod fs_search;
+mod fs_watch;
 mod image;
 mod lifecycle;
 mod lineage;
@@ -35,6 +38,9 @@ pub use fs::{
     OpenReadOptions, ReadOptions, ReadTextOptions, RemoveOptions, RenameOptions, StatOptions, TextFile,
     UploadOptions, WriteOptions, WriteResult,
 };
+pub use fs_change::{ChangeResult, ChmodOptions, ChownOptions, CopyOptions, CopyResult, SymlinkOptions};
+pub use fs_search::{GlobOptions, GlobResult, GrepMatch, GrepOptions, GrepResult, WalkOptions, WalkPage};
+pub use fs_watch::{FileEvent, FileEventKind, WatchOptions};
 pub use image::{
     ImageDeleteResult, ImageInfo, ImageList, ImageName, PullOptions, PullPolicy, PullResult, ResolvedDigest,
 };

@@ -99,12 +99,15 @@ static int reached(taken *t, size_t items, int finalized) {
     return late == 0;
 }
 
-dunnage_status read_items(const run *run, const char *options, const dunnage_call *call, char **result, dunnage_error **error) {
+dunnage_status read_items(const run *run, const char *op, const char *id, const char *options, const dunnage_call *call,
+                          char **result, dunnage_error **error) {
     taken t;
     begin(&t);
     dunnage_item_sink sink = sink_of(&t);
     dunnage_items *items = NULL;
-    dunnage_status status = dunnage_engine_events(run->engine, options, call, &sink, &items, error);
+    dunnage_status status = strcmp(op, "fs.watch") == 0
+                                ? dunnage_fs_watch(run->engine, id, options, call, &sink, &items, error)
+                                : dunnage_engine_events(run->engine, options, call, &sink, &items, error);
     if (status == DUNNAGE_OK) {
         reached(&t, 0, 1);
         dunnage_items_free(items);

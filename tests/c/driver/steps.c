@@ -56,6 +56,13 @@ static const struct {
     {"fs.mkdir", NULL, NULL, dunnage_fs_mkdir},
     {"fs.rename", NULL, NULL, dunnage_fs_rename},
     {"fs.remove", NULL, NULL, dunnage_fs_remove},
+    {"fs.symlink", NULL, NULL, dunnage_fs_symlink},
+    {"fs.chmod", NULL, dunnage_fs_chmod, NULL},
+    {"fs.chown", NULL, dunnage_fs_chown, NULL},
+    {"fs.copy", NULL, dunnage_fs_copy, NULL},
+    {"fs.walk", NULL, dunnage_fs_walk, NULL},
+    {"fs.glob", NULL, dunnage_fs_glob, NULL},
+    {"fs.grep", NULL, dunnage_fs_grep, NULL},
 };
 
 /* What a step's call works with, and what it came to. */
@@ -210,9 +217,9 @@ static dunnage_status perform(doing *d, const char *op, const dunnage_call *call
         status = open_read(d, call, error);
     } else if (strcmp(op, "fs.open_write") == 0) {
         status = open_write(d, call, error);
-    } else if (strcmp(op, "engine.events") == 0) {
+    } else if (strcmp(op, "engine.events") == 0 || strcmp(op, "fs.watch") == 0) {
         char *all = NULL;
-        status = read_items(d->s->run, d->options, call, &all, error);
+        status = read_items(d->s->run, op, d->id, d->options, call, &all, error);
         if (all != NULL) {
             d->items = json_parse(&d->s->arena, all);
             free(all);

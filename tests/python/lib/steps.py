@@ -116,6 +116,8 @@ def run_sync(engine: dunnage.Engine, config: dict[str, Any], call: dict[str, Any
 
             extra["on_event"] = on_event
         outcome.result = getattr(target, verb)(**options, **extra)
+        if isinstance(outcome.result, dunnage.Items):
+            outcome.result = {"items": [asdict(item) for item in outcome.result]}
 
 
 async def run_async(
@@ -165,6 +167,9 @@ async def run_async(
     else:
         target = target_of(noun, engine, workspace)
         called = getattr(target, verb)(**options, time_limit=limit)
+        if isinstance(called, dunnage.AsyncItems):
+            outcome.result = {"items": [asdict(item) async for item in called]}
+            return
         if isinstance(called, dunnage.Operation):
             # The iteration raises what the operation raises.
             async for event in called:

@@ -138,12 +138,15 @@ async fn it_ends_with_its_directory_and_with_the_agent() {
 
 #[tokio::test]
 async fn a_slow_caller_hears_of_what_it_missed() {
-    let mut watched = Watched::new(false, &[], |_| {}).await;
+    let names = ["a", "b"];
+    let prepare = |top: &Path| names.iter().for_each(|name| std::fs::write(top.join(name), "").unwrap());
+    let mut watched = Watched::new(false, &[], prepare).await;
     let limit = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
     let limit: usize = limit.trim().parse().unwrap();
-    // More than all queues together hold; the runtime of this test has one thread, so that nothing is read meanwhile.
-    for n in 0..limit + 8000 {
-        std::fs::create_dir(watched.path(&n.to_string())).unwrap();
+    // More than the kernel keeps; the runtime of this test has one thread, so that nothing is read meanwhile.
+    for n in 0..limit + 1000 {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(if n % 4 < 2 { 0o600 } else { 0o644 });
+        std::fs::set_permissions(watched.path(names[n % 2]), mode).unwrap();
     }
     let told = watched.told().await;
     assert_eq!(told.iter().filter(|event| event.starts_with("overflow")).count(), 1, "{}", told.len());
