@@ -11,7 +11,7 @@ import (
 	"runtime"
 )
 
-// ReadFile does fs.read: reads a whole file into memory.
+// ReadFile does fs.read: reads a file, or a part of one, into memory.
 func (f *FS) ReadFile(ctx context.Context, path string, options *ReadOptions, calls ...CallOption) ([]byte, error) {
 	var all ReadOptions
 	if options != nil {

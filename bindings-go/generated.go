@@ -99,6 +99,14 @@ const (
 	ArchiveFormatTar ArchiveFormat = "tar"
 )
 
+// AttachOptions: which session to attach to, and from where.
+type AttachOptions struct {
+	// Whether the output that is kept comes first, before what is new. Default true.
+	Replay *bool `json:"replay,omitempty"`
+	// The session.
+	SessionID string `json:"session_id"`
+}
+
 // BackendHealth: the backend, as it answered.
 type BackendHealth struct {
 	// Where it was reached.
@@ -156,6 +164,33 @@ const (
 	// It is gone.
 	ChangeKindRemoved ChangeKind = "removed"
 )
+
+// ChangeResult: what a change of mode or owner did.
+type ChangeResult struct {
+	// Files, directories and links that were set, whether they were so before or not.
+	Entries uint64 `json:"entries"`
+}
+
+// ChmodOptions: whose permission bits to change.
+type ChmodOptions struct {
+	// The bits in octal, such as `0644`; at most `7777`.
+	Mode string `json:"mode"`
+	// The path; a relative one is under the data directory. A symbolic link is followed.
+	Path string `json:"path"`
+	// Whether to change all that is below a directory too; symbolic links there are passed over. Default false.
+	Recursive bool `json:"recursive,omitempty"`
+}
+
+// ChownOptions: whose owner to change.
+type ChownOptions struct {
+	// The owner: `user`, `user:group` or `:group`, by names that the workspace knows or by numbers. What is not
+	// named stays.
+	Owner string `json:"owner"`
+	// The path; a relative one is under the data directory. A symbolic link is changed itself.
+	Path string `json:"path"`
+	// Whether to change all that is below a directory too. Default false.
+	Recursive bool `json:"recursive,omitempty"`
+}
 
 // Config: everything an engine needs to know. Every field has a default; unknown fields are refused by name.
 type Config struct {
@@ -219,6 +254,43 @@ type ContainerdConfig struct {
 	RuntimeBinary string `json:"runtime_binary,omitempty"`
 	// The snapshotter. Default `overlayfs`.
 	Snapshotter string `json:"snapshotter,omitempty"`
+}
+
+// CopyOptions: what to copy inside.
+type CopyOptions struct {
+	// The file or directory; a relative path is under the data directory. A symbolic link is copied itself.
+	From string `json:"from"`
+	// Whether to replace what is there. Default false.
+	Overwrite bool `json:"overwrite,omitempty"`
+	// The path of the copy, not of a directory to put it into; a relative one is under the data directory.
+	// Missing parents are made.
+	To string `json:"to"`
+}
+
+// CopyResult: what a copy made.
+type CopyResult struct {
+	// Bytes of the files, holes among them.
+	Bytes uint64 `json:"bytes"`
+	// Files, directories, links and special files.
+	Entries uint64 `json:"entries"`
+	// Sockets, which are left out.
+	Skipped uint64 `json:"skipped"`
+}
+
+// CpuMetrics: time of processors, since the workspace was started.
+type CpuMetrics struct {
+	// Periods in which it wanted time, where it has a limit.
+	Periods uint64 `json:"periods"`
+	// Nanoseconds of it in the kernel.
+	SystemNs uint64 `json:"system_ns"`
+	// Nanoseconds that it waited for that.
+	ThrottledNs uint64 `json:"throttled_ns"`
+	// Periods of these in which it got less than it wanted.
+	ThrottledPeriods uint64 `json:"throttled_periods"`
+	// Nanoseconds of all processors together.
+	UsageNs uint64 `json:"usage_ns"`
+	// Nanoseconds of it in programs.
+	UserNs uint64 `json:"user_ns"`
 }
 
 // CreateOptions: how to make a workspace.
@@ -458,10 +530,14 @@ type DeleteResult struct {
 
 // DirEntry: a file or directory inside.
 type DirEntry struct {
+	// The number of its group. None where the agent does not tell.
+	Gid *uint32 `json:"gid,omitempty"`
 	// Whether it is a directory.
 	IsDir bool `json:"is_dir"`
 	// What it is.
 	Kind EntryKind `json:"kind"`
+	// What a symbolic link says. None for all else.
+	LinkTarget string `json:"link_target,omitempty"`
 	// When it was last changed, RFC 3339.
 	ModTime string `json:"mod_time"`
 	// Its permission bits with setuid, setgid and sticky, in octal, such as `0644`.
@@ -470,8 +546,13 @@ type DirEntry struct {
 	Name string `json:"name"`
 	// Its path, absolute inside the workspace.
 	Path string `json:"path"`
+	// What it is now, to be given to a write as `expected_revision`; opaque. Another file, length or time of
+	// change is another revision. Only in a stat.
+	Revision string `json:"revision,omitempty"`
 	// Its length in bytes.
 	Size uint64 `json:"size"`
+	// The number of its owner. None where the agent does not tell.
+	Uid *uint32 `json:"uid,omitempty"`
 }
 
 // DirList: what is in a directory, ordered by path.
@@ -490,6 +571,14 @@ type DirProblem struct {
 	Message string `json:"message"`
 	// Its path, absolute inside the workspace.
 	Path string `json:"path"`
+}
+
+// DiskMetrics: the writable snapshot, without what it stands on.
+type DiskMetrics struct {
+	// Files and directories.
+	Inodes uint64 `json:"inodes"`
+	// Bytes.
+	UsedBytes uint64 `json:"used_bytes"`
 }
 
 // DownloadOptions: which file to copy to the host.
@@ -627,20 +716,45 @@ type EventsOptions struct {
 	Workspace string `json:"workspace,omitempty"`
 }
 
-// ExecOptions: a command to run with its streams open.
+// ExecOptions: a command to run with its streams open. Exactly one of `command` and `args` must be given; a
+// terminal without either gets the user's shell (see `exec.shell`), interactive and no login shell.
 type ExecOptions struct {
+	// In place of `command`: a program with its arguments, started without a shell. It is looked up in `PATH`
+	// unless it has a slash.
+	Args []string `json:"args,omitzero"`
 	// Columns of the terminal. Default 80.
 	Cols *uint32 `json:"cols,omitempty"`
 	// The command line, given to `/bin/sh -c`.
 	Command string `json:"command"`
+	// Whether it becomes a session: it goes on when the host goes away, and keeps its latest output for whoever
+	// attaches. It ends by itself, by a signal, by its time limits, or with the workspace. It never waits for a
+	// reader: one that is slow loses the oldest output, and is told how much. Default false.
+	Detach bool `json:"detach,omitempty"`
 	// Environment variables over those of the agent.
 	Env map[string]string `json:"env,omitzero"`
+	// Whether it starts without the agent's environment variables; `PATH` is always there. Default false.
+	EnvClear bool `json:"env_clear,omitempty"`
+	// Names of environment variables of the agent that it starts without; `env` comes after.
+	EnvUnset []string `json:"env_unset,omitzero"`
+	// Milliseconds after which a terminal that neither takes input nor gives output is ended. Default 0: never.
+	IdleTimeoutMs uint64 `json:"idle_timeout_ms,omitempty"`
 	// Whether it gets a terminal. stdout then carries all its output. Default false.
 	PTY bool `json:"pty,omitempty"`
+	// Bytes of output that the session keeps, at most 64 MiB; those of all that run, at most 256 MiB. Default 1
+	// MiB.
+	ReplayBytes *uint64 `json:"replay_bytes,omitempty"`
 	// Rows of the terminal. Default 24.
 	Rows *uint32 `json:"rows,omitempty"`
+	// The session's id: 1 to 64 letters, digits, dots, hyphens and underscores of ASCII. The id of a session
+	// that has ended can be taken again. Default: a random one.
+	SessionID string `json:"session_id,omitempty"`
+	// Whether its stdin takes input; else it is at its end from the start. Default true.
+	Stdin *bool `json:"stdin,omitempty"`
 	// Milliseconds until the process group is killed. Default 0: no limit.
 	TimeoutMs uint64 `json:"timeout_ms,omitempty"`
+	// Whom it runs as: a name or uid of the workspace's `/etc/passwd`, with an optional `:` and a group name or
+	// gid. A uid that is not there is allowed. Default: the agent's own, which is root.
+	User string `json:"user,omitempty"`
 	// The working directory; a relative one is under the data directory. Default: the data directory.
 	WorkDir string `json:"work_dir,omitempty"`
 }
@@ -651,11 +765,19 @@ type ExecResult struct {
 	DurationMs uint64 `json:"duration_ms"`
 	// Its exit code; 128 plus the signal when a signal ended it.
 	ExitCode int32 `json:"exit_code"`
-	// The signal that ended it, if one did.
+	// The signal that ended it, if one did. Agents of the old protocol do not tell.
 	Signal *int32 `json:"signal,omitempty"`
-	// Bytes of stderr that were beyond `max_output_bytes`.
+	// All bytes that it wrote to stderr.
+	StderrBytes uint64 `json:"stderr_bytes"`
+	// Where in the stderr that is returned they are left out: after so many bytes. Absent when none are.
+	StderrCutAt *uint64 `json:"stderr_cut_at,omitempty"`
+	// Bytes of stderr that are left out: beyond `max_output_bytes` and not among the last `tail_bytes`.
 	StderrDropped uint64 `json:"stderr_dropped"`
-	// Bytes of stdout that were beyond `max_output_bytes`.
+	// All bytes that it wrote to stdout.
+	StdoutBytes uint64 `json:"stdout_bytes"`
+	// Where in the stdout that is returned they are left out: after so many bytes. Absent when none are.
+	StdoutCutAt *uint64 `json:"stdout_cut_at,omitempty"`
+	// Bytes of stdout that are left out: beyond `max_output_bytes` and not among the last `tail_bytes`.
 	StdoutDropped uint64 `json:"stdout_dropped"`
 	// Whether its time limit ended it.
 	TimedOut bool `json:"timed_out"`
@@ -665,11 +787,46 @@ type ExecResult struct {
 type ExitStatus struct {
 	// Its exit code; 128 plus the signal when a signal ended it.
 	ExitCode int32 `json:"exit_code"`
-	// The signal that ended it, if one did.
+	// Whether it was a terminal that was ended because nobody used it for so long.
+	IdleTimedOut bool `json:"idle_timed_out"`
+	// Bytes of a session's output that this reader was too slow for.
+	OmittedBytes uint64 `json:"omitted_bytes"`
+	// The session it was, if it was one.
+	SessionID string `json:"session_id,omitempty"`
+	// The signal that ended it, if one did. Agents of the old protocol do not tell.
 	Signal *int32 `json:"signal,omitempty"`
 	// Whether its time limit ended it.
 	TimedOut bool `json:"timed_out"`
 }
+
+// FileEvent: something that happened in a directory that is watched.
+type FileEvent struct {
+	// The path before, of what was renamed.
+	From string `json:"from,omitempty"`
+	// Whether it is a directory.
+	IsDir bool `json:"is_dir"`
+	// What happened.
+	Kind FileEventKind `json:"kind"`
+	// The path, absolute inside the workspace; for an overflow, that of the directory watched.
+	Path string `json:"path"`
+}
+
+// FileEventKind: what happened to a file.
+type FileEventKind string
+
+// The values of FileEventKind.
+const (
+	// It is new here.
+	FileEventKindCreated FileEventKind = "created"
+	// Its content, mode or owner changed, or another file took its place.
+	FileEventKindChanged FileEventKind = "changed"
+	// It is gone, or has gone elsewhere.
+	FileEventKindRemoved FileEventKind = "removed"
+	// It has another name.
+	FileEventKindRenamed FileEventKind = "renamed"
+	// More happened than could be told: look again.
+	FileEventKindOverflow FileEventKind = "overflow"
+)
 
 // GcOptions: which leftovers to remove.
 type GcOptions struct {
@@ -689,6 +846,93 @@ type GcResult struct {
 	Problems []string `json:"problems"`
 	// Snapshots, by their names in the snapshotter.
 	Snapshots []string `json:"snapshots"`
+}
+
+// GlobOptions: which names to look for.
+type GlobOptions struct {
+	// Whether names that begin with a dot match without the pattern naming the dot. Default false.
+	Hidden bool `json:"hidden,omitempty"`
+	// The most entries, up to 100000. Default 10000.
+	Limit *uint32 `json:"limit,omitempty"`
+	// Where to begin; a relative path is under the data directory, which is the default.
+	Path string `json:"path,omitempty"`
+	// The pattern, of a path below `path`: `*` and `?` stay within a name, `**` does not; `{a,b}` and `[x-y]`
+	// are choices. Upper and lower case are not the same.
+	Pattern string `json:"pattern"`
+}
+
+// GlobResult: what matches a pattern of names.
+type GlobResult struct {
+	// What matches, ordered as a walk is.
+	Entries []DirEntry `json:"entries"`
+	// What could not be looked at. At most 1000.
+	Problems []DirProblem `json:"problems"`
+	// Whether there is more than the limit.
+	Truncated bool `json:"truncated"`
+}
+
+// GrepMatch: a line that matches.
+type GrepMatch struct {
+	// The lines after it, as far as they were asked for.
+	After []string `json:"after"`
+	// The lines before it, as far as they were asked for.
+	Before []string `json:"before"`
+	// The first byte of the match in its line, from 1.
+	Column uint64 `json:"column"`
+	// The line's number, from 1.
+	Line uint64 `json:"line"`
+	// The file, absolute inside the workspace.
+	Path string `json:"path"`
+	// The line, without its end.
+	Text string `json:"text"`
+	// Whether `text` was cut at `max_line_bytes`.
+	Truncated bool `json:"truncated"`
+}
+
+// GrepOptions: which text to look for.
+type GrepOptions struct {
+	// Lines after each match, up to 50. Default 0.
+	ContextAfter uint32 `json:"context_after,omitempty"`
+	// Lines before each match, up to 50. Default 0.
+	ContextBefore uint32 `json:"context_before,omitempty"`
+	// Patterns of what to leave out, with all that is below it. Default: nothing.
+	Exclude []string `json:"exclude,omitzero"`
+	// Whether the pattern is text as it is, and no expression. Default false.
+	FixedStrings bool `json:"fixed_strings,omitempty"`
+	// Whether to search files and directories whose names begin with a dot. Default false.
+	Hidden bool `json:"hidden,omitempty"`
+	// Whether upper and lower case are the same. Default false.
+	IgnoreCase bool `json:"ignore_case,omitempty"`
+	// Patterns of the files to search, as for a walk. Default: all.
+	Include []string `json:"include,omitzero"`
+	// The most bytes of a line that are told, up to 10000. Default 2000.
+	MaxLineBytes *uint32 `json:"max_line_bytes,omitempty"`
+	// The most matches, up to 10000. Default 1000.
+	MaxMatches *uint32 `json:"max_matches,omitempty"`
+	// The most matches of one file. Default: no limit.
+	MaxMatchesPerFile *uint32 `json:"max_matches_per_file,omitempty"`
+	// The directory or file to search; a relative path is under the data directory, which is the default.
+	Path string `json:"path,omitempty"`
+	// A regular expression, in the syntax of Rust's `regex`, within one line.
+	Pattern string `json:"pattern"`
+	// Whether to leave out what `.gitignore` and `.ignore` say. Default true.
+	RespectIgnore *bool `json:"respect_ignore,omitempty"`
+	// Whether only whole words match. Default false.
+	Word bool `json:"word,omitempty"`
+}
+
+// GrepResult: what a search found.
+type GrepResult struct {
+	// Files with matches.
+	FilesMatched uint64 `json:"files_matched"`
+	// Files that were searched; binary ones, with a NUL byte, are among them and have no matches.
+	FilesSearched uint64 `json:"files_searched"`
+	// The matches, ordered by path as a walk is, then by line.
+	Matches []GrepMatch `json:"matches"`
+	// What could not be searched. At most 1000.
+	Problems []DirProblem `json:"problems"`
+	// Whether there is more than `max_matches` or than 16 MiB, so that the search ended early.
+	Truncated bool `json:"truncated"`
 }
 
 // GuestConfig: where things are inside the container.
@@ -774,6 +1018,19 @@ const (
 
 // InfoOptions: how to look at a workspace. There is nothing to choose yet.
 type InfoOptions struct{}
+
+// IoMetrics: block devices, since the workspace was started. What only went to the kernel's cache is not
+// counted yet.
+type IoMetrics struct {
+	// Bytes read.
+	ReadBytes uint64 `json:"read_bytes"`
+	// Reads.
+	ReadOps uint64 `json:"read_ops"`
+	// Bytes written.
+	WriteBytes uint64 `json:"write_bytes"`
+	// Writes.
+	WriteOps uint64 `json:"write_ops"`
+}
 
 // LayerProgress: how far one layer is.
 type LayerProgress struct {
@@ -987,6 +1244,60 @@ type McpSendOptions struct {
 	TimeoutMs *uint64 `json:"timeout_ms,omitempty"`
 }
 
+// MemoryMetrics: memory in bytes, now unless said otherwise.
+type MemoryMetrics struct {
+	// What its programs hold.
+	AnonBytes uint64 `json:"anon_bytes"`
+	// The cache of its files.
+	FileBytes uint64 `json:"file_bytes"`
+	// The most that it may have; absent without a limit.
+	LimitBytes *uint64 `json:"limit_bytes,omitempty"`
+	// How many of its processes the kernel has ended because there was no more.
+	OomKills uint64 `json:"oom_kills"`
+	// The most that it has had; absent where the kernel does not tell.
+	PeakBytes *uint64 `json:"peak_bytes,omitempty"`
+	// All that counts for it, the cache of its files too.
+	UsageBytes uint64 `json:"usage_bytes"`
+	// All but the part of the cache that was not used lately: what cannot be taken away from it easily.
+	WorkingSetBytes uint64 `json:"working_set_bytes"`
+}
+
+// Metrics: what a workspace uses. A group of numbers that the kernel or the backend does not tell is absent;
+// all are absent while it does not run, but for `disk`.
+type Metrics struct {
+	// When it was measured, RFC 3339.
+	At string `json:"at"`
+	// Time of processors.
+	Cpu *CpuMetrics `json:"cpu,omitempty"`
+	// What its writable snapshot holds; absent unless asked for.
+	Disk *DiskMetrics `json:"disk,omitempty"`
+	// What went to and came from block devices.
+	Io *IoMetrics `json:"io,omitempty"`
+	// Memory.
+	Memory *MemoryMetrics `json:"memory,omitempty"`
+	// What went through its network interfaces, without loopback; absent in the host's network.
+	Network *NetworkMetrics `json:"network,omitempty"`
+	// Processes and threads.
+	PIDs *PidsMetrics `json:"pids,omitempty"`
+	// Whether it runs.
+	Running bool `json:"running"`
+}
+
+// MetricsOptions: what to measure.
+type MetricsOptions struct {
+	// Whether to count what its writable snapshot holds too. The snapshotter looks at every file for that.
+	// Default false.
+	Disk bool `json:"disk,omitempty"`
+}
+
+// MetricsStreamOptions: what to measure, and how often.
+type MetricsStreamOptions struct {
+	// As for a single measurement. Default false.
+	Disk bool `json:"disk,omitempty"`
+	// Milliseconds from one measurement to the next, 100 to 3 600 000. Default 1000.
+	IntervalMs *uint64 `json:"interval_ms,omitempty"`
+}
+
 // MkdirOptions: which directory to make.
 type MkdirOptions struct {
 	// The directory; a relative path is under the data directory. Missing parents are made; one that is there is
@@ -1038,6 +1349,26 @@ type NetworkInfo struct {
 	Ports []PortMapping `json:"ports"`
 }
 
+// NetworkMetrics: network interfaces, since they were made.
+type NetworkMetrics struct {
+	// Bytes received.
+	RxBytes uint64 `json:"rx_bytes"`
+	// Packets that were dropped on receipt.
+	RxDropped uint64 `json:"rx_dropped"`
+	// Packets that were received with errors.
+	RxErrors uint64 `json:"rx_errors"`
+	// Packets received.
+	RxPackets uint64 `json:"rx_packets"`
+	// Bytes sent.
+	TxBytes uint64 `json:"tx_bytes"`
+	// Packets that were dropped before they were sent.
+	TxDropped uint64 `json:"tx_dropped"`
+	// Packets that could not be sent for errors.
+	TxErrors uint64 `json:"tx_errors"`
+	// Packets sent.
+	TxPackets uint64 `json:"tx_packets"`
+}
+
 // NetworkMode: how a workspace reaches the network.
 type NetworkMode string
 
@@ -1053,6 +1384,10 @@ const (
 
 // OpenReadOptions: which file to read piece by piece.
 type OpenReadOptions struct {
+	// The most bytes to read. Default: to the end.
+	Length *uint64 `json:"length,omitempty"`
+	// The first byte. Beyond the end there is nothing, which is no error. Default 0.
+	Offset uint64 `json:"offset,omitempty"`
 	// The file; a relative path is under the data directory.
 	Path string `json:"path"`
 }
@@ -1080,6 +1415,14 @@ type Phases struct {
 	Total uint64 `json:"total"`
 	// Unpacking what the fetch left to unpack.
 	Unpack uint64 `json:"unpack"`
+}
+
+// PidsMetrics: processes and threads.
+type PidsMetrics struct {
+	// How many there are.
+	Current uint64 `json:"current"`
+	// How many there may be; absent without a limit.
+	Limit *uint64 `json:"limit,omitempty"`
 }
 
 // PortMapping: a port of the host that leads into the workspace.
@@ -1198,8 +1541,12 @@ type PullResult struct {
 
 // ReadOptions: which bytes to read.
 type ReadOptions struct {
-	// The most bytes to take into memory; a longer file is RESOURCE_EXHAUSTED. Default 1 GiB.
+	// The most bytes to read. Default: to the end.
+	Length *uint64 `json:"length,omitempty"`
+	// The most bytes to take into memory; more of the file is RESOURCE_EXHAUSTED. Default 1 GiB.
 	MaxBytes *uint64 `json:"max_bytes,omitempty"`
+	// The first byte. Beyond the end there is nothing, which is no error. Default 0.
+	Offset uint64 `json:"offset,omitempty"`
 	// The file; a relative path is under the data directory.
 	Path string `json:"path"`
 }
@@ -1366,16 +1713,30 @@ const (
 	RestartPolicyAlways RestartPolicy = "always"
 )
 
-// RunOptions: a command to run to its end, with its output collected.
+// RunOptions: a command to run to its end, with its output collected. Exactly one of `command` and `args`
+// must be given.
 type RunOptions struct {
+	// In place of `command`: a program with its arguments, started without a shell. It is looked up in `PATH`
+	// unless it has a slash.
+	Args []string `json:"args,omitzero"`
 	// The command line, given to `/bin/sh -c`.
 	Command string `json:"command"`
 	// Environment variables over those of the agent.
 	Env map[string]string `json:"env,omitzero"`
-	// The most bytes kept of each of stdout and stderr; what is beyond is counted and dropped. Default 16 MiB.
+	// Whether it starts without the agent's environment variables; `PATH` is always there. Default false.
+	EnvClear bool `json:"env_clear,omitempty"`
+	// Names of environment variables of the agent that it starts without; `env` comes after.
+	EnvUnset []string `json:"env_unset,omitzero"`
+	// The most first bytes kept of each of stdout and stderr; what is beyond is counted and dropped. Default 16
+	// MiB.
 	MaxOutputBytes *uint64 `json:"max_output_bytes,omitempty"`
+	// Of the bytes beyond `max_output_bytes`, how many last ones of each stream are kept too. Default 0.
+	TailBytes uint64 `json:"tail_bytes,omitempty"`
 	// Milliseconds until the process group is killed; 0 for no limit. Default 30 000.
 	TimeoutMs *uint64 `json:"timeout_ms,omitempty"`
+	// Whom it runs as: a name or uid of the workspace's `/etc/passwd`, with an optional `:` and a group name or
+	// gid. A uid that is not there is allowed. Default: the agent's own, which is root.
+	User string `json:"user,omitempty"`
 	// The working directory; a relative one is under the data directory. Default: the data directory.
 	WorkDir string `json:"work_dir,omitempty"`
 }
@@ -1408,6 +1769,80 @@ type SealOptions struct {
 	Passphrase string `json:"passphrase,omitempty"`
 	// The recipients, as `age1…`; any of them can open it.
 	Recipients []string `json:"recipients,omitzero"`
+}
+
+// SessionInfo: a command that goes on without a reader.
+type SessionInfo struct {
+	// How many are attached to it now.
+	Attached uint32 `json:"attached"`
+	// How many of these, the latest, are kept.
+	BufferedBytes uint64 `json:"buffered_bytes"`
+	// Its command line, or its program and arguments; at most 1 KiB of it.
+	Command string `json:"command"`
+	// Its exit code, once it has ended; 128 plus the signal when a signal ended it.
+	ExitCode *int32 `json:"exit_code,omitempty"`
+	// Whether it was ended because nobody used its terminal for so long.
+	IdleTimedOut bool `json:"idle_timed_out"`
+	// Its process id inside the workspace.
+	PID int32 `json:"pid"`
+	// Whether it has a terminal.
+	PTY bool `json:"pty"`
+	// Whether it has not ended yet.
+	Running bool `json:"running"`
+	// Its id.
+	SessionID string `json:"session_id"`
+	// The signal that ended it, if one did.
+	Signal *int32 `json:"signal,omitempty"`
+	// When it began, in RFC 3339.
+	StartedAt string `json:"started_at"`
+	// All bytes that it wrote to stderr so far.
+	StderrBytes uint64 `json:"stderr_bytes"`
+	// All bytes that it wrote to stdout so far.
+	StdoutBytes uint64 `json:"stdout_bytes"`
+	// Whether its time limit ended it.
+	TimedOut bool `json:"timed_out"`
+	// Whom it runs as: a name, or a uid that has none.
+	User string `json:"user"`
+}
+
+// SessionList: the sessions of a workspace.
+type SessionList struct {
+	// Those that run, and the last 64 that have ended within the last 10 minutes, in the order in which they
+	// began.
+	Sessions []SessionInfo `json:"sessions"`
+}
+
+// SessionSignalOptions: a signal for a session.
+type SessionSignalOptions struct {
+	// The session.
+	SessionID string `json:"session_id"`
+	// The signal: a name such as `SIGTERM` or `TERM`, or a number from 1 to 64 in digits.
+	Signal string `json:"signal"`
+}
+
+// SessionWaitOptions: which session to wait for, and for how long.
+type SessionWaitOptions struct {
+	// The session.
+	SessionID string `json:"session_id"`
+	// Milliseconds to wait at most; 0 only looks. Default: as long as it takes.
+	TimeoutMs *uint64 `json:"timeout_ms,omitempty"`
+}
+
+// SessionsOptions: options of `exec.sessions`: none yet.
+type SessionsOptions struct{}
+
+// ShellInfo: the shell that a terminal without a command would get.
+type ShellInfo struct {
+	// Whether there is a shell, and a terminal for it.
+	Available bool `json:"available"`
+	// The path of the shell: that of `/etc/passwd` when it is there, else bash, else sh.
+	Shell string `json:"shell,omitempty"`
+}
+
+// ShellOptions: whose shell is asked for.
+type ShellOptions struct {
+	// As for `exec.spawn`. Default: the agent's own.
+	User string `json:"user,omitempty"`
 }
 
 // Skill: a skill: a folder with a `SKILL.md`, which is Markdown after an optional YAML frontmatter.
@@ -1788,6 +2223,8 @@ type StartResult struct {
 
 // StatOptions: which path to look at.
 type StatOptions struct {
+	// Whether to look at what a symbolic link leads to, and not at the link. Default true.
+	Follow *bool `json:"follow,omitempty"`
 	// The path; a relative one is under the data directory. Default `/`.
 	Path string `json:"path,omitempty"`
 }
@@ -1819,6 +2256,16 @@ type StopResult struct {
 	Outcome StopOutcome `json:"outcome"`
 	// How long each phase took.
 	PhasesMs Phases `json:"phases_ms"`
+}
+
+// SymlinkOptions: which symbolic link to make.
+type SymlinkOptions struct {
+	// Whether to replace a file or link that is there, at once; never a directory. Default false.
+	Overwrite bool `json:"overwrite,omitempty"`
+	// The link; a relative path is under the data directory. Missing parents are made.
+	Path string `json:"path"`
+	// What the link says, as it is: it need not be there, and a relative one is seen from the link's directory.
+	Target string `json:"target"`
 }
 
 // TextFile: a piece of a text file, bounded for readers that pay by the word: 200 lines, 5120 bytes, 1000
@@ -1917,6 +2364,12 @@ type UnsealOptions struct {
 
 // UploadOptions: which file of the host to copy inside.
 type UploadOptions struct {
+	// What must be there, else the write is CONFLICT and changes nothing: the `revision` that a stat or a write
+	// told, or `absent` for nothing. Default: whatever is there.
+	ExpectedRevision string `json:"expected_revision,omitempty"`
+	// Its permission bits in octal, such as `0644`, at most `7777`. Default: those of the file replaced, else
+	// `0644`.
+	Mode string `json:"mode,omitempty"`
 	// The file inside; a relative path is under the data directory. Missing parents are made.
 	Path string `json:"path"`
 	// The file on the host.
@@ -1951,6 +2404,46 @@ type VersionsOptions struct {
 	After uint64 `json:"after,omitempty"`
 	// The most to return. Default 0: all.
 	Limit uint32 `json:"limit,omitempty"`
+}
+
+// WalkOptions: which tree to walk, page by page.
+type WalkOptions struct {
+	// Where to go on: `next` of the page before. Default: at the beginning.
+	After string `json:"after,omitempty"`
+	// Patterns of what to leave out, with all that is below it. Default: nothing.
+	Exclude []string `json:"exclude,omitzero"`
+	// Patterns of what to tell. One without a slash is for names at any depth, others for paths below the
+	// directory; `*` stays within a name, `**` does not. Default: everything.
+	Include []string `json:"include,omitzero"`
+	// The most entries of a page, up to 10000. Default 1000.
+	Limit *uint32 `json:"limit,omitempty"`
+	// How many directories deep; 1 is the directory itself. Default: no limit.
+	MaxDepth *uint32 `json:"max_depth,omitempty"`
+	// The directory; a relative one is under the data directory, which is the default.
+	Path string `json:"path,omitempty"`
+}
+
+// WalkPage: a page of a tree.
+type WalkPage struct {
+	// Entries below it: those of a directory by name, each followed by what it holds. Fewer than the limit, or
+	// none, where a page took long.
+	Entries []DirEntry `json:"entries"`
+	// Where the next page begins; opaque. None after the last page.
+	Next string `json:"next,omitempty"`
+	// The directory, absolute.
+	Path string `json:"path"`
+	// What could not be looked at; the rest is told all the same. At most 1000.
+	Problems []DirProblem `json:"problems"`
+}
+
+// WatchOptions: which directory to watch.
+type WatchOptions struct {
+	// Patterns of what to leave out, as for a walk. Default: nothing.
+	Exclude []string `json:"exclude,omitzero"`
+	// The directory; a relative one is under the data directory, which is the default.
+	Path string `json:"path,omitempty"`
+	// Whether to watch all that is below it too, up to 65536 directories. Default false.
+	Recursive bool `json:"recursive,omitempty"`
 }
 
 // WorkspaceInfo: a workspace as it is now.
@@ -2036,6 +2529,12 @@ type WorkspaceSummary struct {
 
 // WriteOptions: where to write. The bytes travel beside this object.
 type WriteOptions struct {
+	// What must be there, else the write is CONFLICT and changes nothing: the `revision` that a stat or a write
+	// told, or `absent` for nothing. Default: whatever is there.
+	ExpectedRevision string `json:"expected_revision,omitempty"`
+	// Its permission bits in octal, such as `0644`, at most `7777`. Default: those of the file replaced, else
+	// `0644`.
+	Mode string `json:"mode,omitempty"`
 	// The file; a relative path is under the data directory. Missing parents are made. The file is replaced at
 	// once or not at all, and keeps its mode and owner.
 	Path string `json:"path"`
@@ -2045,6 +2544,8 @@ type WriteOptions struct {
 type WriteResult struct {
 	// Bytes written.
 	BytesWritten uint64 `json:"bytes_written"`
+	// The revision of the new file. None where the agent does not tell.
+	Revision string `json:"revision,omitempty"`
 }
 
 // Health does engine.health: looks at the engine, its records and its backend; what is wrong is told in the
@@ -2146,6 +2647,20 @@ func (w *Workspace) Create(ctx context.Context, options *CreateOptions, calls ..
 // Info does workspace.info: looks at the workspace.
 func (w *Workspace) Info(ctx context.Context, options *InfoOptions, calls ...CallOption) (*WorkspaceInfo, error) {
 	return call[WorkspaceInfo](ctx, w.target(), "workspace.info", options, calls)
+}
+
+// Metrics does workspace.metrics: measures what the workspace uses.
+//
+// Nil options stand for the defaults.
+func (w *Workspace) Metrics(ctx context.Context, options *MetricsOptions, calls ...CallOption) (*Metrics, error) {
+	return call[Metrics](ctx, w.target(), "workspace.metrics", options, calls)
+}
+
+// MetricsStream does workspace.metrics_stream: measures what the workspace uses, again and again.
+//
+// Nil options stand for the defaults.
+func (w *Workspace) MetricsStream(ctx context.Context, options *MetricsStreamOptions, calls ...CallOption) (*Items[Metrics], error) {
+	return items[Metrics](ctx, w.target(), "workspace.metrics_stream", options, calls)
 }
 
 // Start does workspace.start: starts the workspace and waits until its agent answers; one that runs is left
@@ -2265,6 +2780,45 @@ func (s *Snapshots) Prune(ctx context.Context, options *SnapshotPruneOptions, ca
 	return call[SnapshotPruneResult](ctx, s.target(), "snapshots.prune", options, calls)
 }
 
+// Sessions does exec.sessions: lists the detached commands: those that run, and the last ones that have
+// ended.
+func (e *Exec) Sessions(ctx context.Context, options *SessionsOptions, calls ...CallOption) (*SessionList, error) {
+	return call[SessionList](ctx, e.target(), "exec.sessions", options, calls)
+}
+
+// Wait does exec.wait: waits until a detached command has ended.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (e *Exec) Wait(ctx context.Context, sessionId string, options *SessionWaitOptions, calls ...CallOption) (*ExitStatus, error) {
+	var all SessionWaitOptions
+	if options != nil {
+		all = *options
+	}
+	all.SessionID = sessionId
+	return call[ExitStatus](ctx, e.target(), "exec.wait", &all, calls)
+}
+
+// Signal does exec.signal: sends a signal to the process group of a detached command.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (e *Exec) Signal(ctx context.Context, sessionId string, signal string, options *SessionSignalOptions, calls ...CallOption) error {
+	var all SessionSignalOptions
+	if options != nil {
+		all = *options
+	}
+	all.SessionID = sessionId
+	all.Signal = signal
+	_, err := call[struct{}](ctx, e.target(), "exec.signal", &all, calls)
+	return err
+}
+
+// Shell does exec.shell: tells which shell a terminal gets when no command is given.
+//
+// Nil options stand for the defaults.
+func (e *Exec) Shell(ctx context.Context, options *ShellOptions, calls ...CallOption) (*ShellInfo, error) {
+	return call[ShellInfo](ctx, e.target(), "exec.shell", options, calls)
+}
+
 // Export does data.export: writes the data directory to an archive, at a path of the host or into a file
 // descriptor.
 //
@@ -2313,7 +2867,7 @@ func (d *Data) Discard(ctx context.Context, generation uint64, options *DataDisc
 	return call[PreservedData](ctx, d.target(), "data.discard", &all, calls)
 }
 
-// Stat does fs.stat: tells what a path names; a symbolic link is followed.
+// Stat does fs.stat: tells what a path names; a symbolic link is followed unless told otherwise.
 //
 // Nil options stand for the defaults; the arguments decide over their fields.
 func (f *FS) Stat(ctx context.Context, path string, options *StatOptions, calls ...CallOption) (*DirEntry, error) {
@@ -2413,6 +2967,107 @@ func (f *FS) Remove(ctx context.Context, path string, options *RemoveOptions, ca
 	all.Path = path
 	_, err := call[struct{}](ctx, f.target(), "fs.remove", &all, calls)
 	return err
+}
+
+// Symlink does fs.symlink: makes a symbolic link.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (f *FS) Symlink(ctx context.Context, target string, path string, options *SymlinkOptions, calls ...CallOption) error {
+	var all SymlinkOptions
+	if options != nil {
+		all = *options
+	}
+	all.Target = target
+	all.Path = path
+	_, err := call[struct{}](ctx, f.target(), "fs.symlink", &all, calls)
+	return err
+}
+
+// Chmod does fs.chmod: changes permission bits, of a whole tree on demand.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (f *FS) Chmod(ctx context.Context, path string, mode string, options *ChmodOptions, calls ...CallOption) (*ChangeResult, error) {
+	var all ChmodOptions
+	if options != nil {
+		all = *options
+	}
+	all.Path = path
+	all.Mode = mode
+	return call[ChangeResult](ctx, f.target(), "fs.chmod", &all, calls)
+}
+
+// Chown does fs.chown: changes owner and group, of a whole tree on demand.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (f *FS) Chown(ctx context.Context, path string, owner string, options *ChownOptions, calls ...CallOption) (*ChangeResult, error) {
+	var all ChownOptions
+	if options != nil {
+		all = *options
+	}
+	all.Path = path
+	all.Owner = owner
+	return call[ChangeResult](ctx, f.target(), "fs.chown", &all, calls)
+}
+
+// Copy does fs.copy: copies a file or a tree inside with all that it has: it is there whole or not at all.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (f *FS) Copy(ctx context.Context, from string, to string, options *CopyOptions, calls ...CallOption) (*CopyResult, error) {
+	var all CopyOptions
+	if options != nil {
+		all = *options
+	}
+	all.From = from
+	all.To = to
+	return call[CopyResult](ctx, f.target(), "fs.copy", &all, calls)
+}
+
+// Walk does fs.walk: tells a page of a tree, sorted.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (f *FS) Walk(ctx context.Context, path string, options *WalkOptions, calls ...CallOption) (*WalkPage, error) {
+	var all WalkOptions
+	if options != nil {
+		all = *options
+	}
+	all.Path = path
+	return call[WalkPage](ctx, f.target(), "fs.walk", &all, calls)
+}
+
+// Glob does fs.glob: tells what matches a pattern of names.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (f *FS) Glob(ctx context.Context, pattern string, options *GlobOptions, calls ...CallOption) (*GlobResult, error) {
+	var all GlobOptions
+	if options != nil {
+		all = *options
+	}
+	all.Pattern = pattern
+	return call[GlobResult](ctx, f.target(), "fs.glob", &all, calls)
+}
+
+// Grep does fs.grep: searches the text of files.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (f *FS) Grep(ctx context.Context, pattern string, options *GrepOptions, calls ...CallOption) (*GrepResult, error) {
+	var all GrepOptions
+	if options != nil {
+		all = *options
+	}
+	all.Pattern = pattern
+	return call[GrepResult](ctx, f.target(), "fs.grep", &all, calls)
+}
+
+// Watch does fs.watch: tells what happens in a directory, from now on.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (f *FS) Watch(ctx context.Context, path string, options *WatchOptions, calls ...CallOption) (*Items[FileEvent], error) {
+	var all WatchOptions
+	if options != nil {
+		all = *options
+	}
+	all.Path = path
+	return items[FileEvent](ctx, f.target(), "fs.watch", &all, calls)
 }
 
 // List does skills.list: lists the skills of the workspace, root by root; a bad one is told as a problem and

@@ -579,7 +579,7 @@ dunnage_status dunnage_exec_attach(const struct dunnage_engine *engine,
                                    struct dunnage_error **error);
 
 /**
- * `fs.read`: reads a whole file into memory.
+ * `fs.read`: reads a file, or a part of one, into memory.
  *
  * `options_json` is a `ReadOptions` as JSON. `*content` becomes the bytes, to be freed by dunnage_buffer_free.
  *
@@ -1107,6 +1107,42 @@ dunnage_status dunnage_workspace_info(const struct dunnage_engine *engine,
                                       struct dunnage_error **error);
 
 /**
+ * `workspace.metrics`: measures what the workspace uses.
+ *
+ * `options_json` is a `MetricsOptions` as JSON, or NULL for its defaults. `*result` becomes a `Metrics` as
+ * JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_workspace_metrics(const struct dunnage_engine *engine,
+                                         const char *workspace_id,
+                                         const char *options_json,
+                                         const struct dunnage_call *call,
+                                         char **result,
+                                         struct dunnage_error **error);
+
+/**
+ * `workspace.metrics_stream`: measures what the workspace uses, again and again.
+ *
+ * `options_json` is a `MetricsStreamOptions` as JSON, or NULL for its defaults. `sink->on_item` takes each
+ * `Metrics` as JSON. `*items` becomes the items under way, to be freed by dunnage_items_free, which ends
+ * them. The cancel of `call` goes on to end them; its time limit is for the beginning alone. When this
+ * fails, `on_item` and `on_end` are not called.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; `sink` and `items` are
+ * not NULL; the others may be NULL.
+ */
+dunnage_status dunnage_workspace_metrics_stream(const struct dunnage_engine *engine,
+                                                const char *workspace_id,
+                                                const char *options_json,
+                                                const struct dunnage_call *call,
+                                                const struct dunnage_item_sink *sink,
+                                                struct dunnage_items **items,
+                                                struct dunnage_error **error);
+
+/**
  * `workspace.start`: starts the workspace and waits until its agent answers; one that runs is left as it is.
  *
  * `options_json` is a `StartOptions` as JSON, or NULL for its defaults. `*result` becomes a `StartResult` as
@@ -1511,7 +1547,7 @@ dunnage_status dunnage_data_discard(const struct dunnage_engine *engine,
                                     struct dunnage_error **error);
 
 /**
- * `fs.stat`: tells what a path names; a symbolic link is followed.
+ * `fs.stat`: tells what a path names; a symbolic link is followed unless told otherwise.
  *
  * `options_json` is a `StatOptions` as JSON, or NULL for its defaults. `*result` becomes a `DirEntry` as
  * JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
@@ -1631,6 +1667,136 @@ dunnage_status dunnage_fs_remove(const struct dunnage_engine *engine,
                                  const char *options_json,
                                  const struct dunnage_call *call,
                                  struct dunnage_error **error);
+
+/**
+ * `fs.symlink`: makes a symbolic link.
+ *
+ * `options_json` is a `SymlinkOptions` as JSON, or NULL for its defaults. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_fs_symlink(const struct dunnage_engine *engine,
+                                  const char *workspace_id,
+                                  const char *options_json,
+                                  const struct dunnage_call *call,
+                                  struct dunnage_error **error);
+
+/**
+ * `fs.chmod`: changes permission bits, of a whole tree on demand.
+ *
+ * `options_json` is a `ChmodOptions` as JSON, or NULL for its defaults. `*result` becomes a `ChangeResult`
+ * as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_fs_chmod(const struct dunnage_engine *engine,
+                                const char *workspace_id,
+                                const char *options_json,
+                                const struct dunnage_call *call,
+                                char **result,
+                                struct dunnage_error **error);
+
+/**
+ * `fs.chown`: changes owner and group, of a whole tree on demand.
+ *
+ * `options_json` is a `ChownOptions` as JSON, or NULL for its defaults. `*result` becomes a `ChangeResult`
+ * as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_fs_chown(const struct dunnage_engine *engine,
+                                const char *workspace_id,
+                                const char *options_json,
+                                const struct dunnage_call *call,
+                                char **result,
+                                struct dunnage_error **error);
+
+/**
+ * `fs.copy`: copies a file or a tree inside with all that it has: it is there whole or not at all.
+ *
+ * `options_json` is a `CopyOptions` as JSON, or NULL for its defaults. `*result` becomes a `CopyResult` as
+ * JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_fs_copy(const struct dunnage_engine *engine,
+                               const char *workspace_id,
+                               const char *options_json,
+                               const struct dunnage_call *call,
+                               char **result,
+                               struct dunnage_error **error);
+
+/**
+ * `fs.walk`: tells a page of a tree, sorted.
+ *
+ * `options_json` is a `WalkOptions` as JSON, or NULL for its defaults. `*result` becomes a `WalkPage` as
+ * JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_fs_walk(const struct dunnage_engine *engine,
+                               const char *workspace_id,
+                               const char *options_json,
+                               const struct dunnage_call *call,
+                               char **result,
+                               struct dunnage_error **error);
+
+/**
+ * `fs.glob`: tells what matches a pattern of names.
+ *
+ * `options_json` is a `GlobOptions` as JSON, or NULL for its defaults. `*result` becomes a `GlobResult` as
+ * JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_fs_glob(const struct dunnage_engine *engine,
+                               const char *workspace_id,
+                               const char *options_json,
+                               const struct dunnage_call *call,
+                               char **result,
+                               struct dunnage_error **error);
+
+/**
+ * `fs.grep`: searches the text of files.
+ *
+ * `options_json` is a `GrepOptions` as JSON, or NULL for its defaults. `*result` becomes a `GrepResult` as
+ * JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_fs_grep(const struct dunnage_engine *engine,
+                               const char *workspace_id,
+                               const char *options_json,
+                               const struct dunnage_call *call,
+                               char **result,
+                               struct dunnage_error **error);
+
+/**
+ * `fs.watch`: tells what happens in a directory, from now on.
+ *
+ * `options_json` is a `WatchOptions` as JSON, or NULL for its defaults. `sink->on_item` takes each
+ * `FileEvent` as JSON. `*items` becomes the items under way, to be freed by dunnage_items_free, which ends
+ * them. The cancel of `call` goes on to end them; its time limit is for the beginning alone. When this
+ * fails, `on_item` and `on_end` are not called.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; `sink` and `items` are
+ * not NULL; the others may be NULL.
+ */
+dunnage_status dunnage_fs_watch(const struct dunnage_engine *engine,
+                                const char *workspace_id,
+                                const char *options_json,
+                                const struct dunnage_call *call,
+                                const struct dunnage_item_sink *sink,
+                                struct dunnage_items **items,
+                                struct dunnage_error **error);
 
 /**
  * `skills.list`: lists the skills of the workspace, root by root; a bad one is told as a problem and hides

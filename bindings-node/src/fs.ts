@@ -1,5 +1,11 @@
 import { type CallOptions, bytes, encode, run } from './call.js';
-import { FsOperations, type ReadOptions, type WriteOptions, type WriteResult } from './generated.js';
+import {
+  FsOperations,
+  type OpenReadOptions,
+  type ReadOptions,
+  type WriteOptions,
+  type WriteResult,
+} from './generated.js';
 import { FileReadStream, FileWriteStream } from './streams.js';
 
 /**
@@ -9,10 +15,10 @@ import { FileReadStream, FileWriteStream } from './streams.js';
  */
 export class Fs extends FsOperations {
   /**
-   * Reads a whole file into memory.
+   * Reads a file, or a part of one, into memory.
    *
-   * @throws {DunnageError} NOT_FOUND; FAILED_PRECONDITION when it is no regular file; RESOURCE_EXHAUSTED when it is
-   * longer than `max_bytes`.
+   * @throws {DunnageError} NOT_FOUND; FAILED_PRECONDITION when it is no regular file; RESOURCE_EXHAUSTED when there
+   * is more of it than `max_bytes`.
    */
   async read(path: string, options: Omit<ReadOptions, 'path'> & CallOptions = {}): Promise<Buffer> {
     const operation = 'fs.read';
@@ -21,11 +27,12 @@ export class Fs extends FsOperations {
   }
 
   /**
-   * Replaces a file by these bytes, at once or not at all. Missing parents are made. Text is written as UTF-8. The bytes
+   * Replaces a file by these bytes, at once or not at all; with `expected_revision` only when what is there is as it was
+   * seen. Missing parents are made. Text is written as UTF-8. The bytes
    * are copied before this returns: the buffer may be used again at once.
    *
-   * @throws {DunnageError} FAILED_PRECONDITION when the path is a directory; PERMISSION_DENIED; RESOURCE_EXHAUSTED on a
-   * full disk.
+   * @throws {DunnageError} CONFLICT when what is there is not what was expected; FAILED_PRECONDITION when the path is a
+   * directory; PERMISSION_DENIED; RESOURCE_EXHAUSTED on a full disk.
    */
   async write(
     path: string,
@@ -42,10 +49,10 @@ export class Fs extends FsOperations {
   }
 
   /**
-   * Reads a file of any length as a stream. A failure destroys the stream with a {@link DunnageError}; `signal` destroys
+   * Reads a file of any length, or a part of one, as a stream. A failure destroys the stream with a {@link DunnageError}; `signal` destroys
    * it with the usual `AbortError`.
    */
-  createReadStream(path: string, options: Omit<ReadOptions, 'path'> & CallOptions = {}): FileReadStream {
+  createReadStream(path: string, options: Omit<OpenReadOptions, 'path'> & CallOptions = {}): FileReadStream {
     const operation = 'fs.open_read';
     const open = async () => {
       const text = encode(operation, options, { path });

@@ -4,6 +4,11 @@ import { type CallOptions, Noun, type OperationCallOptions, operate, plain } fro
 import { type Items, items } from './items.js';
 import type { Operation } from './operation.js';
 import type {
+  ChangeResult,
+  ChmodOptions,
+  ChownOptions,
+  CopyOptions,
+  CopyResult,
   CreateOptions,
   CreateResult,
   DataDiscardOptions,
@@ -22,8 +27,14 @@ import type {
   DownloadOptions,
   DownloadResult,
   EventsOptions,
+  ExitStatus,
+  FileEvent,
   GcOptions,
   GcResult,
+  GlobOptions,
+  GlobResult,
+  GrepOptions,
+  GrepResult,
   Health,
   ImageDeleteResult,
   ImageInfo,
@@ -40,6 +51,9 @@ import type {
   McpNotification,
   McpReply,
   McpSendOptions,
+  Metrics,
+  MetricsOptions,
+  MetricsStreamOptions,
   MkdirOptions,
   PreservedData,
   PreservedList,
@@ -54,6 +68,12 @@ import type {
   RemoveOptions,
   RenameOptions,
   ResolvedDigest,
+  SessionList,
+  SessionSignalOptions,
+  SessionWaitOptions,
+  SessionsOptions,
+  ShellInfo,
+  ShellOptions,
   SkillDeleteOptions,
   SkillDeleteResult,
   SkillDraft,
@@ -79,6 +99,7 @@ import type {
   StatOptions,
   StopOptions,
   StopResult,
+  SymlinkOptions,
   TextFile,
   ToolCallOptions,
   ToolList,
@@ -88,6 +109,9 @@ import type {
   VersionList,
   VersionTree,
   VersionsOptions,
+  WalkOptions,
+  WalkPage,
+  WatchOptions,
   WorkspaceInfo,
   WorkspaceList,
   WriteResult,
@@ -161,6 +185,16 @@ export abstract class WorkspaceOperations extends Noun {
   /** Looks at the workspace. */
   info(options: InfoOptions & CallOptions = {}): Promise<WorkspaceInfo> {
     return plain(this.link, 'workspace.info', {}, options);
+  }
+
+  /** Measures what the workspace uses. */
+  metrics(options: MetricsOptions & CallOptions = {}): Promise<Metrics> {
+    return plain(this.link, 'workspace.metrics', {}, options);
+  }
+
+  /** Measures what the workspace uses, again and again. */
+  metricsStream(options: MetricsStreamOptions & CallOptions = {}): Items<Metrics> {
+    return items(this.link, 'workspace.metrics_stream', {}, options);
   }
 
   /** Starts the workspace and waits until its agent answers; one that runs is left as it is. */
@@ -247,6 +281,33 @@ export abstract class SnapshotsOperations extends Noun {
   }
 }
 
+/** The calls of `exec` that move no bytes. */
+export abstract class ExecOperations extends Noun {
+  /** Lists the detached commands: those that run, and the last ones that have ended. */
+  sessions(options: SessionsOptions & CallOptions = {}): Promise<SessionList> {
+    return plain(this.link, 'exec.sessions', {}, options);
+  }
+
+  /** Waits until a detached command has ended. */
+  wait(sessionId: string, options: Omit<SessionWaitOptions, 'session_id'> & CallOptions = {}): Promise<ExitStatus> {
+    return plain(this.link, 'exec.wait', { session_id: sessionId }, options);
+  }
+
+  /** Sends a signal to the process group of a detached command. */
+  signal(
+    sessionId: string,
+    signal: string,
+    options: Omit<SessionSignalOptions, 'session_id' | 'signal'> & CallOptions = {},
+  ): Promise<void> {
+    return plain(this.link, 'exec.signal', { session_id: sessionId, signal }, options);
+  }
+
+  /** Tells which shell a terminal gets when no command is given. */
+  shell(options: ShellOptions & CallOptions = {}): Promise<ShellInfo> {
+    return plain(this.link, 'exec.shell', {}, options);
+  }
+}
+
 /** The calls of `data` that move no bytes. */
 export abstract class DataOperations extends Noun {
   /** Writes the data directory to an archive, at a path of the host or into a file descriptor. */
@@ -288,7 +349,7 @@ export abstract class DataOperations extends Noun {
 
 /** The calls of `fs` that move no bytes. */
 export abstract class FsOperations extends Noun {
-  /** Tells what a path names; a symbolic link is followed. */
+  /** Tells what a path names; a symbolic link is followed unless told otherwise. */
   stat(path?: string, options: Omit<StatOptions, 'path'> & CallOptions = {}): Promise<DirEntry> {
     return plain(this.link, 'fs.stat', { path }, options);
   }
@@ -334,6 +395,58 @@ export abstract class FsOperations extends Noun {
   /** Removes a file or directory; one that is not there is no error. */
   remove(path: string, options: Omit<RemoveOptions, 'path'> & CallOptions = {}): Promise<void> {
     return plain(this.link, 'fs.remove', { path }, options);
+  }
+
+  /** Makes a symbolic link. */
+  symlink(
+    target: string,
+    path: string,
+    options: Omit<SymlinkOptions, 'target' | 'path'> & CallOptions = {},
+  ): Promise<void> {
+    return plain(this.link, 'fs.symlink', { target, path }, options);
+  }
+
+  /** Changes permission bits, of a whole tree on demand. */
+  chmod(
+    path: string,
+    mode: string,
+    options: Omit<ChmodOptions, 'path' | 'mode'> & CallOptions = {},
+  ): Promise<ChangeResult> {
+    return plain(this.link, 'fs.chmod', { path, mode }, options);
+  }
+
+  /** Changes owner and group, of a whole tree on demand. */
+  chown(
+    path: string,
+    owner: string,
+    options: Omit<ChownOptions, 'path' | 'owner'> & CallOptions = {},
+  ): Promise<ChangeResult> {
+    return plain(this.link, 'fs.chown', { path, owner }, options);
+  }
+
+  /** Copies a file or a tree inside with all that it has: it is there whole or not at all. */
+  copy(from: string, to: string, options: Omit<CopyOptions, 'from' | 'to'> & CallOptions = {}): Promise<CopyResult> {
+    return plain(this.link, 'fs.copy', { from, to }, options);
+  }
+
+  /** Tells a page of a tree, sorted. */
+  walk(path?: string, options: Omit<WalkOptions, 'path'> & CallOptions = {}): Promise<WalkPage> {
+    return plain(this.link, 'fs.walk', { path }, options);
+  }
+
+  /** Tells what matches a pattern of names. */
+  glob(pattern: string, options: Omit<GlobOptions, 'pattern'> & CallOptions = {}): Promise<GlobResult> {
+    return plain(this.link, 'fs.glob', { pattern }, options);
+  }
+
+  /** Searches the text of files. */
+  grep(pattern: string, options: Omit<GrepOptions, 'pattern'> & CallOptions = {}): Promise<GrepResult> {
+    return plain(this.link, 'fs.grep', { pattern }, options);
+  }
+
+  /** Tells what happens in a directory, from now on. */
+  watch(path?: string, options: Omit<WatchOptions, 'path'> & CallOptions = {}): Items<FileEvent> {
+    return items(this.link, 'fs.watch', { path }, options);
   }
 }
 

@@ -62,6 +62,14 @@ export const ERROR_NUMBERS: Readonly<Record<ErrorCode, number>> = Object.freeze(
  */
 export type ArchiveFormat = 'tar_gz' | 'tar_zst' | 'tar';
 
+/** Which session to attach to, and from where. */
+export interface AttachOptions {
+  /** Whether the output that is kept comes first, before what is new. Default true. */
+  replay?: boolean | undefined;
+  /** The session. */
+  session_id: string;
+}
+
 /** The backend, as it answered. */
 export interface BackendHealth {
   /** Where it was reached. */
@@ -113,6 +121,35 @@ export type ChangeAspect = 'type' | 'content' | 'mode' | 'owner' | 'mod_time' | 
  * - `removed`: It is gone.
  */
 export type ChangeKind = 'added' | 'changed' | 'removed';
+
+/** What a change of mode or owner did. */
+export interface ChangeResult {
+  /** Files, directories and links that were set, whether they were so before or not. */
+  entries: number;
+}
+
+/** Whose permission bits to change. */
+export interface ChmodOptions {
+  /** The bits in octal, such as `0644`; at most `7777`. */
+  mode: string;
+  /** The path; a relative one is under the data directory. A symbolic link is followed. */
+  path: string;
+  /** Whether to change all that is below a directory too; symbolic links there are passed over. Default false. */
+  recursive?: boolean | undefined;
+}
+
+/** Whose owner to change. */
+export interface ChownOptions {
+  /**
+   * The owner: `user`, `user:group` or `:group`, by names that the workspace knows or by numbers. What is not named
+   * stays.
+   */
+  owner: string;
+  /** The path; a relative one is under the data directory. A symbolic link is changed itself. */
+  path: string;
+  /** Whether to change all that is below a directory too. Default false. */
+  recursive?: boolean | undefined;
+}
 
 /** Everything an engine needs to know. Every field has a default; unknown fields are refused by name. */
 export interface Config {
@@ -182,6 +219,45 @@ export interface ContainerdConfig {
   runtime_binary?: string | null | undefined;
   /** The snapshotter. Default `overlayfs`. */
   snapshotter?: string | undefined;
+}
+
+/** What to copy inside. */
+export interface CopyOptions {
+  /** The file or directory; a relative path is under the data directory. A symbolic link is copied itself. */
+  from: string;
+  /** Whether to replace what is there. Default false. */
+  overwrite?: boolean | undefined;
+  /**
+   * The path of the copy, not of a directory to put it into; a relative one is under the data directory. Missing
+   * parents are made.
+   */
+  to: string;
+}
+
+/** What a copy made. */
+export interface CopyResult {
+  /** Bytes of the files, holes among them. */
+  bytes: number;
+  /** Files, directories, links and special files. */
+  entries: number;
+  /** Sockets, which are left out. */
+  skipped: number;
+}
+
+/** Time of processors, since the workspace was started. */
+export interface CpuMetrics {
+  /** Periods in which it wanted time, where it has a limit. */
+  periods: number;
+  /** Nanoseconds of it in the kernel. */
+  system_ns: number;
+  /** Nanoseconds that it waited for that. */
+  throttled_ns: number;
+  /** Periods of these in which it got less than it wanted. */
+  throttled_periods: number;
+  /** Nanoseconds of all processors together. */
+  usage_ns: number;
+  /** Nanoseconds of it in programs. */
+  user_ns: number;
 }
 
 /** How to make a workspace. */
@@ -434,10 +510,14 @@ export interface DeleteResult {
 
 /** A file or directory inside. */
 export interface DirEntry {
+  /** The number of its group. None where the agent does not tell. */
+  gid?: number;
   /** Whether it is a directory. */
   is_dir: boolean;
   /** What it is. */
   kind: EntryKind;
+  /** What a symbolic link says. None for all else. */
+  link_target?: string;
   /** When it was last changed, RFC 3339. */
   mod_time: string;
   /** Its permission bits with setuid, setgid and sticky, in octal, such as `0644`. */
@@ -446,8 +526,15 @@ export interface DirEntry {
   name: string;
   /** Its path, absolute inside the workspace. */
   path: string;
+  /**
+   * What it is now, to be given to a write as `expected_revision`; opaque. Another file, length or time of change is
+   * another revision. Only in a stat.
+   */
+  revision?: string;
   /** Its length in bytes. */
   size: number;
+  /** The number of its owner. None where the agent does not tell. */
+  uid?: number;
 }
 
 /** What is in a directory, ordered by path. */
@@ -466,6 +553,14 @@ export interface DirProblem {
   message: string;
   /** Its path, absolute inside the workspace. */
   path: string;
+}
+
+/** The writable snapshot, without what it stands on. */
+export interface DiskMetrics {
+  /** Files and directories. */
+  inodes: number;
+  /** Bytes. */
+  used_bytes: number;
 }
 
 /** Which file to copy to the host. */
@@ -618,20 +713,54 @@ export interface EventsOptions {
   workspace?: string | null | undefined;
 }
 
-/** A command to run with its streams open. */
+/**
+ * A command to run with its streams open. Exactly one of `command` and `args` must be given; a terminal without either
+ * gets the user's shell (see `exec.shell`), interactive and no login shell.
+ */
 export interface ExecOptions {
+  /**
+   * In place of `command`: a program with its arguments, started without a shell. It is looked up in `PATH` unless it
+   * has a slash.
+   */
+  args?: string[] | undefined;
   /** Columns of the terminal. Default 80. */
   cols?: number | null | undefined;
   /** The command line, given to `/bin/sh -c`. */
   command: string;
+  /**
+   * Whether it becomes a session: it goes on when the host goes away, and keeps its latest output for whoever attaches.
+   * It ends by itself, by a signal, by its time limits, or with the workspace. It never waits for a reader: one that is
+   * slow loses the oldest output, and is told how much. Default false.
+   */
+  detach?: boolean | undefined;
   /** Environment variables over those of the agent. */
   env?: Record<string, string> | undefined;
+  /** Whether it starts without the agent's environment variables; `PATH` is always there. Default false. */
+  env_clear?: boolean | undefined;
+  /** Names of environment variables of the agent that it starts without; `env` comes after. */
+  env_unset?: string[] | undefined;
+  /** Milliseconds after which a terminal that neither takes input nor gives output is ended. Default 0: never. */
+  idle_timeout_ms?: number | undefined;
   /** Whether it gets a terminal. stdout then carries all its output. Default false. */
   pty?: boolean | undefined;
+  /** Bytes of output that the session keeps, at most 64 MiB; those of all that run, at most 256 MiB. Default 1 MiB. */
+  replay_bytes?: number | null | undefined;
   /** Rows of the terminal. Default 24. */
   rows?: number | null | undefined;
+  /**
+   * The session's id: 1 to 64 letters, digits, dots, hyphens and underscores of ASCII. The id of a session that has
+   * ended can be taken again. Default: a random one.
+   */
+  session_id?: string | null | undefined;
+  /** Whether its stdin takes input; else it is at its end from the start. Default true. */
+  stdin?: boolean | undefined;
   /** Milliseconds until the process group is killed. Default 0: no limit. */
   timeout_ms?: number | undefined;
+  /**
+   * Whom it runs as: a name or uid of the workspace's `/etc/passwd`, with an optional `:` and a group name or gid. A
+   * uid that is not there is allowed. Default: the agent's own, which is root.
+   */
+  user?: string | null | undefined;
   /** The working directory; a relative one is under the data directory. Default: the data directory. */
   work_dir?: string | null | undefined;
 }
@@ -642,11 +771,19 @@ export interface ExecResult {
   duration_ms: number;
   /** Its exit code; 128 plus the signal when a signal ended it. */
   exit_code: number;
-  /** The signal that ended it, if one did. */
+  /** The signal that ended it, if one did. Agents of the old protocol do not tell. */
   signal?: number;
-  /** Bytes of stderr that were beyond `max_output_bytes`. */
+  /** All bytes that it wrote to stderr. */
+  stderr_bytes: number;
+  /** Where in the stderr that is returned they are left out: after so many bytes. Absent when none are. */
+  stderr_cut_at?: number;
+  /** Bytes of stderr that are left out: beyond `max_output_bytes` and not among the last `tail_bytes`. */
   stderr_dropped: number;
-  /** Bytes of stdout that were beyond `max_output_bytes`. */
+  /** All bytes that it wrote to stdout. */
+  stdout_bytes: number;
+  /** Where in the stdout that is returned they are left out: after so many bytes. Absent when none are. */
+  stdout_cut_at?: number;
+  /** Bytes of stdout that are left out: beyond `max_output_bytes` and not among the last `tail_bytes`. */
   stdout_dropped: number;
   /** Whether its time limit ended it. */
   timed_out: boolean;
@@ -656,11 +793,44 @@ export interface ExecResult {
 export interface ExitStatus {
   /** Its exit code; 128 plus the signal when a signal ended it. */
   exit_code: number;
-  /** The signal that ended it, if one did. */
+  /** Whether it was a terminal that was ended because nobody used it for so long. */
+  idle_timed_out: boolean;
+  /** Bytes of a session's output that this reader was too slow for. */
+  omitted_bytes: number;
+  /** The session it was, if it was one. */
+  session_id?: string;
+  /** The signal that ended it, if one did. Agents of the old protocol do not tell. */
   signal?: number;
   /** Whether its time limit ended it. */
   timed_out: boolean;
 }
+
+/** Something that happened in a directory that is watched. */
+export interface FileEvent {
+  /** The path before, of what was renamed. */
+  from?: string;
+  /** Whether it is a directory. */
+  is_dir: boolean;
+  /** What happened. */
+  kind: FileEventKind;
+  /** The path, absolute inside the workspace; for an overflow, that of the directory watched. */
+  path: string;
+}
+
+/**
+ * What happened to a file.
+ *
+ * - `created`: It is new here.
+ *
+ * - `changed`: Its content, mode or owner changed, or another file took its place.
+ *
+ * - `removed`: It is gone, or has gone elsewhere.
+ *
+ * - `renamed`: It has another name.
+ *
+ * - `overflow`: More happened than could be told: look again.
+ */
+export type FileEventKind = 'created' | 'changed' | 'removed' | 'renamed' | 'overflow';
 
 /** Which leftovers to remove. */
 export interface GcOptions {
@@ -680,6 +850,95 @@ export interface GcResult {
   problems: string[];
   /** Snapshots, by their names in the snapshotter. */
   snapshots: string[];
+}
+
+/** Which names to look for. */
+export interface GlobOptions {
+  /** Whether names that begin with a dot match without the pattern naming the dot. Default false. */
+  hidden?: boolean | undefined;
+  /** The most entries, up to 100000. Default 10000. */
+  limit?: number | undefined;
+  /** Where to begin; a relative path is under the data directory, which is the default. */
+  path?: string | null | undefined;
+  /**
+   * The pattern, of a path below `path`: `*` and `?` stay within a name, `**` does not; `{a,b}` and `[x-y]` are
+   * choices. Upper and lower case are not the same.
+   */
+  pattern: string;
+}
+
+/** What matches a pattern of names. */
+export interface GlobResult {
+  /** What matches, ordered as a walk is. */
+  entries: DirEntry[];
+  /** What could not be looked at. At most 1000. */
+  problems?: DirProblem[];
+  /** Whether there is more than the limit. */
+  truncated: boolean;
+}
+
+/** A line that matches. */
+export interface GrepMatch {
+  /** The lines after it, as far as they were asked for. */
+  after: string[];
+  /** The lines before it, as far as they were asked for. */
+  before: string[];
+  /** The first byte of the match in its line, from 1. */
+  column: number;
+  /** The line's number, from 1. */
+  line: number;
+  /** The file, absolute inside the workspace. */
+  path: string;
+  /** The line, without its end. */
+  text: string;
+  /** Whether `text` was cut at `max_line_bytes`. */
+  truncated: boolean;
+}
+
+/** Which text to look for. */
+export interface GrepOptions {
+  /** Lines after each match, up to 50. Default 0. */
+  context_after?: number | undefined;
+  /** Lines before each match, up to 50. Default 0. */
+  context_before?: number | undefined;
+  /** Patterns of what to leave out, with all that is below it. Default: nothing. */
+  exclude?: string[] | undefined;
+  /** Whether the pattern is text as it is, and no expression. Default false. */
+  fixed_strings?: boolean | undefined;
+  /** Whether to search files and directories whose names begin with a dot. Default false. */
+  hidden?: boolean | undefined;
+  /** Whether upper and lower case are the same. Default false. */
+  ignore_case?: boolean | undefined;
+  /** Patterns of the files to search, as for a walk. Default: all. */
+  include?: string[] | undefined;
+  /** The most bytes of a line that are told, up to 10000. Default 2000. */
+  max_line_bytes?: number | undefined;
+  /** The most matches, up to 10000. Default 1000. */
+  max_matches?: number | undefined;
+  /** The most matches of one file. Default: no limit. */
+  max_matches_per_file?: number | null | undefined;
+  /** The directory or file to search; a relative path is under the data directory, which is the default. */
+  path?: string | null | undefined;
+  /** A regular expression, in the syntax of Rust's `regex`, within one line. */
+  pattern: string;
+  /** Whether to leave out what `.gitignore` and `.ignore` say. Default true. */
+  respect_ignore?: boolean | undefined;
+  /** Whether only whole words match. Default false. */
+  word?: boolean | undefined;
+}
+
+/** What a search found. */
+export interface GrepResult {
+  /** Files with matches. */
+  files_matched: number;
+  /** Files that were searched; binary ones, with a NUL byte, are among them and have no matches. */
+  files_searched: number;
+  /** The matches, ordered by path as a walk is, then by line. */
+  matches: GrepMatch[];
+  /** What could not be searched. At most 1000. */
+  problems?: DirProblem[];
+  /** Whether there is more than `max_matches` or than 16 MiB, so that the search ended early. */
+  truncated: boolean;
 }
 
 /** Where things are inside the container. */
@@ -767,6 +1026,18 @@ export type ImportMode = 'replace' | 'merge';
 
 /** How to look at a workspace. There is nothing to choose yet. */
 export interface InfoOptions {}
+
+/** Block devices, since the workspace was started. What only went to the kernel's cache is not counted yet. */
+export interface IoMetrics {
+  /** Bytes read. */
+  read_bytes: number;
+  /** Reads. */
+  read_ops: number;
+  /** Bytes written. */
+  write_bytes: number;
+  /** Writes. */
+  write_ops: number;
+}
 
 /** How far one layer is. */
 export interface LayerProgress {
@@ -991,6 +1262,63 @@ export interface McpSendOptions {
   timeout_ms?: number | null | undefined;
 }
 
+/** Memory in bytes, now unless said otherwise. */
+export interface MemoryMetrics {
+  /** What its programs hold. */
+  anon_bytes: number;
+  /** The cache of its files. */
+  file_bytes: number;
+  /** The most that it may have; absent without a limit. */
+  limit_bytes?: number;
+  /** How many of its processes the kernel has ended because there was no more. */
+  oom_kills: number;
+  /** The most that it has had; absent where the kernel does not tell. */
+  peak_bytes?: number;
+  /** All that counts for it, the cache of its files too. */
+  usage_bytes: number;
+  /** All but the part of the cache that was not used lately: what cannot be taken away from it easily. */
+  working_set_bytes: number;
+}
+
+/**
+ * What a workspace uses. A group of numbers that the kernel or the backend does not tell is absent; all are absent
+ * while it does not run, but for `disk`.
+ */
+export interface Metrics {
+  /** When it was measured, RFC 3339. */
+  at: string;
+  /** Time of processors. */
+  cpu?: CpuMetrics;
+  /** What its writable snapshot holds; absent unless asked for. */
+  disk?: DiskMetrics;
+  /** What went to and came from block devices. */
+  io?: IoMetrics;
+  /** Memory. */
+  memory?: MemoryMetrics;
+  /** What went through its network interfaces, without loopback; absent in the host's network. */
+  network?: NetworkMetrics;
+  /** Processes and threads. */
+  pids?: PidsMetrics;
+  /** Whether it runs. */
+  running: boolean;
+}
+
+/** What to measure. */
+export interface MetricsOptions {
+  /**
+   * Whether to count what its writable snapshot holds too. The snapshotter looks at every file for that. Default false.
+   */
+  disk?: boolean | undefined;
+}
+
+/** What to measure, and how often. */
+export interface MetricsStreamOptions {
+  /** As for a single measurement. Default false. */
+  disk?: boolean | undefined;
+  /** Milliseconds from one measurement to the next, 100 to 3 600 000. Default 1000. */
+  interval_ms?: number | undefined;
+}
+
 /** Which directory to make. */
 export interface MkdirOptions {
   /**
@@ -1048,6 +1376,26 @@ export interface NetworkInfo {
   ports: PortMapping[];
 }
 
+/** Network interfaces, since they were made. */
+export interface NetworkMetrics {
+  /** Bytes received. */
+  rx_bytes: number;
+  /** Packets that were dropped on receipt. */
+  rx_dropped: number;
+  /** Packets that were received with errors. */
+  rx_errors: number;
+  /** Packets received. */
+  rx_packets: number;
+  /** Bytes sent. */
+  tx_bytes: number;
+  /** Packets that were dropped before they were sent. */
+  tx_dropped: number;
+  /** Packets that could not be sent for errors. */
+  tx_errors: number;
+  /** Packets sent. */
+  tx_packets: number;
+}
+
 /**
  * How a workspace reaches the network.
  *
@@ -1061,6 +1409,10 @@ export type NetworkMode = 'cni' | 'host' | 'none';
 
 /** Which file to read piece by piece. */
 export interface OpenReadOptions {
+  /** The most bytes to read. Default: to the end. */
+  length?: number | null | undefined;
+  /** The first byte. Beyond the end there is nothing, which is no error. Default 0. */
+  offset?: number | undefined;
   /** The file; a relative path is under the data directory. */
   path: string;
 }
@@ -1087,6 +1439,14 @@ export interface Phases {
   total: number;
   /** Unpacking what the fetch left to unpack. */
   unpack: number;
+}
+
+/** Processes and threads. */
+export interface PidsMetrics {
+  /** How many there are. */
+  current: number;
+  /** How many there may be; absent without a limit. */
+  limit?: number;
 }
 
 /** A port of the host that leads into the workspace. */
@@ -1199,8 +1559,12 @@ export interface PullResult {
 
 /** Which bytes to read. */
 export interface ReadOptions {
-  /** The most bytes to take into memory; a longer file is RESOURCE_EXHAUSTED. Default 1 GiB. */
+  /** The most bytes to read. Default: to the end. */
+  length?: number | null | undefined;
+  /** The most bytes to take into memory; more of the file is RESOURCE_EXHAUSTED. Default 1 GiB. */
   max_bytes?: number | null | undefined;
+  /** The first byte. Beyond the end there is nothing, which is no error. Default 0. */
+  offset?: number | undefined;
   /** The file; a relative path is under the data directory. */
   path: string;
 }
@@ -1375,16 +1739,32 @@ export interface RestartOptions {
  */
 export type RestartPolicy = 'no' | 'on_failure' | 'always';
 
-/** A command to run to its end, with its output collected. */
+/** A command to run to its end, with its output collected. Exactly one of `command` and `args` must be given. */
 export interface RunOptions {
+  /**
+   * In place of `command`: a program with its arguments, started without a shell. It is looked up in `PATH` unless it
+   * has a slash.
+   */
+  args?: string[] | undefined;
   /** The command line, given to `/bin/sh -c`. */
   command: string;
   /** Environment variables over those of the agent. */
   env?: Record<string, string> | undefined;
-  /** The most bytes kept of each of stdout and stderr; what is beyond is counted and dropped. Default 16 MiB. */
+  /** Whether it starts without the agent's environment variables; `PATH` is always there. Default false. */
+  env_clear?: boolean | undefined;
+  /** Names of environment variables of the agent that it starts without; `env` comes after. */
+  env_unset?: string[] | undefined;
+  /** The most first bytes kept of each of stdout and stderr; what is beyond is counted and dropped. Default 16 MiB. */
   max_output_bytes?: number | null | undefined;
+  /** Of the bytes beyond `max_output_bytes`, how many last ones of each stream are kept too. Default 0. */
+  tail_bytes?: number | undefined;
   /** Milliseconds until the process group is killed; 0 for no limit. Default 30 000. */
   timeout_ms?: number | null | undefined;
+  /**
+   * Whom it runs as: a name or uid of the workspace's `/etc/passwd`, with an optional `:` and a group name or gid. A
+   * uid that is not there is allowed. Default: the agent's own, which is root.
+   */
+  user?: string | null | undefined;
   /** The working directory; a relative one is under the data directory. Default: the data directory. */
   work_dir?: string | null | undefined;
 }
@@ -1419,6 +1799,79 @@ export interface SealOptions {
   passphrase?: string | null | undefined;
   /** The recipients, as `age1…`; any of them can open it. */
   recipients?: string[] | undefined;
+}
+
+/** A command that goes on without a reader. */
+export interface SessionInfo {
+  /** How many are attached to it now. */
+  attached: number;
+  /** How many of these, the latest, are kept. */
+  buffered_bytes: number;
+  /** Its command line, or its program and arguments; at most 1 KiB of it. */
+  command: string;
+  /** Its exit code, once it has ended; 128 plus the signal when a signal ended it. */
+  exit_code?: number;
+  /** Whether it was ended because nobody used its terminal for so long. */
+  idle_timed_out: boolean;
+  /** Its process id inside the workspace. */
+  pid: number;
+  /** Whether it has a terminal. */
+  pty: boolean;
+  /** Whether it has not ended yet. */
+  running: boolean;
+  /** Its id. */
+  session_id: string;
+  /** The signal that ended it, if one did. */
+  signal?: number;
+  /** When it began, in RFC 3339. */
+  started_at: string;
+  /** All bytes that it wrote to stderr so far. */
+  stderr_bytes: number;
+  /** All bytes that it wrote to stdout so far. */
+  stdout_bytes: number;
+  /** Whether its time limit ended it. */
+  timed_out: boolean;
+  /** Whom it runs as: a name, or a uid that has none. */
+  user: string;
+}
+
+/** The sessions of a workspace. */
+export interface SessionList {
+  /** Those that run, and the last 64 that have ended within the last 10 minutes, in the order in which they began. */
+  sessions: SessionInfo[];
+}
+
+/** A signal for a session. */
+export interface SessionSignalOptions {
+  /** The session. */
+  session_id: string;
+  /** The signal: a name such as `SIGTERM` or `TERM`, or a number from 1 to 64 in digits. */
+  signal: string;
+}
+
+/** Which session to wait for, and for how long. */
+export interface SessionWaitOptions {
+  /** The session. */
+  session_id: string;
+  /** Milliseconds to wait at most; 0 only looks. Default: as long as it takes. */
+  timeout_ms?: number | null | undefined;
+}
+
+/** Options of `exec.sessions`: none yet. */
+export interface SessionsOptions {}
+
+/** The shell that a terminal without a command would get. */
+export interface ShellInfo {
+  /** Whether there is a shell, and a terminal for it. */
+  available: boolean;
+  /** The path of the shell: that of `/etc/passwd` when it is there, else bash, else sh. */
+  shell?: string;
+}
+
+/** Whose shell is asked for. */
+export interface ShellOptions {
+  /** As for `exec.spawn`. Default: the agent's own. */
+  user?: string | null | undefined;
 }
 
 /** A skill: a folder with a `SKILL.md`, which is Markdown after an optional YAML frontmatter. */
@@ -1810,6 +2263,8 @@ export interface StartResult {
 
 /** Which path to look at. */
 export interface StatOptions {
+  /** Whether to look at what a symbolic link leads to, and not at the link. Default true. */
+  follow?: boolean | undefined;
   /** The path; a relative one is under the data directory. Default `/`. */
   path?: string | null | undefined;
 }
@@ -1839,6 +2294,16 @@ export interface StopResult {
   outcome: StopOutcome;
   /** How long each phase took. */
   phases_ms: Phases;
+}
+
+/** Which symbolic link to make. */
+export interface SymlinkOptions {
+  /** Whether to replace a file or link that is there, at once; never a directory. Default false. */
+  overwrite?: boolean | undefined;
+  /** The link; a relative path is under the data directory. Missing parents are made. */
+  path: string;
+  /** What the link says, as it is: it need not be there, and a relative one is seen from the link's directory. */
+  target: string;
 }
 
 /** A piece of a text file, bounded for readers that pay by the word: 200 lines, 5120 bytes, 1000 characters a line. */
@@ -1938,6 +2403,13 @@ export interface UnsealOptions {
 
 /** Which file of the host to copy inside. */
 export interface UploadOptions {
+  /**
+   * What must be there, else the write is CONFLICT and changes nothing: the `revision` that a stat or a write told, or
+   * `absent` for nothing. Default: whatever is there.
+   */
+  expected_revision?: string | null | undefined;
+  /** Its permission bits in octal, such as `0644`, at most `7777`. Default: those of the file replaced, else `0644`. */
+  mode?: string | null | undefined;
   /** The file inside; a relative path is under the data directory. Missing parents are made. */
   path: string;
   /** The file on the host. */
@@ -1972,6 +2444,50 @@ export interface VersionsOptions {
   after?: number | undefined;
   /** The most to return. Default 0: all. */
   limit?: number | undefined;
+}
+
+/** Which tree to walk, page by page. */
+export interface WalkOptions {
+  /** Where to go on: `next` of the page before. Default: at the beginning. */
+  after?: string | null | undefined;
+  /** Patterns of what to leave out, with all that is below it. Default: nothing. */
+  exclude?: string[] | undefined;
+  /**
+   * Patterns of what to tell. One without a slash is for names at any depth, others for paths below the directory; `*`
+   * stays within a name, `**` does not. Default: everything.
+   */
+  include?: string[] | undefined;
+  /** The most entries of a page, up to 10000. Default 1000. */
+  limit?: number | undefined;
+  /** How many directories deep; 1 is the directory itself. Default: no limit. */
+  max_depth?: number | null | undefined;
+  /** The directory; a relative one is under the data directory, which is the default. */
+  path?: string | null | undefined;
+}
+
+/** A page of a tree. */
+export interface WalkPage {
+  /**
+   * Entries below it: those of a directory by name, each followed by what it holds. Fewer than the limit, or none,
+   * where a page took long.
+   */
+  entries: DirEntry[];
+  /** Where the next page begins; opaque. None after the last page. */
+  next?: string;
+  /** The directory, absolute. */
+  path: string;
+  /** What could not be looked at; the rest is told all the same. At most 1000. */
+  problems?: DirProblem[];
+}
+
+/** Which directory to watch. */
+export interface WatchOptions {
+  /** Patterns of what to leave out, as for a walk. Default: nothing. */
+  exclude?: string[] | undefined;
+  /** The directory; a relative one is under the data directory, which is the default. */
+  path?: string | null | undefined;
+  /** Whether to watch all that is below it too, up to 65536 directories. Default false. */
+  recursive?: boolean | undefined;
 }
 
 /** A workspace as it is now. */
@@ -2056,6 +2572,13 @@ export interface WorkspaceSummary {
 /** Where to write. The bytes travel beside this object. */
 export interface WriteOptions {
   /**
+   * What must be there, else the write is CONFLICT and changes nothing: the `revision` that a stat or a write told, or
+   * `absent` for nothing. Default: whatever is there.
+   */
+  expected_revision?: string | null | undefined;
+  /** Its permission bits in octal, such as `0644`, at most `7777`. Default: those of the file replaced, else `0644`. */
+  mode?: string | null | undefined;
+  /**
    * The file; a relative path is under the data directory. Missing parents are made. The file is replaced at once or
    * not at all, and keeps its mode and owner.
    */
@@ -2066,4 +2589,6 @@ export interface WriteOptions {
 export interface WriteResult {
   /** Bytes written. */
   bytes_written: number;
+  /** The revision of the new file. None where the agent does not tell. */
+  revision?: string;
 }

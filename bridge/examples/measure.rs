@@ -120,7 +120,7 @@ fn descriptors(path: &Path) -> Result<()> {
     let mut buffer = vec![0x5a; 1 << 20];
     for _ in 0..3 {
         let start = Instant::now();
-        let (response, file) = ask(Op::OpenWrite(FdOpenWrite { path: NAME.into(), mode: None }))?;
+        let (response, file) = ask(Op::OpenWrite(FdOpenWrite { path: NAME.into(), ..Default::default() }))?;
         let mut file = file.ok_or("no descriptor came")?;
         for _ in 0..SIZE >> 20 {
             file.write_all(&buffer)?;
@@ -134,7 +134,7 @@ fn descriptors(path: &Path) -> Result<()> {
         rate("read by descriptor", start);
     }
     // An empty file takes its place; this client knows no way to delete.
-    let (response, _file) = ask(Op::OpenWrite(FdOpenWrite { path: NAME.into(), mode: None }))?;
+    let (response, _file) = ask(Op::OpenWrite(FdOpenWrite { path: NAME.into(), ..Default::default() }))?;
     ask(Op::Commit(FdCommit { token: response.token, expected_size: Some(0) }))?;
     Ok(())
 }

@@ -80,6 +80,11 @@ pub const READ_MAX_LINE_CHARS: usize = 1000;
 /// How far into a file `ReadFile` looks for a NUL byte, which makes the file binary.
 pub const BINARY_PROBE_BYTES: usize = 8 << 10;
 
+/// What stands for a file that must not be there, in place of a revision.
+pub const ABSENT: &str = "absent";
+/// Most entries of one page of `Walk`.
+pub const MAX_PAGE: u32 = 10_000;
+
 /// Names an agent of this release lists in `Info`.
 pub mod features {
     /// `Exec` of `dunnage.bridge.v1`.
@@ -103,6 +108,20 @@ pub mod features {
     pub const IDLE_TIMEOUT: &str = "idle-timeout";
     /// `ExecStart.session`, `Attach`, `Sessions`, `WaitSession` and `SignalSession`.
     pub const SESSIONS: &str = "sessions";
+    /// `Symlink`, `Chmod` and `Chown` of `dunnage.bridge.v1`.
+    pub const CHANGE: &str = "change";
+    /// `Read` of `dunnage.bridge.v1`.
+    pub const READ_RANGE: &str = "read-range";
+    /// Revisions: `Stat` and writes tell them, writes can expect one. With them `WriteWhole`.
+    pub const REVISION: &str = "revision";
+    /// `Walk` and `Glob` of `dunnage.bridge.v1`.
+    pub const WALK: &str = "walk";
+    /// `Grep` of `dunnage.bridge.v1`.
+    pub const GREP: &str = "grep";
+    /// `Copy` of `dunnage.bridge.v1`.
+    pub const COPY: &str = "copy";
+    /// `Watch` of `dunnage.bridge.v1`.
+    pub const WATCH: &str = "watch";
 
     /// All of them.
     pub const ALL: &[&str] = &[
@@ -116,5 +135,12 @@ pub mod features {
         SHELL,
         IDLE_TIMEOUT,
         SESSIONS,
+        CHANGE,
+        READ_RANGE,
+        REVISION,
+        WALK,
+        GREP,
+        COPY,
+        WATCH,
     ];
 }

@@ -57,7 +57,8 @@ impl Connection {
     }
 
     fn open_write(&self, path: &str, mode: Option<u32>) -> (u64, File) {
-        let (response, fd) = self.ask(Op::OpenWrite(FdOpenWrite { path: path.to_owned().into(), mode }));
+        let (response, fd) =
+            self.ask(Op::OpenWrite(FdOpenWrite { path: path.to_owned().into(), mode, ..Default::default() }));
         assert_eq!((response.code, response.message.as_str()), (0, ""));
         (response.token, fd.unwrap())
     }
@@ -130,12 +131,13 @@ fn only_regular_files_and_never_a_wait() {
     let connection = Connection::new(&agent);
     for path in ["fifo", ".", "/dev/zero"] {
         assert_eq!(connection.code(open_read(path)), Code::FailedPrecondition, "{path}");
-        let write = Op::OpenWrite(FdOpenWrite { path: path.to_owned().into(), mode: None });
+        let write =
+            Op::OpenWrite(FdOpenWrite { path: path.to_owned().into(), mode: None, ..Default::default() });
         assert_eq!(connection.code(write), Code::FailedPrecondition, "{path}");
     }
     assert_eq!(connection.code(open_read("none")), Code::NotFound);
     assert_eq!(connection.code(open_read("")), Code::InvalidArgument);
-    let write = Op::OpenWrite(FdOpenWrite { path: "f".into(), mode: Some(0o20_000) });
+    let write = Op::OpenWrite(FdOpenWrite { path: "f".into(), mode: Some(0o20_000), ..Default::default() });
     assert_eq!(connection.code(write), Code::InvalidArgument);
 }
 
@@ -157,7 +159,7 @@ fn unfinished_files_are_bounded() {
     let agent = Agent::start();
     let connection = Connection::new(&agent);
     let open: Vec<_> = (0..64).map(|n| connection.open_write(&format!("f{n}"), None)).collect();
-    let more = Op::OpenWrite(FdOpenWrite { path: "more".into(), mode: None });
+    let more = Op::OpenWrite(FdOpenWrite { path: "more".into(), mode: None, ..Default::default() });
     assert_eq!(connection.code(more), Code::ResourceExhausted);
     assert_eq!(connection.code(commit(open[5].0, None)), Code::Ok);
     connection.open_write("more", None);

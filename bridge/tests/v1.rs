@@ -14,8 +14,10 @@ use dunnage_bridge::v1::exec_response::Frame as Out;
 use dunnage_bridge::v1::exec_start::Program;
 use dunnage_bridge::v1::write_request::Frame as Write;
 use dunnage_bridge::v1::{
-    Argv, EnvVar, ExecExited, ExecRequest, ExecStart, FileKind, InfoRequest, ListRequest, Signal,
-    StatRequest, StdinEof, StdinMode, TerminalSize, WriteFinish, WriteRequest, WriteStart,
+    Argv, ChmodRequest, ChownRequest, CopyRequest, EnvVar, ExecExited, ExecRequest, ExecStart, FileKind,
+    GlobRequest, GrepRequest, InfoRequest, ListRequest, ReadRequest, Signal, StatRequest, StdinEof,
+    StdinMode, SymlinkRequest, TerminalSize, WalkRequest, WatchKind, WatchRequest, WriteFinish, WriteRequest,
+    WriteStart, WriteWholeRequest,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -224,7 +226,7 @@ async fn stat_and_list_tell_everything() {
 async fn a_write_counts_only_when_it_is_finished() {
     let agent = Agent::start();
     let mut client = agent.v1().await;
-    let start = |mode| Write::Start(WriteStart { path: "f".into(), mode });
+    let start = |mode| Write::Start(WriteStart { path: "f".into(), mode, ..Default::default() });
     let finish = |expected_size| Write::Finish(WriteFinish { expected_size });
     let mut write = async |frames: Vec<Write>| {
         let frames: Vec<_> = frames.into_iter().map(|frame| WriteRequest { frame: Some(frame) }).collect();
@@ -244,6 +246,122 @@ async fn a_write_counts_only_when_it_is_finished() {
     assert_eq!(std::fs::read_dir(agent.data("")).unwrap().count(), 1);
     assert_eq!(write(vec![start(Some(0o640)), finish(None)]).await, Ok(0));
     assert_eq!(agent.data("f").metadata().unwrap().mode() & 0o7777, 0o640);
+}
+
+#[tokio::test]
+async fn a_revision_is_told_and_expected_by_every_way_to_write() {
+    let agent = Agent::start();
+    let mut client = agent.v1().await;
+    let whole = |content: &'static str, expected: Option<&str>| WriteWholeRequest {
+        path: "f".into(),
+        content: content.into(),
+        mode: Some(0o640),
+        expected_revision: expected.map(str::to_owned),
+    };
+    let first = client.write_whole(whole("one", Some("absent"))).await.unwrap().into_inner();
+    assert_eq!(first.bytes_written, 3);
+    let stat = StatRequest { path: "f".into(), follow: true };
+    assert_eq!(client.stat(stat.clone()).await.unwrap().into_inner().revision, first.revision);
+    let again = client.write_whole(whole("two", Some("absent"))).await.unwrap_err();
+    assert_eq!(again.code(), Code::Aborted);
+    let start = WriteStart {
+        path: "f".into(),
+        expected_revision: Some(first.revision.clone()),
+        ..Default::default()
+    };
+    let frames = [Write::Start(start), Write::Data("three".into()), Write::Finish(WriteFinish::default())];
+    let frames = frames.map(|frame| WriteRequest { frame: Some(frame) });
+    let second = client.write(futures::stream::iter(frames.clone())).await.unwrap().into_inner();
+    assert_ne!(first.revision, second.revision);
+    assert_eq!(client.write(futures::stream::iter(frames)).await.unwrap_err().code(), Code::Aborted);
+    assert_eq!(client.stat(stat).await.unwrap().into_inner().revision, second.revision);
+    assert_eq!(std::fs::read(agent.data("f")).unwrap(), b"three");
+    assert_eq!(agent.data("f").metadata().unwrap().mode() & 0o7777, 0o640);
+}
+
+#[tokio::test]
+async fn trees_are_changed_copied_walked_and_searched() {
+    let agent = Agent::start();
+    let mut client = agent.v1().await;
+    std::fs::create_dir_all(agent.data("t/sub")).unwrap();
+    std::fs::write(agent.data("t/sub/f.txt"), "needle\n").unwrap();
+    let link = SymlinkRequest { target: "sub".into(), path: "t/link".into(), overwrite: false };
+    client.symlink(link.clone()).await.unwrap();
+    assert_eq!(client.symlink(link).await.unwrap_err().code(), Code::AlreadyExists);
+    let chmod = |mode| ChmodRequest { path: "t".into(), mode, recursive: true };
+    assert_eq!(client.chmod(chmod(0o711)).await.unwrap().into_inner().entries, 3);
+    assert_eq!(client.chmod(chmod(0o10_000)).await.unwrap_err().code(), Code::InvalidArgument);
+    let chown = |owner: &str| ChownRequest { path: "t".into(), owner: owner.into(), recursive: true };
+    assert_eq!(client.chown(chown("1:2")).await.unwrap().into_inner().entries, 4);
+    assert_eq!(client.chown(chown("nobody-here")).await.unwrap_err().code(), Code::InvalidArgument);
+    let copy = CopyRequest { from: "t".into(), to: "made/t2".into(), overwrite: false };
+    let copied = client.copy(copy.clone()).await.unwrap().into_inner();
+    assert_eq!((copied.entries, copied.bytes, copied.skipped), (4, 7, 0));
+    assert_eq!(client.copy(copy).await.unwrap_err().code(), Code::AlreadyExists);
+    let found = agent.data("made/t2/sub/f.txt").metadata().unwrap();
+    assert_eq!((found.mode() & 0o7777, found.uid(), found.gid()), (0o711, 1, 2));
+    let walk = WalkRequest { path: "made".into(), limit: 2, ..Default::default() };
+    let page = client.walk(walk.clone()).await.unwrap().into_inner();
+    assert_eq!((page.entries.len(), page.next.as_ref()), (2, &b"t2/link"[..]));
+    let page = client.walk(WalkRequest { after: page.next, ..walk }).await.unwrap().into_inner();
+    assert_eq!((page.entries[0].path.as_ref(), page.next.len()), (&b"t2/sub"[..], 0));
+    let glob = GlobRequest { pattern: "**/*.txt".into(), limit: 10, ..Default::default() };
+    let found = client.glob(glob).await.unwrap().into_inner().message().await.unwrap().unwrap();
+    assert_eq!(found.entries.len(), 2);
+    let grep =
+        GrepRequest { pattern: "need".into(), max_matches: 10, max_line_bytes: 10, ..Default::default() };
+    let mut answers = client.grep(grep).await.unwrap().into_inner();
+    let mut matches = 0;
+    while let Some(answer) = answers.message().await.unwrap() {
+        matches += answer.matches.len();
+    }
+    assert_eq!(matches, 2);
+    let read = ReadRequest { path: "t/sub/f.txt".into(), offset: 2, length: Some(3) };
+    let part = client.read(read).await.unwrap().into_inner().message().await.unwrap().unwrap();
+    assert_eq!(part.data, "edl");
+}
+
+#[tokio::test]
+async fn a_watch_tells_and_ends_with_the_agent() {
+    let mut agent = Agent::start();
+    let mut client = agent.v1().await;
+    let mut told = client.watch(WatchRequest::default()).await.unwrap().into_inner();
+    std::fs::write(agent.data("f"), "x").unwrap();
+    let events = told.message().await.unwrap().unwrap().events;
+    assert_eq!((events[0].path.as_ref(), events[0].kind()), (&b"f"[..], WatchKind::Created));
+    agent.signal("TERM");
+    assert_eq!(told.message().await.unwrap_err().code(), Code::Unavailable);
+    assert!(agent.wait().1 < Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn long_work_never_holds_up_a_short_look() {
+    let agent = Agent::start();
+    let mut client = agent.v1().await;
+    for n in 0..40 {
+        std::fs::create_dir_all(agent.data(&format!("t/{n}"))).unwrap();
+        std::fs::write(agent.data(&format!("t/{n}/f")), vec![1; 4 << 20]).unwrap();
+    }
+    let mut copies = tokio::task::JoinSet::new();
+    for n in 0..8 {
+        let mut client = client.clone();
+        let copy = CopyRequest { from: "t".into(), to: format!("c{n}").into(), overwrite: false };
+        copies.spawn(async move { client.copy(copy).await.map(|copied| copied.into_inner().entries) });
+    }
+    let stat = StatRequest { path: "t".into(), follow: true };
+    for _ in 0..20 {
+        client.stat(stat.clone()).await.unwrap();
+    }
+    while let Some(copied) = copies.join_next().await {
+        assert_eq!(copied.unwrap().unwrap(), 81);
+    }
+    // A caller that goes away ends its copy, and leaves nothing.
+    let copy = CopyRequest { from: "t".into(), to: "gone".into(), overwrite: false };
+    let _ = tokio::time::timeout(Duration::from_millis(5), client.copy(copy)).await;
+    common::eventually("the copy is gone or whole", || {
+        let names = std::fs::read_dir(agent.data("")).unwrap().flatten();
+        names.filter(|name| name.file_name().to_string_lossy().starts_with('.')).count() == 0
+    });
 }
 
 #[tokio::test]

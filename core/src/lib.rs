@@ -30,7 +30,7 @@ mod tools;
 pub mod types;
 mod watch;
 
-pub use bridge::{FileReader, FileWriter, Output, Process, Signal, StreamKind};
+pub use bridge::{FileEvents, FileReader, FileWriter, Output, Process, Signal, StreamKind};
 pub use config::Config;
 pub use engine::{CallOptions, Data, Engine, Exec, Fs, Images, Mcp, Skills, Tools, Workspace};
 pub use error::{Error, ErrorKind, Result};

@@ -11,7 +11,7 @@ use dunnage::types::{OpenReadOptions, ReadOptions, WriteOptions};
 use std::ffi::c_char;
 use std::ptr::null_mut;
 
-/// `fs.read`: reads a whole file into memory.
+/// `fs.read`: reads a file, or a part of one, into memory.
 ///
 /// `options_json` is a `ReadOptions` as JSON. `*content` becomes the bytes, to be freed by dunnage_buffer_free.
 ///

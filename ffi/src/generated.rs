@@ -306,6 +306,52 @@ pub unsafe extern "C" fn dunnage_workspace_info(
     unsafe { door::json("workspace.info", engine, Some(workspace_id), options_json, call, result, error) }
 }
 
+/// `workspace.metrics`: measures what the workspace uses.
+///
+/// `options_json` is a `MetricsOptions` as JSON, or NULL for its defaults. `*result` becomes a `Metrics` as
+/// JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_workspace_metrics(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("workspace.metrics", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `workspace.metrics_stream`: measures what the workspace uses, again and again.
+///
+/// `options_json` is a `MetricsStreamOptions` as JSON, or NULL for its defaults. `sink->on_item` takes each
+/// `Metrics` as JSON. `*items` becomes the items under way, to be freed by dunnage_items_free, which ends
+/// them. The cancel of `call` goes on to end them; its time limit is for the beginning alone. When this
+/// fails, `on_item` and `on_end` are not called.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; `sink` and `items` are
+/// not NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_workspace_metrics_stream(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    sink: *const dunnage_item_sink,
+    items: *mut *mut dunnage_items,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe {
+        items::open("workspace.metrics_stream", engine, Some(workspace_id), options_json, call, sink, items, error)
+    }
+}
+
 /// `workspace.start`: starts the workspace and waits until its agent answers; one that runs is left as it is.
 ///
 /// `options_json` is a `StartOptions` as JSON, or NULL for its defaults. `*result` becomes a `StartResult` as
@@ -810,7 +856,7 @@ pub unsafe extern "C" fn dunnage_data_discard(
     unsafe { door::json("data.discard", engine, Some(workspace_id), options_json, call, result, error) }
 }
 
-/// `fs.stat`: tells what a path names; a symbolic link is followed.
+/// `fs.stat`: tells what a path names; a symbolic link is followed unless told otherwise.
 ///
 /// `options_json` is a `StatOptions` as JSON, or NULL for its defaults. `*result` becomes a `DirEntry` as
 /// JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
@@ -968,6 +1014,170 @@ pub unsafe extern "C" fn dunnage_fs_remove(
     unsafe {
         door::json("fs.remove", engine, Some(workspace_id), options_json, call, std::ptr::null_mut(), error)
     }
+}
+
+/// `fs.symlink`: makes a symbolic link.
+///
+/// `options_json` is a `SymlinkOptions` as JSON, or NULL for its defaults. It has no events.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_fs_symlink(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe {
+        door::json("fs.symlink", engine, Some(workspace_id), options_json, call, std::ptr::null_mut(), error)
+    }
+}
+
+/// `fs.chmod`: changes permission bits, of a whole tree on demand.
+///
+/// `options_json` is a `ChmodOptions` as JSON, or NULL for its defaults. `*result` becomes a `ChangeResult`
+/// as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_fs_chmod(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("fs.chmod", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `fs.chown`: changes owner and group, of a whole tree on demand.
+///
+/// `options_json` is a `ChownOptions` as JSON, or NULL for its defaults. `*result` becomes a `ChangeResult`
+/// as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_fs_chown(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("fs.chown", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `fs.copy`: copies a file or a tree inside with all that it has: it is there whole or not at all.
+///
+/// `options_json` is a `CopyOptions` as JSON, or NULL for its defaults. `*result` becomes a `CopyResult` as
+/// JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_fs_copy(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("fs.copy", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `fs.walk`: tells a page of a tree, sorted.
+///
+/// `options_json` is a `WalkOptions` as JSON, or NULL for its defaults. `*result` becomes a `WalkPage` as
+/// JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_fs_walk(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("fs.walk", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `fs.glob`: tells what matches a pattern of names.
+///
+/// `options_json` is a `GlobOptions` as JSON, or NULL for its defaults. `*result` becomes a `GlobResult` as
+/// JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_fs_glob(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("fs.glob", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `fs.grep`: searches the text of files.
+///
+/// `options_json` is a `GrepOptions` as JSON, or NULL for its defaults. `*result` becomes a `GrepResult` as
+/// JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_fs_grep(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("fs.grep", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `fs.watch`: tells what happens in a directory, from now on.
+///
+/// `options_json` is a `WatchOptions` as JSON, or NULL for its defaults. `sink->on_item` takes each
+/// `FileEvent` as JSON. `*items` becomes the items under way, to be freed by dunnage_items_free, which ends
+/// them. The cancel of `call` goes on to end them; its time limit is for the beginning alone. When this
+/// fails, `on_item` and `on_end` are not called.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; `sink` and `items` are
+/// not NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_fs_watch(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    sink: *const dunnage_item_sink,
+    items: *mut *mut dunnage_items,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { items::open("fs.watch", engine, Some(workspace_id), options_json, call, sink, items, error) }
 }
 
 /// `skills.list`: lists the skills of the workspace, root by root; a bad one is told as a problem and hides

@@ -301,6 +301,41 @@ func (r *run) do(
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.RemoveOptions) (any, error) {
 			return nil, ws.FS.Remove(ctx, o.Path, &o, calls...)
 		})
+	case "fs.symlink":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.SymlinkOptions) (any, error) {
+			return nil, ws.FS.Symlink(ctx, o.Target, o.Path, &o, calls...)
+		})
+	case "fs.chmod":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.ChmodOptions) (any, error) {
+			return ws.FS.Chmod(ctx, o.Path, o.Mode, &o, calls...)
+		})
+	case "fs.chown":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.ChownOptions) (any, error) {
+			return ws.FS.Chown(ctx, o.Path, o.Owner, &o, calls...)
+		})
+	case "fs.copy":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.CopyOptions) (any, error) {
+			return ws.FS.Copy(ctx, o.From, o.To, &o, calls...)
+		})
+	case "fs.walk":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.WalkOptions) (any, error) {
+			return ws.FS.Walk(ctx, o.Path, &o, calls...)
+		})
+	case "fs.glob":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.GlobOptions) (any, error) {
+			return ws.FS.Glob(ctx, o.Pattern, &o, calls...)
+		})
+	case "fs.grep":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.GrepOptions) (any, error) {
+			return ws.FS.Grep(ctx, o.Pattern, &o, calls...)
+		})
+	case "fs.watch":
+		var o dunnage.WatchOptions
+		if err := convert(options, &o); err != nil {
+			return came{}, fmt.Errorf("%w: %w", errInexpressible, err)
+		}
+		items, err := ws.FS.Watch(ctx, o.Path, &o, calls...)
+		return gather(items, err)
 	}
 	return bytesStep(ctx, ws, op, options, input, calls)
 }

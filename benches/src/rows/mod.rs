@@ -10,6 +10,7 @@ mod list;
 mod memory;
 mod pull;
 mod reconcile;
+mod searches;
 mod stop;
 mod tools;
 mod trees;
@@ -35,6 +36,8 @@ enum Kind {
     ExecTrue,
     Tools,
     Files,
+    ListDir,
+    Grep,
     Archives,
     DataKept,
     DataCarried,
@@ -62,6 +65,8 @@ pub(crate) fn all() -> &'static [Bench] {
         bench("exec_true", Kind::ExecTrue),
         bench("tools", Kind::Tools),
         bench("files", Kind::Files),
+        bench("list_100000", Kind::ListDir),
+        bench("grep_25000", Kind::Grep),
         bench("archives", Kind::Archives),
         bench("data_kept", Kind::DataKept),
         bench("data_carried", Kind::DataCarried),
@@ -93,6 +98,8 @@ pub(crate) async fn run(bench: &Bench, bed: &Bed) -> Result<Vec<Row>, Failure> {
         Kind::DataKept => data::keeping(bed).await,
         Kind::DataCarried => data::carried(bed).await,
         Kind::Files => files::both_ways(bed).await,
+        Kind::ListDir => searches::list(bed).await,
+        Kind::Grep => searches::grep(bed).await,
         Kind::Memory => memory::resident(bed).await,
         Kind::List100 => list::hundred(bed).await,
         Kind::StopStart => stop::stop_start(bed).await,

@@ -9,7 +9,9 @@ from typing import Any, Mapping, Sequence
 from ._call import AsyncItems, AsyncNoun, Items, Noun, OnEvent, Operation, StrPath, nothing
 from ._types import (
     ArchiveFormat,
+    ChangeResult,
     Consistency,
+    CopyResult,
     CreateResult,
     DataExportResult,
     DataImportResult,
@@ -19,7 +21,11 @@ from ._types import (
     DirEntry,
     DirList,
     DownloadResult,
+    ExitStatus,
+    FileEvent,
     GcResult,
+    GlobResult,
+    GrepResult,
     Health,
     ImageDeleteResult,
     ImageInfo,
@@ -31,6 +37,7 @@ from ._types import (
     McpConnectionList,
     McpNotification,
     McpReply,
+    Metrics,
     NetworkMode,
     PortMapping,
     PortMappingDict,
@@ -46,6 +53,8 @@ from ._types import (
     RestartOptionsDict,
     S3Options,
     SealOptions,
+    SessionList,
+    ShellInfo,
     SkillDeleteResult,
     SkillDraft,
     SkillList,
@@ -65,6 +74,7 @@ from ._types import (
     UnsealOptions,
     VersionList,
     VersionTree,
+    WalkPage,
     WorkspaceInfo,
     WorkspaceList,
     WriteResult,
@@ -73,6 +83,7 @@ from ._types import (
 __all__ = [
     "AsyncDataOperations",
     "AsyncEngineOperations",
+    "AsyncExecOperations",
     "AsyncFsOperations",
     "AsyncImageOperations",
     "AsyncMcpOperations",
@@ -82,6 +93,7 @@ __all__ = [
     "AsyncWorkspaceOperations",
     "DataOperations",
     "EngineOperations",
+    "ExecOperations",
     "FsOperations",
     "ImageOperations",
     "McpOperations",
@@ -301,6 +313,34 @@ class WorkspaceOperations(Noun):
         """
         fields: Mapping[str, Any] = {}
         return self._plain(WorkspaceInfo.from_json, "workspace.info", fields, time_limit)
+
+    def metrics(self, *, disk: bool = False, time_limit: float | None = None) -> Metrics:
+        """Measures what the workspace uses.
+
+        Args:
+            disk: Whether to count what its writable snapshot holds too. The snapshotter looks at every file for
+                that. Default false.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"disk": disk}
+        return self._plain(Metrics.from_json, "workspace.metrics", fields, time_limit)
+
+    def metrics_stream(
+        self,
+        *,
+        disk: bool = False,
+        interval_ms: int = 1000,
+        time_limit: float | None = None,
+    ) -> Items[Metrics]:
+        """Measures what the workspace uses, again and again.
+
+        Args:
+            disk: As for a single measurement. Default false.
+            interval_ms: Milliseconds from one measurement to the next, 100 to 3 600 000. Default 1000.
+            time_limit: Seconds that the beginning may take. Default: none.
+        """
+        fields: Mapping[str, Any] = {"disk": disk, "interval_ms": interval_ms}
+        return self._items(Metrics.from_json, "workspace.metrics_stream", fields, time_limit)
 
     def start(self, *, on_event: OnEvent | None = None, time_limit: float | None = None) -> StartResult:
         """Starts the workspace and waits until its agent answers; one that runs is left as it is.
@@ -572,6 +612,51 @@ class SnapshotsOperations(Noun):
         return self._operate(SnapshotPruneResult.from_json, "snapshots.prune", fields, on_event, time_limit)
 
 
+class ExecOperations(Noun):
+    """The calls of `exec` that move no bytes."""
+
+    def sessions(self, *, time_limit: float | None = None) -> SessionList:
+        """Lists the detached commands: those that run, and the last ones that have ended.
+
+        Args:
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {}
+        return self._plain(SessionList.from_json, "exec.sessions", fields, time_limit)
+
+    def wait(self, session_id: str, *, timeout_ms: int | None = None, time_limit: float | None = None) -> ExitStatus:
+        """Waits until a detached command has ended.
+
+        Args:
+            session_id: The session.
+            timeout_ms: Milliseconds to wait at most; 0 only looks. Default: as long as it takes.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"session_id": session_id, "timeout_ms": timeout_ms}
+        return self._plain(ExitStatus.from_json, "exec.wait", fields, time_limit)
+
+    def signal(self, session_id: str, signal: str, *, time_limit: float | None = None) -> None:
+        """Sends a signal to the process group of a detached command.
+
+        Args:
+            session_id: The session.
+            signal: The signal: a name such as `SIGTERM` or `TERM`, or a number from 1 to 64 in digits.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"session_id": session_id, "signal": signal}
+        return self._plain(nothing, "exec.signal", fields, time_limit)
+
+    def shell(self, *, user: str | None = None, time_limit: float | None = None) -> ShellInfo:
+        """Tells which shell a terminal gets when no command is given.
+
+        Args:
+            user: As for `exec.spawn`. Default: the agent's own.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"user": user}
+        return self._plain(ShellInfo.from_json, "exec.shell", fields, time_limit)
+
+
 class DataOperations(Noun):
     """The calls of `data` that move no bytes."""
 
@@ -759,14 +844,15 @@ class DataOperations(Noun):
 class FsOperations(Noun):
     """The calls of `fs` that move no bytes."""
 
-    def stat(self, path: StrPath | None = None, *, time_limit: float | None = None) -> DirEntry:
-        """Tells what a path names; a symbolic link is followed.
+    def stat(self, path: StrPath | None = None, *, follow: bool = True, time_limit: float | None = None) -> DirEntry:
+        """Tells what a path names; a symbolic link is followed unless told otherwise.
 
         Args:
             path: The path; a relative one is under the data directory. Default `/`.
+            follow: Whether to look at what a symbolic link leads to, and not at the link. Default true.
             time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
         """
-        fields: Mapping[str, Any] = {"path": path}
+        fields: Mapping[str, Any] = {"path": path, "follow": follow}
         return self._plain(DirEntry.from_json, "fs.stat", fields, time_limit)
 
     def list(self, path: StrPath | None = None, *, recursive: bool = False, time_limit: float | None = None) -> DirList:
@@ -799,15 +885,32 @@ class FsOperations(Noun):
         fields: Mapping[str, Any] = {"path": path, "line_offset": line_offset, "n_lines": n_lines}
         return self._plain(TextFile.from_json, "fs.read_text", fields, time_limit)
 
-    def upload(self, source: StrPath, path: StrPath, *, time_limit: float | None = None) -> WriteResult:
+    def upload(
+        self,
+        source: StrPath,
+        path: StrPath,
+        *,
+        expected_revision: str | None = None,
+        mode: str | None = None,
+        time_limit: float | None = None,
+    ) -> WriteResult:
         """Copies a file of the host inside.
 
         Args:
             source: The file on the host.
             path: The file inside; a relative path is under the data directory. Missing parents are made.
+            expected_revision: What must be there, else the write is CONFLICT and changes nothing: the `revision`
+                that a stat or a write told, or `absent` for nothing. Default: whatever is there.
+            mode: Its permission bits in octal, such as `0644`, at most `7777`. Default: those of the file replaced,
+                else `0644`.
             time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
         """
-        fields: Mapping[str, Any] = {"source": source, "path": path}
+        fields: Mapping[str, Any] = {
+            "source": source,
+            "path": path,
+            "expected_revision": expected_revision,
+            "mode": mode,
+        }
         return self._plain(WriteResult.from_json, "fs.upload", fields, time_limit)
 
     def download(self, path: StrPath, destination: StrPath, *, time_limit: float | None = None) -> DownloadResult:
@@ -854,6 +957,218 @@ class FsOperations(Noun):
         """
         fields: Mapping[str, Any] = {"path": path, "recursive": recursive}
         return self._plain(nothing, "fs.remove", fields, time_limit)
+
+    def symlink(
+        self,
+        target: StrPath,
+        path: StrPath,
+        *,
+        overwrite: bool = False,
+        time_limit: float | None = None,
+    ) -> None:
+        """Makes a symbolic link.
+
+        Args:
+            target: What the link says, as it is: it need not be there, and a relative one is seen from the link's
+                directory.
+            path: The link; a relative path is under the data directory. Missing parents are made.
+            overwrite: Whether to replace a file or link that is there, at once; never a directory. Default false.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"target": target, "path": path, "overwrite": overwrite}
+        return self._plain(nothing, "fs.symlink", fields, time_limit)
+
+    def chmod(
+        self,
+        path: StrPath,
+        mode: str,
+        *,
+        recursive: bool = False,
+        time_limit: float | None = None,
+    ) -> ChangeResult:
+        """Changes permission bits, of a whole tree on demand.
+
+        Args:
+            path: The path; a relative one is under the data directory. A symbolic link is followed.
+            mode: The bits in octal, such as `0644`; at most `7777`.
+            recursive: Whether to change all that is below a directory too; symbolic links there are passed over.
+                Default false.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"path": path, "mode": mode, "recursive": recursive}
+        return self._plain(ChangeResult.from_json, "fs.chmod", fields, time_limit)
+
+    def chown(
+        self,
+        path: StrPath,
+        owner: str,
+        *,
+        recursive: bool = False,
+        time_limit: float | None = None,
+    ) -> ChangeResult:
+        """Changes owner and group, of a whole tree on demand.
+
+        Args:
+            path: The path; a relative one is under the data directory. A symbolic link is changed itself.
+            owner: The owner: `user`, `user:group` or `:group`, by names that the workspace knows or by numbers.
+                What is not named stays.
+            recursive: Whether to change all that is below a directory too. Default false.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"path": path, "owner": owner, "recursive": recursive}
+        return self._plain(ChangeResult.from_json, "fs.chown", fields, time_limit)
+
+    def copy(
+        self,
+        from_: StrPath,
+        to: StrPath,
+        *,
+        overwrite: bool = False,
+        time_limit: float | None = None,
+    ) -> CopyResult:
+        """Copies a file or a tree inside with all that it has: it is there whole or not at all.
+
+        Args:
+            from_: The file or directory; a relative path is under the data directory. A symbolic link is copied
+                itself.
+            to: The path of the copy, not of a directory to put it into; a relative one is under the data directory.
+                Missing parents are made.
+            overwrite: Whether to replace what is there. Default false.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"from": from_, "to": to, "overwrite": overwrite}
+        return self._plain(CopyResult.from_json, "fs.copy", fields, time_limit)
+
+    def walk(
+        self,
+        path: StrPath | None = None,
+        *,
+        after: str | None = None,
+        exclude: Sequence[str] | None = None,
+        include: Sequence[str] | None = None,
+        limit: int = 1000,
+        max_depth: int | None = None,
+        time_limit: float | None = None,
+    ) -> WalkPage:
+        """Tells a page of a tree, sorted.
+
+        Args:
+            path: The directory; a relative one is under the data directory, which is the default.
+            after: Where to go on: `next` of the page before. Default: at the beginning.
+            exclude: Patterns of what to leave out, with all that is below it. Default: nothing.
+            include: Patterns of what to tell. One without a slash is for names at any depth, others for paths below
+                the directory; `*` stays within a name, `**` does not. Default: everything.
+            limit: The most entries of a page, up to 10000. Default 1000.
+            max_depth: How many directories deep; 1 is the directory itself. Default: no limit.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {
+            "path": path,
+            "after": after,
+            "exclude": exclude,
+            "include": include,
+            "limit": limit,
+            "max_depth": max_depth,
+        }
+        return self._plain(WalkPage.from_json, "fs.walk", fields, time_limit)
+
+    def glob(
+        self,
+        pattern: str,
+        *,
+        hidden: bool = False,
+        limit: int = 10000,
+        path: str | None = None,
+        time_limit: float | None = None,
+    ) -> GlobResult:
+        """Tells what matches a pattern of names.
+
+        Args:
+            pattern: The pattern, of a path below `path`: `*` and `?` stay within a name, `**` does not; `{a,b}` and
+                `[x-y]` are choices. Upper and lower case are not the same.
+            hidden: Whether names that begin with a dot match without the pattern naming the dot. Default false.
+            limit: The most entries, up to 100000. Default 10000.
+            path: Where to begin; a relative path is under the data directory, which is the default.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"pattern": pattern, "hidden": hidden, "limit": limit, "path": path}
+        return self._plain(GlobResult.from_json, "fs.glob", fields, time_limit)
+
+    def grep(
+        self,
+        pattern: str,
+        *,
+        context_after: int = 0,
+        context_before: int = 0,
+        exclude: Sequence[str] | None = None,
+        fixed_strings: bool = False,
+        hidden: bool = False,
+        ignore_case: bool = False,
+        include: Sequence[str] | None = None,
+        max_line_bytes: int = 2000,
+        max_matches: int = 1000,
+        max_matches_per_file: int | None = None,
+        path: str | None = None,
+        respect_ignore: bool = True,
+        word: bool = False,
+        time_limit: float | None = None,
+    ) -> GrepResult:
+        """Searches the text of files.
+
+        Args:
+            pattern: A regular expression, in the syntax of Rust's `regex`, within one line.
+            context_after: Lines after each match, up to 50. Default 0.
+            context_before: Lines before each match, up to 50. Default 0.
+            exclude: Patterns of what to leave out, with all that is below it. Default: nothing.
+            fixed_strings: Whether the pattern is text as it is, and no expression. Default false.
+            hidden: Whether to search files and directories whose names begin with a dot. Default false.
+            ignore_case: Whether upper and lower case are the same. Default false.
+            include: Patterns of the files to search, as for a walk. Default: all.
+            max_line_bytes: The most bytes of a line that are told, up to 10000. Default 2000.
+            max_matches: The most matches, up to 10000. Default 1000.
+            max_matches_per_file: The most matches of one file. Default: no limit.
+            path: The directory or file to search; a relative path is under the data directory, which is the
+                default.
+            respect_ignore: Whether to leave out what `.gitignore` and `.ignore` say. Default true.
+            word: Whether only whole words match. Default false.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {
+            "pattern": pattern,
+            "context_after": context_after,
+            "context_before": context_before,
+            "exclude": exclude,
+            "fixed_strings": fixed_strings,
+            "hidden": hidden,
+            "ignore_case": ignore_case,
+            "include": include,
+            "max_line_bytes": max_line_bytes,
+            "max_matches": max_matches,
+            "max_matches_per_file": max_matches_per_file,
+            "path": path,
+            "respect_ignore": respect_ignore,
+            "word": word,
+        }
+        return self._plain(GrepResult.from_json, "fs.grep", fields, time_limit)
+
+    def watch(
+        self,
+        path: StrPath | None = None,
+        *,
+        exclude: Sequence[str] | None = None,
+        recursive: bool = False,
+        time_limit: float | None = None,
+    ) -> Items[FileEvent]:
+        """Tells what happens in a directory, from now on.
+
+        Args:
+            path: The directory; a relative one is under the data directory, which is the default.
+            exclude: Patterns of what to leave out, as for a walk. Default: nothing.
+            recursive: Whether to watch all that is below it too, up to 65536 directories. Default false.
+            time_limit: Seconds that the beginning may take. Default: none.
+        """
+        fields: Mapping[str, Any] = {"path": path, "exclude": exclude, "recursive": recursive}
+        return self._items(FileEvent.from_json, "fs.watch", fields, time_limit)
 
 
 class SkillsOperations(Noun):
@@ -953,7 +1268,7 @@ class McpOperations(Noun):
 
     def send(
         self,
-        connection_id: StrPath,
+        connection_id: str,
         message: Mapping[str, Any],
         *,
         caller: str = "",
@@ -980,7 +1295,7 @@ class McpOperations(Noun):
         }
         return self._plain(McpReply.from_json, "mcp.send", fields, time_limit)
 
-    def notifications(self, connection_id: StrPath, *, time_limit: float | None = None) -> Items[McpNotification]:
+    def notifications(self, connection_id: str, *, time_limit: float | None = None) -> Items[McpNotification]:
         """Follows what an MCP server says without being asked.
 
         Args:
@@ -990,7 +1305,7 @@ class McpOperations(Noun):
         fields: Mapping[str, Any] = {"connection_id": connection_id}
         return self._items(McpNotification.from_json, "mcp.notifications", fields, time_limit)
 
-    def close(self, connection_id: StrPath, *, time_limit: float | None = None) -> McpConnection:
+    def close(self, connection_id: str, *, time_limit: float | None = None) -> McpConnection:
         """Closes a connection to an MCP server; the server is ended.
 
         Args:
@@ -1015,7 +1330,7 @@ class ToolsOperations(Noun):
 
     def call(
         self,
-        name: StrPath,
+        name: str,
         *,
         arguments: Mapping[str, Any] | None = None,
         time_limit: float | None = None,
@@ -1240,6 +1555,34 @@ class AsyncWorkspaceOperations(AsyncNoun):
         """
         fields: Mapping[str, Any] = {}
         return await self._plain(WorkspaceInfo.from_json, "workspace.info", fields, time_limit)
+
+    async def metrics(self, *, disk: bool = False, time_limit: float | None = None) -> Metrics:
+        """Measures what the workspace uses.
+
+        Args:
+            disk: Whether to count what its writable snapshot holds too. The snapshotter looks at every file for
+                that. Default false.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"disk": disk}
+        return await self._plain(Metrics.from_json, "workspace.metrics", fields, time_limit)
+
+    def metrics_stream(
+        self,
+        *,
+        disk: bool = False,
+        interval_ms: int = 1000,
+        time_limit: float | None = None,
+    ) -> AsyncItems[Metrics]:
+        """Measures what the workspace uses, again and again.
+
+        Args:
+            disk: As for a single measurement. Default false.
+            interval_ms: Milliseconds from one measurement to the next, 100 to 3 600 000. Default 1000.
+            time_limit: Seconds that the beginning may take. Default: none.
+        """
+        fields: Mapping[str, Any] = {"disk": disk, "interval_ms": interval_ms}
+        return self._items(Metrics.from_json, "workspace.metrics_stream", fields, time_limit)
 
     def start(self, *, on_event: OnEvent | None = None, time_limit: float | None = None) -> Operation[StartResult]:
         """Starts the workspace and waits until its agent answers; one that runs is left as it is.
@@ -1516,6 +1859,57 @@ class AsyncSnapshotsOperations(AsyncNoun):
         return self._operate(SnapshotPruneResult.from_json, "snapshots.prune", fields, on_event, time_limit)
 
 
+class AsyncExecOperations(AsyncNoun):
+    """The calls of `exec` that move no bytes."""
+
+    async def sessions(self, *, time_limit: float | None = None) -> SessionList:
+        """Lists the detached commands: those that run, and the last ones that have ended.
+
+        Args:
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {}
+        return await self._plain(SessionList.from_json, "exec.sessions", fields, time_limit)
+
+    async def wait(
+        self,
+        session_id: str,
+        *,
+        timeout_ms: int | None = None,
+        time_limit: float | None = None,
+    ) -> ExitStatus:
+        """Waits until a detached command has ended.
+
+        Args:
+            session_id: The session.
+            timeout_ms: Milliseconds to wait at most; 0 only looks. Default: as long as it takes.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"session_id": session_id, "timeout_ms": timeout_ms}
+        return await self._plain(ExitStatus.from_json, "exec.wait", fields, time_limit)
+
+    async def signal(self, session_id: str, signal: str, *, time_limit: float | None = None) -> None:
+        """Sends a signal to the process group of a detached command.
+
+        Args:
+            session_id: The session.
+            signal: The signal: a name such as `SIGTERM` or `TERM`, or a number from 1 to 64 in digits.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"session_id": session_id, "signal": signal}
+        return await self._plain(nothing, "exec.signal", fields, time_limit)
+
+    async def shell(self, *, user: str | None = None, time_limit: float | None = None) -> ShellInfo:
+        """Tells which shell a terminal gets when no command is given.
+
+        Args:
+            user: As for `exec.spawn`. Default: the agent's own.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"user": user}
+        return await self._plain(ShellInfo.from_json, "exec.shell", fields, time_limit)
+
+
 class AsyncDataOperations(AsyncNoun):
     """The calls of `data` that move no bytes."""
 
@@ -1703,14 +2097,21 @@ class AsyncDataOperations(AsyncNoun):
 class AsyncFsOperations(AsyncNoun):
     """The calls of `fs` that move no bytes."""
 
-    async def stat(self, path: StrPath | None = None, *, time_limit: float | None = None) -> DirEntry:
-        """Tells what a path names; a symbolic link is followed.
+    async def stat(
+        self,
+        path: StrPath | None = None,
+        *,
+        follow: bool = True,
+        time_limit: float | None = None,
+    ) -> DirEntry:
+        """Tells what a path names; a symbolic link is followed unless told otherwise.
 
         Args:
             path: The path; a relative one is under the data directory. Default `/`.
+            follow: Whether to look at what a symbolic link leads to, and not at the link. Default true.
             time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
         """
-        fields: Mapping[str, Any] = {"path": path}
+        fields: Mapping[str, Any] = {"path": path, "follow": follow}
         return await self._plain(DirEntry.from_json, "fs.stat", fields, time_limit)
 
     async def list(
@@ -1749,15 +2150,32 @@ class AsyncFsOperations(AsyncNoun):
         fields: Mapping[str, Any] = {"path": path, "line_offset": line_offset, "n_lines": n_lines}
         return await self._plain(TextFile.from_json, "fs.read_text", fields, time_limit)
 
-    async def upload(self, source: StrPath, path: StrPath, *, time_limit: float | None = None) -> WriteResult:
+    async def upload(
+        self,
+        source: StrPath,
+        path: StrPath,
+        *,
+        expected_revision: str | None = None,
+        mode: str | None = None,
+        time_limit: float | None = None,
+    ) -> WriteResult:
         """Copies a file of the host inside.
 
         Args:
             source: The file on the host.
             path: The file inside; a relative path is under the data directory. Missing parents are made.
+            expected_revision: What must be there, else the write is CONFLICT and changes nothing: the `revision`
+                that a stat or a write told, or `absent` for nothing. Default: whatever is there.
+            mode: Its permission bits in octal, such as `0644`, at most `7777`. Default: those of the file replaced,
+                else `0644`.
             time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
         """
-        fields: Mapping[str, Any] = {"source": source, "path": path}
+        fields: Mapping[str, Any] = {
+            "source": source,
+            "path": path,
+            "expected_revision": expected_revision,
+            "mode": mode,
+        }
         return await self._plain(WriteResult.from_json, "fs.upload", fields, time_limit)
 
     async def download(self, path: StrPath, destination: StrPath, *, time_limit: float | None = None) -> DownloadResult:
@@ -1804,6 +2222,218 @@ class AsyncFsOperations(AsyncNoun):
         """
         fields: Mapping[str, Any] = {"path": path, "recursive": recursive}
         return await self._plain(nothing, "fs.remove", fields, time_limit)
+
+    async def symlink(
+        self,
+        target: StrPath,
+        path: StrPath,
+        *,
+        overwrite: bool = False,
+        time_limit: float | None = None,
+    ) -> None:
+        """Makes a symbolic link.
+
+        Args:
+            target: What the link says, as it is: it need not be there, and a relative one is seen from the link's
+                directory.
+            path: The link; a relative path is under the data directory. Missing parents are made.
+            overwrite: Whether to replace a file or link that is there, at once; never a directory. Default false.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"target": target, "path": path, "overwrite": overwrite}
+        return await self._plain(nothing, "fs.symlink", fields, time_limit)
+
+    async def chmod(
+        self,
+        path: StrPath,
+        mode: str,
+        *,
+        recursive: bool = False,
+        time_limit: float | None = None,
+    ) -> ChangeResult:
+        """Changes permission bits, of a whole tree on demand.
+
+        Args:
+            path: The path; a relative one is under the data directory. A symbolic link is followed.
+            mode: The bits in octal, such as `0644`; at most `7777`.
+            recursive: Whether to change all that is below a directory too; symbolic links there are passed over.
+                Default false.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"path": path, "mode": mode, "recursive": recursive}
+        return await self._plain(ChangeResult.from_json, "fs.chmod", fields, time_limit)
+
+    async def chown(
+        self,
+        path: StrPath,
+        owner: str,
+        *,
+        recursive: bool = False,
+        time_limit: float | None = None,
+    ) -> ChangeResult:
+        """Changes owner and group, of a whole tree on demand.
+
+        Args:
+            path: The path; a relative one is under the data directory. A symbolic link is changed itself.
+            owner: The owner: `user`, `user:group` or `:group`, by names that the workspace knows or by numbers.
+                What is not named stays.
+            recursive: Whether to change all that is below a directory too. Default false.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"path": path, "owner": owner, "recursive": recursive}
+        return await self._plain(ChangeResult.from_json, "fs.chown", fields, time_limit)
+
+    async def copy(
+        self,
+        from_: StrPath,
+        to: StrPath,
+        *,
+        overwrite: bool = False,
+        time_limit: float | None = None,
+    ) -> CopyResult:
+        """Copies a file or a tree inside with all that it has: it is there whole or not at all.
+
+        Args:
+            from_: The file or directory; a relative path is under the data directory. A symbolic link is copied
+                itself.
+            to: The path of the copy, not of a directory to put it into; a relative one is under the data directory.
+                Missing parents are made.
+            overwrite: Whether to replace what is there. Default false.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"from": from_, "to": to, "overwrite": overwrite}
+        return await self._plain(CopyResult.from_json, "fs.copy", fields, time_limit)
+
+    async def walk(
+        self,
+        path: StrPath | None = None,
+        *,
+        after: str | None = None,
+        exclude: Sequence[str] | None = None,
+        include: Sequence[str] | None = None,
+        limit: int = 1000,
+        max_depth: int | None = None,
+        time_limit: float | None = None,
+    ) -> WalkPage:
+        """Tells a page of a tree, sorted.
+
+        Args:
+            path: The directory; a relative one is under the data directory, which is the default.
+            after: Where to go on: `next` of the page before. Default: at the beginning.
+            exclude: Patterns of what to leave out, with all that is below it. Default: nothing.
+            include: Patterns of what to tell. One without a slash is for names at any depth, others for paths below
+                the directory; `*` stays within a name, `**` does not. Default: everything.
+            limit: The most entries of a page, up to 10000. Default 1000.
+            max_depth: How many directories deep; 1 is the directory itself. Default: no limit.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {
+            "path": path,
+            "after": after,
+            "exclude": exclude,
+            "include": include,
+            "limit": limit,
+            "max_depth": max_depth,
+        }
+        return await self._plain(WalkPage.from_json, "fs.walk", fields, time_limit)
+
+    async def glob(
+        self,
+        pattern: str,
+        *,
+        hidden: bool = False,
+        limit: int = 10000,
+        path: str | None = None,
+        time_limit: float | None = None,
+    ) -> GlobResult:
+        """Tells what matches a pattern of names.
+
+        Args:
+            pattern: The pattern, of a path below `path`: `*` and `?` stay within a name, `**` does not; `{a,b}` and
+                `[x-y]` are choices. Upper and lower case are not the same.
+            hidden: Whether names that begin with a dot match without the pattern naming the dot. Default false.
+            limit: The most entries, up to 100000. Default 10000.
+            path: Where to begin; a relative path is under the data directory, which is the default.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"pattern": pattern, "hidden": hidden, "limit": limit, "path": path}
+        return await self._plain(GlobResult.from_json, "fs.glob", fields, time_limit)
+
+    async def grep(
+        self,
+        pattern: str,
+        *,
+        context_after: int = 0,
+        context_before: int = 0,
+        exclude: Sequence[str] | None = None,
+        fixed_strings: bool = False,
+        hidden: bool = False,
+        ignore_case: bool = False,
+        include: Sequence[str] | None = None,
+        max_line_bytes: int = 2000,
+        max_matches: int = 1000,
+        max_matches_per_file: int | None = None,
+        path: str | None = None,
+        respect_ignore: bool = True,
+        word: bool = False,
+        time_limit: float | None = None,
+    ) -> GrepResult:
+        """Searches the text of files.
+
+        Args:
+            pattern: A regular expression, in the syntax of Rust's `regex`, within one line.
+            context_after: Lines after each match, up to 50. Default 0.
+            context_before: Lines before each match, up to 50. Default 0.
+            exclude: Patterns of what to leave out, with all that is below it. Default: nothing.
+            fixed_strings: Whether the pattern is text as it is, and no expression. Default false.
+            hidden: Whether to search files and directories whose names begin with a dot. Default false.
+            ignore_case: Whether upper and lower case are the same. Default false.
+            include: Patterns of the files to search, as for a walk. Default: all.
+            max_line_bytes: The most bytes of a line that are told, up to 10000. Default 2000.
+            max_matches: The most matches, up to 10000. Default 1000.
+            max_matches_per_file: The most matches of one file. Default: no limit.
+            path: The directory or file to search; a relative path is under the data directory, which is the
+                default.
+            respect_ignore: Whether to leave out what `.gitignore` and `.ignore` say. Default true.
+            word: Whether only whole words match. Default false.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {
+            "pattern": pattern,
+            "context_after": context_after,
+            "context_before": context_before,
+            "exclude": exclude,
+            "fixed_strings": fixed_strings,
+            "hidden": hidden,
+            "ignore_case": ignore_case,
+            "include": include,
+            "max_line_bytes": max_line_bytes,
+            "max_matches": max_matches,
+            "max_matches_per_file": max_matches_per_file,
+            "path": path,
+            "respect_ignore": respect_ignore,
+            "word": word,
+        }
+        return await self._plain(GrepResult.from_json, "fs.grep", fields, time_limit)
+
+    def watch(
+        self,
+        path: StrPath | None = None,
+        *,
+        exclude: Sequence[str] | None = None,
+        recursive: bool = False,
+        time_limit: float | None = None,
+    ) -> AsyncItems[FileEvent]:
+        """Tells what happens in a directory, from now on.
+
+        Args:
+            path: The directory; a relative one is under the data directory, which is the default.
+            exclude: Patterns of what to leave out, as for a walk. Default: nothing.
+            recursive: Whether to watch all that is below it too, up to 65536 directories. Default false.
+            time_limit: Seconds that the beginning may take. Default: none.
+        """
+        fields: Mapping[str, Any] = {"path": path, "exclude": exclude, "recursive": recursive}
+        return self._items(FileEvent.from_json, "fs.watch", fields, time_limit)
 
 
 class AsyncSkillsOperations(AsyncNoun):
@@ -1903,7 +2533,7 @@ class AsyncMcpOperations(AsyncNoun):
 
     async def send(
         self,
-        connection_id: StrPath,
+        connection_id: str,
         message: Mapping[str, Any],
         *,
         caller: str = "",
@@ -1930,7 +2560,7 @@ class AsyncMcpOperations(AsyncNoun):
         }
         return await self._plain(McpReply.from_json, "mcp.send", fields, time_limit)
 
-    def notifications(self, connection_id: StrPath, *, time_limit: float | None = None) -> AsyncItems[McpNotification]:
+    def notifications(self, connection_id: str, *, time_limit: float | None = None) -> AsyncItems[McpNotification]:
         """Follows what an MCP server says without being asked.
 
         Args:
@@ -1940,7 +2570,7 @@ class AsyncMcpOperations(AsyncNoun):
         fields: Mapping[str, Any] = {"connection_id": connection_id}
         return self._items(McpNotification.from_json, "mcp.notifications", fields, time_limit)
 
-    async def close(self, connection_id: StrPath, *, time_limit: float | None = None) -> McpConnection:
+    async def close(self, connection_id: str, *, time_limit: float | None = None) -> McpConnection:
         """Closes a connection to an MCP server; the server is ended.
 
         Args:
@@ -1965,7 +2595,7 @@ class AsyncToolsOperations(AsyncNoun):
 
     async def call(
         self,
-        name: StrPath,
+        name: str,
         *,
         arguments: Mapping[str, Any] | None = None,
         time_limit: float | None = None,

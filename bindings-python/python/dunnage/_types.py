@@ -13,9 +13,12 @@ __all__ = [
     "BackendKind",
     "ChangeAspect",
     "ChangeKind",
+    "ChangeResult",
     "Config",
     "Consistency",
     "ContainerdConfig",
+    "CopyResult",
+    "CpuMetrics",
     "CreateResult",
     "Credential",
     "DataConfig",
@@ -27,19 +30,26 @@ __all__ = [
     "DirEntry",
     "DirList",
     "DirProblem",
+    "DiskMetrics",
     "DownloadResult",
     "EntryKind",
     "Event",
     "EventType",
     "ExecResult",
     "ExitStatus",
+    "FileEvent",
+    "FileEventKind",
     "GcResult",
+    "GlobResult",
+    "GrepMatch",
+    "GrepResult",
     "GuestConfig",
     "Health",
     "ImageDeleteResult",
     "ImageInfo",
     "ImageList",
     "ImportMode",
+    "IoMetrics",
     "LayerProgress",
     "LayerState",
     "LifecycleEvent",
@@ -49,11 +59,15 @@ __all__ = [
     "McpConnectionList",
     "McpNotification",
     "McpReply",
+    "MemoryMetrics",
+    "Metrics",
     "NamesConfig",
     "NetworkConfig",
     "NetworkInfo",
+    "NetworkMetrics",
     "NetworkMode",
     "Phases",
+    "PidsMetrics",
     "PortMapping",
     "PortMappingDict",
     "PreserveForm",
@@ -73,6 +87,9 @@ __all__ = [
     "RestartPolicy",
     "S3Options",
     "SealOptions",
+    "SessionInfo",
+    "SessionList",
+    "ShellInfo",
     "Skill",
     "SkillDeleteResult",
     "SkillDraft",
@@ -102,6 +119,7 @@ __all__ = [
     "UnsealOptions",
     "VersionList",
     "VersionTree",
+    "WalkPage",
     "WorkspaceInfo",
     "WorkspaceList",
     "WorkspaceStatus",
@@ -232,6 +250,20 @@ EventType = Literal[
 - `complete`: The operation has succeeded. The last event.
 
 - `error`: The operation has failed or was cancelled; `message` and `code` tell. The last event.
+"""
+
+FileEventKind = Literal["created", "changed", "removed", "renamed", "overflow"]
+"""What happened to a file.
+
+- `created`: It is new here.
+
+- `changed`: Its content, mode or owner changed, or another file took its place.
+
+- `removed`: It is gone, or has gone elsewhere.
+
+- `renamed`: It has another name.
+
+- `overflow`: More happened than could be told: look again.
 """
 
 ImportMode = Literal["replace", "merge"]
@@ -432,6 +464,21 @@ class BackendHealth:
         )
 
 
+@dataclass(frozen=True)
+class ChangeResult:
+    """What a change of mode or owner did."""
+
+    entries: int
+    """Files, directories and links that were set, whether they were so before or not."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ChangeResult:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            entries=data["entries"],
+        )
+
+
 class Config(TypedDict, total=False):
     """Everything an engine needs to know. Every field has a default; unknown fields are refused by name."""
 
@@ -487,6 +534,57 @@ class ContainerdConfig(TypedDict, total=False):
     """The path of the OCI runtime's binary, when it is not on the shim's PATH. Default: unset."""
     snapshotter: str
     """The snapshotter. Default `overlayfs`."""
+
+
+@dataclass(frozen=True)
+class CopyResult:
+    """What a copy made."""
+
+    bytes: int
+    """Bytes of the files, holes among them."""
+    entries: int
+    """Files, directories, links and special files."""
+    skipped: int
+    """Sockets, which are left out."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> CopyResult:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            bytes=data["bytes"],
+            entries=data["entries"],
+            skipped=data["skipped"],
+        )
+
+
+@dataclass(frozen=True)
+class CpuMetrics:
+    """Time of processors, since the workspace was started."""
+
+    periods: int
+    """Periods in which it wanted time, where it has a limit."""
+    system_ns: int
+    """Nanoseconds of it in the kernel."""
+    throttled_ns: int
+    """Nanoseconds that it waited for that."""
+    throttled_periods: int
+    """Periods of these in which it got less than it wanted."""
+    usage_ns: int
+    """Nanoseconds of all processors together."""
+    user_ns: int
+    """Nanoseconds of it in programs."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> CpuMetrics:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            periods=data["periods"],
+            system_ns=data["system_ns"],
+            throttled_ns=data["throttled_ns"],
+            throttled_periods=data["throttled_periods"],
+            usage_ns=data["usage_ns"],
+            user_ns=data["user_ns"],
+        )
 
 
 @dataclass(frozen=True)
@@ -704,6 +802,16 @@ class DirEntry:
     """Its path, absolute inside the workspace."""
     size: int
     """Its length in bytes."""
+    gid: int | None = None
+    """The number of its group. None where the agent does not tell."""
+    link_target: str | None = None
+    """What a symbolic link says. None for all else."""
+    revision: str | None = None
+    """What it is now, to be given to a write as `expected_revision`; opaque. Another file, length or time of change is
+    another revision. Only in a stat.
+    """
+    uid: int | None = None
+    """The number of its owner. None where the agent does not tell."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> DirEntry:
@@ -716,6 +824,10 @@ class DirEntry:
             name=data["name"],
             path=data["path"],
             size=data["size"],
+            gid=data.get("gid"),
+            link_target=data.get("link_target"),
+            revision=data.get("revision"),
+            uid=data.get("uid"),
         )
 
 
@@ -759,6 +871,24 @@ class DirProblem:
         return cls(
             message=data["message"],
             path=data["path"],
+        )
+
+
+@dataclass(frozen=True)
+class DiskMetrics:
+    """The writable snapshot, without what it stands on."""
+
+    inodes: int
+    """Files and directories."""
+    used_bytes: int
+    """Bytes."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> DiskMetrics:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            inodes=data["inodes"],
+            used_bytes=data["used_bytes"],
         )
 
 
@@ -870,14 +1000,22 @@ class ExecResult:
     """Milliseconds from the request to the end."""
     exit_code: int
     """Its exit code; 128 plus the signal when a signal ended it."""
+    stderr_bytes: int
+    """All bytes that it wrote to stderr."""
     stderr_dropped: int
-    """Bytes of stderr that were beyond `max_output_bytes`."""
+    """Bytes of stderr that are left out: beyond `max_output_bytes` and not among the last `tail_bytes`."""
+    stdout_bytes: int
+    """All bytes that it wrote to stdout."""
     stdout_dropped: int
-    """Bytes of stdout that were beyond `max_output_bytes`."""
+    """Bytes of stdout that are left out: beyond `max_output_bytes` and not among the last `tail_bytes`."""
     timed_out: bool
     """Whether its time limit ended it."""
     signal: int | None = None
-    """The signal that ended it, if one did."""
+    """The signal that ended it, if one did. Agents of the old protocol do not tell."""
+    stderr_cut_at: int | None = None
+    """Where in the stderr that is returned they are left out: after so many bytes. Absent when none are."""
+    stdout_cut_at: int | None = None
+    """Where in the stdout that is returned they are left out: after so many bytes. Absent when none are."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ExecResult:
@@ -885,10 +1023,14 @@ class ExecResult:
         return cls(
             duration_ms=data["duration_ms"],
             exit_code=data["exit_code"],
+            stderr_bytes=data["stderr_bytes"],
             stderr_dropped=data["stderr_dropped"],
+            stdout_bytes=data["stdout_bytes"],
             stdout_dropped=data["stdout_dropped"],
             timed_out=data["timed_out"],
             signal=data.get("signal"),
+            stderr_cut_at=data.get("stderr_cut_at"),
+            stdout_cut_at=data.get("stdout_cut_at"),
         )
 
 
@@ -898,18 +1040,51 @@ class ExitStatus:
 
     exit_code: int
     """Its exit code; 128 plus the signal when a signal ended it."""
+    idle_timed_out: bool
+    """Whether it was a terminal that was ended because nobody used it for so long."""
+    omitted_bytes: int
+    """Bytes of a session's output that this reader was too slow for."""
     timed_out: bool
     """Whether its time limit ended it."""
+    session_id: str | None = None
+    """The session it was, if it was one."""
     signal: int | None = None
-    """The signal that ended it, if one did."""
+    """The signal that ended it, if one did. Agents of the old protocol do not tell."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ExitStatus:
         """Reads the JSON object; fields of newer versions are passed over."""
         return cls(
             exit_code=data["exit_code"],
+            idle_timed_out=data["idle_timed_out"],
+            omitted_bytes=data["omitted_bytes"],
             timed_out=data["timed_out"],
+            session_id=data.get("session_id"),
             signal=data.get("signal"),
+        )
+
+
+@dataclass(frozen=True)
+class FileEvent:
+    """Something that happened in a directory that is watched."""
+
+    is_dir: bool
+    """Whether it is a directory."""
+    kind: FileEventKind
+    """What happened."""
+    path: str
+    """The path, absolute inside the workspace; for an overflow, that of the directory watched."""
+    from_: str | None = None
+    """The path before, of what was renamed."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> FileEvent:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            is_dir=data["is_dir"],
+            kind=data["kind"],
+            path=data["path"],
+            from_=data.get("from"),
         )
 
 
@@ -937,6 +1112,95 @@ class GcResult:
             networks=list(data["networks"]),
             problems=list(data["problems"]),
             snapshots=list(data["snapshots"]),
+        )
+
+
+@dataclass(frozen=True)
+class GlobResult:
+    """What matches a pattern of names."""
+
+    entries: list[DirEntry]
+    """What matches, ordered as a walk is."""
+    truncated: bool
+    """Whether there is more than the limit."""
+    problems: list[DirProblem] = field(default_factory=list)
+    """What could not be looked at. At most 1000."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> GlobResult:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            entries=[DirEntry.from_json(item) for item in data["entries"]],
+            truncated=data["truncated"],
+            problems=(
+                [DirProblem.from_json(item) for item in data["problems"]]
+                if data.get("problems") is not None
+                else []
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class GrepMatch:
+    """A line that matches."""
+
+    after: list[str]
+    """The lines after it, as far as they were asked for."""
+    before: list[str]
+    """The lines before it, as far as they were asked for."""
+    column: int
+    """The first byte of the match in its line, from 1."""
+    line: int
+    """The line's number, from 1."""
+    path: str
+    """The file, absolute inside the workspace."""
+    text: str
+    """The line, without its end."""
+    truncated: bool
+    """Whether `text` was cut at `max_line_bytes`."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> GrepMatch:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            after=list(data["after"]),
+            before=list(data["before"]),
+            column=data["column"],
+            line=data["line"],
+            path=data["path"],
+            text=data["text"],
+            truncated=data["truncated"],
+        )
+
+
+@dataclass(frozen=True)
+class GrepResult:
+    """What a search found."""
+
+    files_matched: int
+    """Files with matches."""
+    files_searched: int
+    """Files that were searched; binary ones, with a NUL byte, are among them and have no matches."""
+    matches: list[GrepMatch]
+    """The matches, ordered by path as a walk is, then by line."""
+    truncated: bool
+    """Whether there is more than `max_matches` or than 16 MiB, so that the search ended early."""
+    problems: list[DirProblem] = field(default_factory=list)
+    """What could not be searched. At most 1000."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> GrepResult:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            files_matched=data["files_matched"],
+            files_searched=data["files_searched"],
+            matches=[GrepMatch.from_json(item) for item in data["matches"]],
+            truncated=data["truncated"],
+            problems=(
+                [DirProblem.from_json(item) for item in data["problems"]]
+                if data.get("problems") is not None
+                else []
+            ),
         )
 
 
@@ -1051,6 +1315,30 @@ class ImageList:
         """Reads the JSON object; fields of newer versions are passed over."""
         return cls(
             images=[ImageInfo.from_json(item) for item in data["images"]],
+        )
+
+
+@dataclass(frozen=True)
+class IoMetrics:
+    """Block devices, since the workspace was started. What only went to the kernel's cache is not counted yet."""
+
+    read_bytes: int
+    """Bytes read."""
+    read_ops: int
+    """Reads."""
+    write_bytes: int
+    """Bytes written."""
+    write_ops: int
+    """Writes."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> IoMetrics:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            read_bytes=data["read_bytes"],
+            read_ops=data["read_ops"],
+            write_bytes=data["write_bytes"],
+            write_ops=data["write_ops"],
         )
 
 
@@ -1252,6 +1540,77 @@ class McpReply:
         )
 
 
+@dataclass(frozen=True)
+class MemoryMetrics:
+    """Memory in bytes, now unless said otherwise."""
+
+    anon_bytes: int
+    """What its programs hold."""
+    file_bytes: int
+    """The cache of its files."""
+    oom_kills: int
+    """How many of its processes the kernel has ended because there was no more."""
+    usage_bytes: int
+    """All that counts for it, the cache of its files too."""
+    working_set_bytes: int
+    """All but the part of the cache that was not used lately: what cannot be taken away from it easily."""
+    limit_bytes: int | None = None
+    """The most that it may have; absent without a limit."""
+    peak_bytes: int | None = None
+    """The most that it has had; absent where the kernel does not tell."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> MemoryMetrics:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            anon_bytes=data["anon_bytes"],
+            file_bytes=data["file_bytes"],
+            oom_kills=data["oom_kills"],
+            usage_bytes=data["usage_bytes"],
+            working_set_bytes=data["working_set_bytes"],
+            limit_bytes=data.get("limit_bytes"),
+            peak_bytes=data.get("peak_bytes"),
+        )
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What a workspace uses. A group of numbers that the kernel or the backend does not tell is absent; all are absent
+    while it does not run, but for `disk`.
+    """
+
+    at: str
+    """When it was measured, RFC 3339."""
+    running: bool
+    """Whether it runs."""
+    cpu: CpuMetrics | None = None
+    """Time of processors."""
+    disk: DiskMetrics | None = None
+    """What its writable snapshot holds; absent unless asked for."""
+    io: IoMetrics | None = None
+    """What went to and came from block devices."""
+    memory: MemoryMetrics | None = None
+    """Memory."""
+    network: NetworkMetrics | None = None
+    """What went through its network interfaces, without loopback; absent in the host's network."""
+    pids: PidsMetrics | None = None
+    """Processes and threads."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Metrics:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            at=data["at"],
+            running=data["running"],
+            cpu=CpuMetrics.from_json(data["cpu"]) if data.get("cpu") is not None else None,
+            disk=DiskMetrics.from_json(data["disk"]) if data.get("disk") is not None else None,
+            io=IoMetrics.from_json(data["io"]) if data.get("io") is not None else None,
+            memory=MemoryMetrics.from_json(data["memory"]) if data.get("memory") is not None else None,
+            network=NetworkMetrics.from_json(data["network"]) if data.get("network") is not None else None,
+            pids=PidsMetrics.from_json(data["pids"]) if data.get("pids") is not None else None,
+        )
+
+
 class NamesConfig(TypedDict, total=False):
     """How containers are named and labelled, and which foreign ones are adopted."""
 
@@ -1314,6 +1673,42 @@ class NetworkInfo:
 
 
 @dataclass(frozen=True)
+class NetworkMetrics:
+    """Network interfaces, since they were made."""
+
+    rx_bytes: int
+    """Bytes received."""
+    rx_dropped: int
+    """Packets that were dropped on receipt."""
+    rx_errors: int
+    """Packets that were received with errors."""
+    rx_packets: int
+    """Packets received."""
+    tx_bytes: int
+    """Bytes sent."""
+    tx_dropped: int
+    """Packets that were dropped before they were sent."""
+    tx_errors: int
+    """Packets that could not be sent for errors."""
+    tx_packets: int
+    """Packets sent."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> NetworkMetrics:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            rx_bytes=data["rx_bytes"],
+            rx_dropped=data["rx_dropped"],
+            rx_errors=data["rx_errors"],
+            rx_packets=data["rx_packets"],
+            tx_bytes=data["tx_bytes"],
+            tx_dropped=data["tx_dropped"],
+            tx_errors=data["tx_errors"],
+            tx_packets=data["tx_packets"],
+        )
+
+
+@dataclass(frozen=True)
 class Phases:
     """Milliseconds that each phase of an operation took; 0 for one that was not needed. Phases may overlap."""
 
@@ -1352,6 +1747,24 @@ class Phases:
             stop=data["stop"],
             total=data["total"],
             unpack=data["unpack"],
+        )
+
+
+@dataclass(frozen=True)
+class PidsMetrics:
+    """Processes and threads."""
+
+    current: int
+    """How many there are."""
+    limit: int | None = None
+    """How many there may be; absent without a limit."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> PidsMetrics:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            current=data["current"],
+            limit=data.get("limit"),
         )
 
 
@@ -1690,6 +2103,96 @@ class SealOptions(TypedDict, total=False):
     """The passphrase."""
     recipients: Sequence[str]
     """The recipients, as `age1…`; any of them can open it."""
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """A command that goes on without a reader."""
+
+    attached: int
+    """How many are attached to it now."""
+    buffered_bytes: int
+    """How many of these, the latest, are kept."""
+    command: str
+    """Its command line, or its program and arguments; at most 1 KiB of it."""
+    idle_timed_out: bool
+    """Whether it was ended because nobody used its terminal for so long."""
+    pid: int
+    """Its process id inside the workspace."""
+    pty: bool
+    """Whether it has a terminal."""
+    running: bool
+    """Whether it has not ended yet."""
+    session_id: str
+    """Its id."""
+    started_at: str
+    """When it began, in RFC 3339."""
+    stderr_bytes: int
+    """All bytes that it wrote to stderr so far."""
+    stdout_bytes: int
+    """All bytes that it wrote to stdout so far."""
+    timed_out: bool
+    """Whether its time limit ended it."""
+    user: str
+    """Whom it runs as: a name, or a uid that has none."""
+    exit_code: int | None = None
+    """Its exit code, once it has ended; 128 plus the signal when a signal ended it."""
+    signal: int | None = None
+    """The signal that ended it, if one did."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SessionInfo:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            attached=data["attached"],
+            buffered_bytes=data["buffered_bytes"],
+            command=data["command"],
+            idle_timed_out=data["idle_timed_out"],
+            pid=data["pid"],
+            pty=data["pty"],
+            running=data["running"],
+            session_id=data["session_id"],
+            started_at=data["started_at"],
+            stderr_bytes=data["stderr_bytes"],
+            stdout_bytes=data["stdout_bytes"],
+            timed_out=data["timed_out"],
+            user=data["user"],
+            exit_code=data.get("exit_code"),
+            signal=data.get("signal"),
+        )
+
+
+@dataclass(frozen=True)
+class SessionList:
+    """The sessions of a workspace."""
+
+    sessions: list[SessionInfo]
+    """Those that run, and the last 64 that have ended within the last 10 minutes, in the order in which they began."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SessionList:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            sessions=[SessionInfo.from_json(item) for item in data["sessions"]],
+        )
+
+
+@dataclass(frozen=True)
+class ShellInfo:
+    """The shell that a terminal without a command would get."""
+
+    available: bool
+    """Whether there is a shell, and a terminal for it."""
+    shell: str | None = None
+    """The path of the shell: that of `/etc/passwd` when it is there, else bash, else sh."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ShellInfo:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            available=data["available"],
+            shell=data.get("shell"),
+        )
 
 
 @dataclass(frozen=True)
@@ -2351,6 +2854,36 @@ class VersionTree:
 
 
 @dataclass(frozen=True)
+class WalkPage:
+    """A page of a tree."""
+
+    entries: list[DirEntry]
+    """Entries below it: those of a directory by name, each followed by what it holds. Fewer than the limit, or none,
+    where a page took long.
+    """
+    path: str
+    """The directory, absolute."""
+    next: str | None = None
+    """Where the next page begins; opaque. None after the last page."""
+    problems: list[DirProblem] = field(default_factory=list)
+    """What could not be looked at; the rest is told all the same. At most 1000."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> WalkPage:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            entries=[DirEntry.from_json(item) for item in data["entries"]],
+            path=data["path"],
+            next=data.get("next"),
+            problems=(
+                [DirProblem.from_json(item) for item in data["problems"]]
+                if data.get("problems") is not None
+                else []
+            ),
+        )
+
+
+@dataclass(frozen=True)
 class WorkspaceInfo:
     """A workspace as it is now."""
 
@@ -2470,10 +3003,13 @@ class WriteResult:
 
     bytes_written: int
     """Bytes written."""
+    revision: str | None = None
+    """The revision of the new file. None where the agent does not tell."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> WriteResult:
         """Reads the JSON object; fields of newer versions are passed over."""
         return cls(
             bytes_written=data["bytes_written"],
+            revision=data.get("revision"),
         )

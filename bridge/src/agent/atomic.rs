@@ -9,17 +9,18 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid, fchmod, fchown, fstat, linkat, open, openat,
-    renameat, statat, unlinkat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Uid, fchmod, fchown, fstat, linkat, open,
+    openat, renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
 use tonic::Status;
 
 use super::errors::{At, status};
-use super::paths;
+use super::revision::{self, Expected};
+use super::temp::Purpose;
+use super::{locks, paths, temp};
 
 /// Permission bits of a new file.
 const NEW_FILE: u32 = 0o644;
@@ -38,23 +39,37 @@ pub(crate) struct Replacement {
     name: OsString,
     path: PathBuf,
     mode: Option<u32>,
+    expected: Expected,
+}
+
+/// A file that is in its place.
+#[derive(Debug)]
+pub(crate) struct Written {
+    /// Its length in bytes.
+    pub(crate) size: u64,
+    /// Its revision.
+    pub(crate) revision: String,
 }
 
 impl Replacement {
     /// Begins a file that will replace `path`, or what a symbolic link there points to. Missing parents are made.
     ///
-    /// `mode` sets the permission bits; otherwise they are those of the file replaced, else 0644.
+    /// `mode` sets the permission bits; otherwise they are those of the file replaced, else 0644. Nothing is made when what
+    /// is there is not what is expected.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` when `mode` has other bits, `FAILED_PRECONDITION` when something other than a regular file is
+    /// `INVALID_ARGUMENT` when `mode` has other bits, `ABORTED` for what is not expected, `FAILED_PRECONDITION` when something other than a regular file is
     /// there, `PERMISSION_DENIED` when the file there may not be written, and whatever making the file fails with.
-    pub(crate) fn begin(path: &Path, mode: Option<u32>) -> Result<Self, Status> {
+    pub(crate) fn begin(path: &Path, mode: Option<u32>, expected: Expected) -> Result<Self, Status> {
         if mode.is_some_and(|mode| mode > 0o7777) {
             return Err(Status::invalid_argument("a mode has permission bits only, up to octal 7777"));
         }
         let path = final_target(path)?;
         paths::not_root(&path, "write")?;
         let parent = path.parent().unwrap_or(Path::new("/"));
+        if !expected.is_any() {
+            expected.check(rustix::fs::stat(&path).ok().as_ref(), &path)?;
+        }
         make_dirs(parent)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = open(parent, flags, Mode::empty()).at("open", parent)?;
@@ -65,7 +80,7 @@ impl Replacement {
         }
         let (file, temp) =
             unnamed(&dir).map_or_else(|| hidden(&dir, &name, &path), |file| Ok((file, None)))?;
-        Ok(Self { file, dir, temp, name, path, mode })
+        Ok(Self { file, dir, temp, name, path, mode, expected })
     }
 
     /// The file to write to.
@@ -78,48 +93,75 @@ impl Replacement {
         &self.path
     }
 
-    /// Puts the file in place with the mode, owner and extended attributes of the one it replaces, and returns its size.
+    /// Puts the file in place with the mode, owner and extended attributes of the one it replaces.
     ///
     /// A file that cannot be replaced, because it is a mount point or its owner cannot be given, is overwritten where it
     /// is. The data is not flushed to the disk: a crash of the machine may still lose it, one of the agent may not.
     ///
     /// # Errors
     /// As [`Replacement::begin`]; the old file is untouched then, except when overwriting it where it is broke off.
-    pub(crate) fn commit(mut self) -> Result<u64, Status> {
+    pub(crate) fn commit(mut self) -> Result<Written, Status> {
         let size = fstat(&self.file).at("write", &self.path)?.st_size;
         let size = u64::try_from(size).unwrap_or_default();
+        let _held = locks::hold(&self.dir, &self.name);
         let old = existing(&self.dir, &self.name, &self.path)?;
-        let mode = self.mode.or(old.as_ref().map(|old| old.st_mode & 0o7777)).unwrap_or(NEW_FILE);
-        if let Some(old) = &old {
-            if !self.take_owner(old).at("keep the owner of", &self.path)? {
-                self.overwrite(mode).at("write", &self.path)?;
-                return Ok(size);
-            }
-            super::entry::copy_xattrs(&self.path, &self.file);
-        }
-        fchmod(&self.file, Mode::from_raw_mode(mode)).at("set the mode of", &self.path)?;
-        let temp = match self.temp.take() {
-            Some(temp) => temp,
-            None => self.link().at("write", &self.path)?,
+        self.expected.check(old.as_ref(), &self.path)?;
+        let stat = match old {
+            Some(old) => self.replace(&old)?,
+            None => self.create()?,
         };
-        match renameat(&self.dir, &temp, &self.dir, &self.name) {
-            Ok(()) => Ok(size),
-            Err(error) => {
-                self.temp = Some(temp);
-                if error != Errno::BUSY || old.is_none() {
-                    return Err(error).at("write", &self.path);
-                }
-                self.overwrite(mode).at("write", &self.path)?;
-                Ok(size)
-            }
+        Ok(Written { size, revision: revision::revision(&stat) })
+    }
+
+    /// Takes the place of the old file.
+    fn replace(&mut self, old: &Stat) -> Result<Stat, Status> {
+        let mode = self.mode.unwrap_or(old.st_mode & 0o7777);
+        if !self.take_owner(old).at("keep the owner of", &self.path)? {
+            return self.overwrite(mode).at("write", &self.path);
         }
+        super::entry::copy_xattrs(&self.path, &self.file);
+        fchmod(&self.file, Mode::from_raw_mode(mode)).at("set the mode of", &self.path)?;
+        self.be_named().at("write", &self.path)?;
+        if !self.expected.is_any() {
+            // The last look: whoever changes it from here on is not one who comes through this agent.
+            let there = existing(&self.dir, &self.name, &self.path)?;
+            self.expected.check(there.as_ref(), &self.path)?;
+        }
+        match self.rename(None) {
+            Ok(()) => fstat(&self.file).at("write", &self.path),
+            Err(Errno::BUSY) => self.overwrite(mode).at("write", &self.path),
+            Err(error) => Err(error).at("write", &self.path),
+        }
+    }
+
+    /// Takes a place where nothing was. What came there meanwhile is replaced, unless nothing was expected.
+    fn create(&mut self) -> Result<Stat, Status> {
+        let mode = Mode::from_raw_mode(self.mode.unwrap_or(NEW_FILE));
+        fchmod(&self.file, mode).at("set the mode of", &self.path)?;
+        let made = match &self.temp {
+            None => self.link(&self.name),
+            Some(_) => self.rename(Some(RenameFlags::NOREPLACE)),
+        };
+        match made {
+            Ok(()) => {}
+            Err(Errno::EXIST) if self.expected.is_absent() => {
+                return Err(revision::exists(&self.path.display()));
+            }
+            // Not every file system can make sure that nothing is there.
+            Err(Errno::EXIST | Errno::INVAL | Errno::NOSYS) => {
+                self.be_named().at("write", &self.path)?;
+                self.rename(None).at("write", &self.path)?;
+            }
+            Err(error) => return Err(error).at("write", &self.path),
+        }
+        fstat(&self.file).at("write", &self.path)
     }
 
     /// As [`Replacement::commit`], if the new file has the size expected.
     ///
     /// # Errors
     /// `FAILED_PRECONDITION` when it has another, and those of [`Replacement::commit`].
-    pub(crate) fn commit_sized(self, expected: Option<u64>) -> Result<u64, Status> {
+    pub(crate) fn commit_sized(self, expected: Option<u64>) -> Result<Written, Status> {
         let size = self.file.metadata().at("measure", &self.path)?.len();
         match expected {
             Some(expected) if expected != size => Err(Status::failed_precondition(format!(
@@ -143,22 +185,34 @@ impl Replacement {
         }
     }
 
-    /// Gives an unnamed file a hidden name.
-    fn link(&self) -> io::Result<OsString> {
+    /// Gives the file a name of its directory that is free.
+    fn link(&self, name: &OsStr) -> rustix::io::Result<()> {
         let by_fd = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        for _ in 0..16 {
-            let temp = temp_name(&self.name);
-            match linkat(CWD, &by_fd, &self.dir, &temp, AtFlags::SYMLINK_FOLLOW) {
-                Ok(()) => return Ok(temp),
-                Err(Errno::EXIST) => {}
-                Err(error) => return Err(error.into()),
-            }
+        linkat(CWD, &by_fd, &self.dir, name, AtFlags::SYMLINK_FOLLOW)
+    }
+
+    /// Gives an unnamed file a hidden name.
+    fn be_named(&mut self) -> rustix::io::Result<()> {
+        if self.temp.is_none() {
+            let (temp, ()) = temp::make(&self.name, Purpose::Replace, |temp| self.link(temp))?;
+            self.temp = Some(temp);
         }
-        Err(Errno::EXIST.into())
+        Ok(())
+    }
+
+    /// Moves the file from its hidden name to its place.
+    fn rename(&mut self, flags: Option<RenameFlags>) -> rustix::io::Result<()> {
+        let Some(temp) = &self.temp else { return Err(Errno::NOENT) };
+        match flags {
+            Some(flags) => renameat_with(&self.dir, temp, &self.dir, &self.name, flags)?,
+            None => renameat(&self.dir, temp, &self.dir, &self.name)?,
+        }
+        self.temp = None;
+        Ok(())
     }
 
     /// Copies the new bytes over the old file.
-    fn overwrite(&mut self, mode: u32) -> io::Result<()> {
+    fn overwrite(&mut self, mode: u32) -> io::Result<Stat> {
         let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let mut target = File::from(openat(&self.dir, &self.name, flags, Mode::empty())?);
         io::Seek::rewind(&mut self.file)?;
@@ -167,7 +221,7 @@ impl Replacement {
         if self.mode.is_some() {
             fchmod(&target, Mode::from_raw_mode(mode))?;
         }
-        Ok(())
+        Ok(fstat(&target)?)
     }
 }
 
@@ -231,30 +285,9 @@ fn unnamed(dir: &OwnedFd) -> Option<File> {
 
 fn hidden(dir: &OwnedFd, name: &OsStr, path: &Path) -> Result<(File, Option<OsString>), Status> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let mut tries = 0;
-    loop {
-        let temp = temp_name(name);
-        match openat(dir, &temp, flags, Mode::RUSR | Mode::WUSR) {
-            Ok(fd) => return Ok((File::from(fd), Some(temp))),
-            Err(Errno::EXIST) if tries < 16 => tries += 1,
-            Err(error) => return Err(error).at("write", path),
-        }
-    }
-}
-
-/// A hidden name that is free but for bad luck, and no longer than a name may be.
-fn temp_name(name: &OsStr) -> OsString {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let suffix = format!(".{}-{:x}{:x}-{count:x}.tmp", std::process::id(), now.tv_sec, now.tv_nsec);
-    let mut temp = OsString::from(".");
-    // Cutting whole names keeps what they are made of intact.
-    if name.len() + suffix.len() < 200 {
-        temp.push(name);
-    }
-    temp.push(suffix);
-    temp
+    let open = |temp: &OsStr| openat(dir, temp, flags, Mode::RUSR | Mode::WUSR);
+    let (temp, fd) = temp::make(name, Purpose::Replace, open).at("write", path)?;
+    Ok((File::from(fd), Some(temp)))
 }
 
 #[cfg(test)]
@@ -264,9 +297,75 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     fn write(path: &Path, bytes: &[u8]) -> Result<u64, Status> {
-        let mut new = Replacement::begin(path, None)?;
+        expecting(path, bytes, None).map(|written| written.size)
+    }
+
+    fn expecting(path: &Path, bytes: &[u8], expected: Option<&str>) -> Result<Written, Status> {
+        let expected = Expected::new(expected.map(str::to_owned))?;
+        let mut new = Replacement::begin(path, None, expected)?;
         new.file().write_all(bytes).unwrap();
         new.commit()
+    }
+
+    #[test]
+    fn a_write_that_expects_something_else_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("made/f");
+        let refused = |expected| expecting(&path, b"no", Some(expected)).unwrap_err().code();
+        assert_eq!(refused("1-2-3"), tonic::Code::Aborted);
+        assert!(!dir.path().join("made").exists(), "nothing is made for what is refused");
+        let first = expecting(&path, b"one", Some("absent")).unwrap();
+        assert_eq!(first.revision, revision::revision(&rustix::fs::stat(&path).unwrap()));
+        assert_eq!(refused("absent"), tonic::Code::Aborted);
+        let second = expecting(&path, b"two", Some(&first.revision)).unwrap();
+        assert_ne!(first.revision, second.revision);
+        assert_eq!(refused(&first.revision), tonic::Code::Aborted);
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(std::fs::read_dir(dir.path().join("made")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_comes_between_a_beginning_and_its_end_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        for there in [false, true] {
+            let stat = rustix::fs::stat(&path).ok().filter(|_| there);
+            let expected = stat.map_or("absent".to_owned(), |stat| revision::revision(&stat));
+            let new = Replacement::begin(&path, None, Expected::new(Some(expected)).unwrap()).unwrap();
+            std::fs::write(&path, if there { "longer than before" } else { "other" }).unwrap();
+            assert_eq!(new.commit().unwrap_err().code(), tonic::Code::Aborted);
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), b"longer than before");
+        // Without an expectation the last one wins.
+        std::fs::remove_file(&path).unwrap();
+        let new = Replacement::begin(&path, None, Expected::default()).unwrap();
+        std::fs::write(&path, "other").unwrap();
+        new.commit().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"");
+    }
+
+    #[test]
+    fn of_many_who_expect_the_same_one_writes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let mut seen = "absent".to_owned();
+        for _ in 0..20 {
+            let results: Vec<_> = std::thread::scope(|scope| {
+                let writers: Vec<_> = (0..4)
+                    .map(|n| {
+                        scope.spawn({
+                            let (path, seen) = (&path, &seen);
+                            move || expecting(path, &[n], Some(seen))
+                        })
+                    })
+                    .collect();
+                writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+            });
+            let written: Vec<_> = results.into_iter().filter_map(Result::ok).collect();
+            assert_eq!(written.len(), 1);
+            seen = written[0].revision.clone();
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
@@ -307,7 +406,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         std::fs::write(&path, "old").unwrap();
-        let mut new = Replacement::begin(&path, None).unwrap();
+        let mut new = Replacement::begin(&path, None, Expected::default()).unwrap();
         new.file().write_all(b"half").unwrap();
         drop(new);
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
@@ -319,7 +418,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         let begin = || {
-            let mut new = Replacement::begin(&path, None).unwrap();
+            let mut new = Replacement::begin(&path, None, Expected::default()).unwrap();
             let (file, temp) = hidden(&new.dir, &new.name, &new.path).unwrap();
             (new.file, new.temp) = (file, temp);
             new

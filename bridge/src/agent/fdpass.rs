@@ -21,10 +21,11 @@ use tokio::net::UnixStream;
 use tokio::time::sleep;
 use tonic::Status;
 
-use super::atomic::Replacement;
+use super::atomic::{Replacement, Written};
 use super::channel::register;
 use super::errors::{At, blocking};
 use super::listener::Peers;
+use super::revision::Expected;
 use super::state::Agent;
 use super::{paths, raw};
 use crate::consts::MAX_FD_PACKET;
@@ -133,8 +134,8 @@ impl Pending {
             Op::Commit(request) => {
                 let new = self.take(request.token)?;
                 blocking(move || {
-                    let size = new.commit_sized(request.expected_size)?;
-                    Ok((FdResponse { size, ..Default::default() }, None))
+                    let Written { size, revision } = new.commit_sized(request.expected_size)?;
+                    Ok((FdResponse { size, revision, ..Default::default() }, None))
                 })
                 .await
             }
@@ -151,9 +152,9 @@ impl Pending {
             return Err(Status::resource_exhausted(text));
         }
         let path = paths::required(data_dir, &request.path)?;
-        let mode = request.mode;
+        let (mode, expected) = (request.mode, Expected::new(request.expected_revision)?);
         let (new, fd) = blocking(move || {
-            let mut new = Replacement::begin(&path, mode)?;
+            let mut new = Replacement::begin(&path, mode, expected)?;
             let fd = new.file().try_clone().at("open", &path)?;
             Ok((new, fd))
         })

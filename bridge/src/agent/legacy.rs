@@ -15,9 +15,11 @@ use tonic::{Request, Response, Status, Streaming};
 use super::atomic::{Replacement, make_dirs};
 use super::errors::{At, blocking};
 use super::feed::Input;
+use super::long::long;
 use super::program::{self, Program};
 use super::pty::Size;
 use super::raw::{Sink, Source};
+use super::revision::Expected;
 use super::session::{self, Event, Exit, Limits};
 use super::state::Agent;
 use super::walk::{Order, Step, Walk};
@@ -63,7 +65,7 @@ impl ContainerService for Legacy {
         let WriteFileRequest { path, content } = request.into_inner();
         let path = self.path(&path)?;
         blocking(move || {
-            let mut new = Replacement::begin(&path, None)?;
+            let mut new = Replacement::begin(&path, None, Expected::default())?;
             std::io::Write::write_all(new.file(), &content).at("write", &path)?;
             new.commit()
         })
@@ -150,7 +152,7 @@ impl ContainerService for Legacy {
         &self,
         request: Request<ReadRawRequest>,
     ) -> Result<Response<Self::ReadRawStream>, Status> {
-        let source = Source::open(self.path(&request.into_inner().path)?).await?;
+        let source = Source::open(self.path(&request.into_inner().path)?, 0, None).await?;
         let chunks = stream::try_unfold(source, |source| async {
             Ok(source.next().await?.map(|(data, source)| (DataChunk { data }, source)))
         });
@@ -165,7 +167,7 @@ impl ContainerService for Legacy {
         let Some(first) = chunks.message().await? else {
             return Err(Status::invalid_argument("the first chunk must name the path"));
         };
-        let mut sink = Sink::begin(self.path(&first.path)?, None).await?;
+        let mut sink = Sink::begin(self.path(&first.path)?, None, Expected::default()).await?;
         let mut next = Some(first.data);
         while let Some(data) = next {
             if !data.is_empty() {
@@ -174,7 +176,7 @@ impl ContainerService for Legacy {
             // A stream that breaks off ends here, and the unfinished file goes.
             next = chunks.message().await?.map(|chunk| chunk.data);
         }
-        let bytes_written = i64::try_from(sink.commit(None).await?).unwrap_or(i64::MAX);
+        let bytes_written = i64::try_from(sink.commit(None).await?.size).unwrap_or(i64::MAX);
         Ok(Response::new(WriteRawResponse { bytes_written }))
     }
 
@@ -184,7 +186,11 @@ impl ContainerService for Legacy {
     ) -> Result<Response<DeleteFileResponse>, Status> {
         let DeleteFileRequest { path, recursive } = request.into_inner();
         let path = self.path(&path)?;
-        blocking(move || remove::delete(&path, recursive)).await?;
+        if recursive {
+            long(move |_| remove::delete(&path, true)).await?;
+        } else {
+            blocking(move || remove::delete(&path, false)).await?;
+        }
         Ok(Response::new(DeleteFileResponse {}))
     }
 }

@@ -8,10 +8,13 @@
 //! | `launch`, `program`, `shell`, `user`, `pty`, `channel`, `spawn` | from a request to a running child |
 //! | `session`, `pump`, `feed`, `activity`, `kill` | a running child: output, input, ending it |
 //! | `sessions`, `held`, `replay`, `attach` | children that live on without a client |
-//! | `paths`, `errors`, `atomic`, `entry`, `walk`, `read_text`, `raw`, `remove` | files |
-//! | `legacy`, `v1`, `fdpass` | the three faces on the wire |
+//! | `paths`, `errors`, `long`, `locks`, `temp` | what all work on files stands on |
+//! | `atomic`, `revision`, `link`, `change`, `copy`, `remove` | changing files |
+//! | `entry`, `walk`, `scan`, `page`, `globs`, `glob`, `grep`, `watch`, `read_text`, `raw` | looking at files |
+//! | `legacy`, `v1`, `files`, `fdpass` | the three faces on the wire |
 //!
-//! Everything runs on one thread, except file system calls, which go to a few blocking threads. Output and input pass
+//! Everything runs on one thread, except file system calls, which go to a few blocking threads, and work on whole trees,
+//! which gets threads of its own while it lasts. Output and input pass
 //! through short bounded queues, so that a slow client stalls its own stream and nothing else.
 
 // A gRPC status is what every function here fails with; boxing it would only move it back at the edge.
@@ -21,18 +24,28 @@ mod activity;
 mod atomic;
 mod attach;
 mod boot;
+mod change;
 mod channel;
 mod config;
+mod copy;
 mod entry;
 mod errors;
 mod fdpass;
 mod feed;
+mod files;
+mod glob;
+mod globs;
+mod grep;
 mod held;
 mod kill;
 mod launch;
 mod legacy;
+mod link;
 mod listener;
+mod locks;
+mod long;
 mod memory;
+mod page;
 mod paths;
 mod program;
 mod pty;
@@ -42,6 +55,8 @@ mod read_text;
 mod reaper;
 mod remove;
 mod replay;
+mod revision;
+mod scan;
 mod seed;
 mod server;
 mod session;
@@ -49,9 +64,11 @@ mod sessions;
 mod shell;
 mod spawn;
 mod state;
+mod temp;
 mod user;
 mod v1;
 mod walk;
+mod watch;
 
 pub use boot::main;
 pub use config::Config;

@@ -1,7 +1,7 @@
 //! Whole files as streams of bytes.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -9,9 +9,10 @@ use prost::bytes::Bytes;
 use rustix::fs::{FileType, Mode, OFlags, fstat, open as open_fd, stat};
 use tonic::Status;
 
-use super::atomic::Replacement;
+use super::atomic::{Replacement, Written};
 use super::errors::{At, blocking};
 use super::memory::settle_later;
+use super::revision::Expected;
 use crate::consts::RAW_CHUNK_SIZE;
 
 /// Opens a regular file for reading; never waits, whatever is there.
@@ -40,20 +41,36 @@ fn regular(mode: u32, path: &Path) -> Result<(), Status> {
 pub(crate) struct Source {
     file: File,
     path: PathBuf,
+    /// Bytes yet to read.
+    left: u64,
 }
 
 impl Source {
-    /// Opens it; errors as [`open`].
-    pub(crate) async fn open(path: PathBuf) -> Result<Self, Status> {
-        blocking(move || Ok(Self { file: open(&path)?, path })).await
+    /// Opens it at a byte, for so many bytes or to its end; errors as [`open`].
+    pub(crate) async fn open(path: PathBuf, offset: u64, length: Option<u64>) -> Result<Self, Status> {
+        blocking(move || {
+            let mut file = open(&path)?;
+            let left = length.unwrap_or(u64::MAX);
+            if offset == 0 {
+                return Ok(Self { file, path, left });
+            }
+            // No file reaches beyond what the system can seek to.
+            if i64::try_from(offset).is_err() {
+                return Ok(Self { file, path, left: 0 });
+            }
+            file.seek(SeekFrom::Start(offset)).at("read", &path)?;
+            Ok(Self { file, path, left })
+        })
+        .await
     }
 
     /// The next chunk and the rest, or `None` at the end. No thread is held between chunks.
-    pub(crate) async fn next(self) -> Result<Option<(Bytes, Self)>, Status> {
+    pub(crate) async fn next(mut self) -> Result<Option<(Bytes, Self)>, Status> {
         blocking(move || {
-            let mut buffer = Vec::with_capacity(RAW_CHUNK_SIZE);
-            let size = u64::try_from(RAW_CHUNK_SIZE).unwrap_or(u64::MAX);
+            let size = self.left.min(RAW_CHUNK_SIZE as u64);
+            let mut buffer = Vec::with_capacity(usize::try_from(size).unwrap_or(RAW_CHUNK_SIZE));
             (&self.file).take(size).read_to_end(&mut buffer).at("read", &self.path)?;
+            self.left -= buffer.len() as u64;
             Ok((!buffer.is_empty()).then(|| (buffer.into(), self)))
         })
         .await
@@ -73,8 +90,8 @@ pub(crate) struct Sink {
 
 impl Sink {
     /// Begins it; errors as [`Replacement::begin`].
-    pub(crate) async fn begin(path: PathBuf, mode: Option<u32>) -> Result<Self, Status> {
-        blocking(move || Ok(Self { new: Replacement::begin(&path, mode)? })).await
+    pub(crate) async fn begin(path: PathBuf, mode: Option<u32>, expected: Expected) -> Result<Self, Status> {
+        blocking(move || Ok(Self { new: Replacement::begin(&path, mode, expected)? })).await
     }
 
     /// Appends a chunk.
@@ -87,8 +104,8 @@ impl Sink {
         .await
     }
 
-    /// Puts it in place, if it has the size expected, and returns its size.
-    pub(crate) async fn commit(self, expected: Option<u64>) -> Result<u64, Status> {
+    /// Puts it in place, if it has the size expected.
+    pub(crate) async fn commit(self, expected: Option<u64>) -> Result<Written, Status> {
         blocking(move || self.new.commit_sized(expected)).await
     }
 }
@@ -96,6 +113,30 @@ impl Sink {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn parts_of_a_file_are_read_and_beyond_its_end_is_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        std::fs::write(&path, "0123456789").unwrap();
+        for (offset, length, expected) in [
+            (0, None, "0123456789"),
+            (4, None, "456789"),
+            (4, Some(3), "456"),
+            (8, Some(100), "89"),
+            (10, None, ""),
+            (u64::MAX, Some(1), ""),
+            (3, Some(0), ""),
+        ] {
+            let mut source = Source::open(path.clone(), offset, length).await.unwrap();
+            let mut all = Vec::new();
+            while let Some((bytes, rest)) = source.next().await.unwrap() {
+                all.extend_from_slice(&bytes);
+                source = rest;
+            }
+            assert_eq!(all, expected.as_bytes(), "{offset} {length:?}");
+        }
+    }
 
     #[test]
     fn what_is_no_regular_file_is_refused_at_once() {

@@ -8,6 +8,7 @@ use tonic::Status;
 
 use super::atomic::make_dirs;
 use super::errors::At;
+use super::locks;
 use super::paths::not_root;
 
 /// Deletes a path; a directory only when empty or `recursive`. One that is not there is a success. Symbolic links are
@@ -17,6 +18,8 @@ use super::paths::not_root;
 /// `PERMISSION_DENIED` for `/`, `FAILED_PRECONDITION` for a directory that is not empty or is a mount point.
 pub(crate) fn delete(path: &Path, recursive: bool) -> Result<(), Status> {
     not_root(path, "delete")?;
+    // A tree takes long, and nothing depends on the moment at which its top goes.
+    let _held = (!recursive).then(|| locks::hold_paths([path]));
     let result = match std::fs::symlink_metadata(path) {
         Ok(found) if found.is_dir() && recursive => std::fs::remove_dir_all(path),
         Ok(found) if found.is_dir() => std::fs::remove_dir(path),
@@ -45,9 +48,10 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), Status> {
     if let Some(parent) = to.parent() {
         make_dirs(parent)?;
     }
+    let _held = locks::hold_paths([from, to]);
     match rustix::fs::rename(from, to) {
         Err(Errno::XDEV) => Err(Status::failed_precondition(format!(
-            "cannot move {} to {}: they are on different file systems, copy it and delete the old one",
+            "cannot move {} to {}: they are on different file systems, copy it and remove the old one",
             from.display(),
             to.display()
         ))),

@@ -83,6 +83,43 @@ fn read(path: &Path) -> Result<String, Status> {
     }
 }
 
+/// Finds whom a change of owner means: a name or uid, then an optional `:` and a group name or gid; without the first, the
+/// group alone. What is not named stays as it is.
+///
+/// # Errors
+/// As [`find`].
+pub(crate) fn owner(asked: &str) -> Result<(Option<u32>, Option<u32>), Status> {
+    owner_in(asked, &read(Path::new("/etc/passwd"))?, &read(Path::new("/etc/group"))?)
+}
+
+fn owner_in(asked: &str, passwd: &str, group: &str) -> Result<(Option<u32>, Option<u32>), Status> {
+    let (user, group_asked) = asked.split_once(':').map_or((asked, None), |(u, g)| (u, Some(g)));
+    if group_asked == Some("") || (user.is_empty() && group_asked.is_none()) {
+        return Err(Status::invalid_argument("an owner is user, user:group or :group"));
+    }
+    // The number that stands for "as it is" is nobody's.
+    let number = |text: &str| text.parse::<u32>().ok().filter(|number| *number != u32::MAX);
+    let uid = match user {
+        "" => None,
+        user => Some(
+            accounts(passwd)
+                .find(|account| account.name == user)
+                .map(|account| account.uid)
+                .or_else(|| number(user)),
+        ),
+    };
+    let gid = group_asked.map(|asked| {
+        groups(group).find(|(name, _, _)| *name == asked).map(|(_, gid, _)| gid).or_else(|| number(asked))
+    });
+    let unknown = |what: &str, name: &str| {
+        Status::invalid_argument(format!("the workspace has no {what} named {name:?}"))
+    };
+    let uid = uid.map(|uid| uid.ok_or_else(|| unknown("user", user))).transpose()?;
+    let gid =
+        gid.map(|gid| gid.ok_or_else(|| unknown("group", group_asked.unwrap_or_default()))).transpose()?;
+    Ok((uid, gid))
+}
+
 fn identity(user: &str, passwd: &str, group: &str) -> Result<Identity, Status> {
     let (who, which) = user.split_once(':').map_or((user, None), |(who, which)| (who, Some(which)));
     let number = who.parse::<u32>().ok();
@@ -149,6 +186,20 @@ mod tests {
     #[test]
     fn an_explicit_group_replaces_the_others() {
         assert_eq!(find("app:audio").unwrap().groups, vec![29]);
+    }
+
+    #[test]
+    fn owners_are_names_or_numbers_and_what_is_not_named_stays() {
+        let owner = |asked: &str| owner_in(asked, PASSWD, GROUP).map_err(|status| status.code());
+        assert_eq!(owner("app"), Ok((Some(1000), None)));
+        assert_eq!(owner("app:video"), Ok((Some(1000), Some(44))));
+        assert_eq!(owner(":app"), Ok((None, Some(1001))));
+        assert_eq!(owner("7:8"), Ok((Some(7), Some(8))));
+        for bad in
+            ["", ":", "app:", "nobody-here", "app:nothing", "4294967295", "0:4294967295", "-1", "a:b:c"]
+        {
+            assert_eq!(owner(bad), Err(tonic::Code::InvalidArgument), "{bad}");
+        }
     }
 
     #[test]

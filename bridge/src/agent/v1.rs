@@ -10,22 +10,26 @@ use futures::stream::{self, Stream};
 use prost::bytes::Bytes;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::errors::{At, blocking};
+use super::errors::blocking;
 use super::held::Held;
 use super::pty::{self, Size};
 use super::raw::Sink;
+use super::revision::Expected;
 use super::state::Agent;
 use super::walk::{Order, Step, Walk};
-use super::{attach, entry, paths, sessions, shell, user};
+use super::{attach, entry, files, paths, sessions, shell, user};
 use crate::consts::features;
 use crate::v1::bridge_server::Bridge;
 use crate::v1::exec_request::Frame as In;
 use crate::v1::write_request::Frame as Write;
 use crate::v1::{
-    ExecRequest, InfoRequest, InfoResponse, ListProblem, ListRequest, ListResponse, SessionInfo,
+    ChangeResponse, ChmodRequest, ChownRequest, CopyRequest, CopyResponse, ExecExited, ExecRequest,
+    ExecResponse, ExecStart, ExecStarted, GlobRequest, GlobResponse, GrepRequest, GrepResponse, InfoRequest,
+    InfoResponse, ListProblem, ListRequest, ListResponse, ReadRequest, ReadResponse, SessionInfo,
     SessionsRequest, SessionsResponse, ShellRequest, ShellResponse, SignalSessionRequest,
-    SignalSessionResponse, StatRequest, StatResponse, WaitSessionRequest, WaitSessionResponse, WriteRequest,
-    WriteResponse,
+    SignalSessionResponse, StatRequest, StatResponse, StdinMode, SymlinkRequest, SymlinkResponse,
+    WaitSessionRequest, WaitSessionResponse, WalkRequest, WalkResponse, WatchRequest, WatchResponse,
+    WriteRequest, WriteResponse, WriteWholeRequest,
 };
 
 /// Entries of one message of a listing.
@@ -116,18 +120,58 @@ impl Bridge for V1 {
     }
 
     async fn stat(&self, request: Request<StatRequest>) -> Result<Response<StatResponse>, Status> {
-        let StatRequest { path, follow } = request.into_inner();
-        let path = paths::resolve(&self.0.config.data_dir, &path)?;
-        blocking(move || {
-            let read = if follow { rustix::fs::stat(&path) } else { rustix::fs::lstat(&path) };
-            let stat = read.at("describe", &path)?;
-            // Fails for all but symbolic links.
-            let target = if follow { None } else { std::fs::read_link(&path).ok() };
-            let name = paths::base_name(&path);
-            let info = Some(entry::full(name, &stat, target.as_ref().map(|target| target.as_os_str())));
-            Ok(Response::new(StatResponse { info }))
-        })
-        .await
+        files::stat(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn symlink(&self, request: Request<SymlinkRequest>) -> Result<Response<SymlinkResponse>, Status> {
+        files::symlink(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn chmod(&self, request: Request<ChmodRequest>) -> Result<Response<ChangeResponse>, Status> {
+        files::chmod(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn chown(&self, request: Request<ChownRequest>) -> Result<Response<ChangeResponse>, Status> {
+        files::chown(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    type ReadStream = Output<ReadResponse>;
+
+    async fn read(&self, request: Request<ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
+        Ok(Response::new(Box::pin(files::read(&self.0, request.into_inner()).await?)))
+    }
+
+    async fn write_whole(
+        &self,
+        request: Request<WriteWholeRequest>,
+    ) -> Result<Response<WriteResponse>, Status> {
+        files::write_whole(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn walk(&self, request: Request<WalkRequest>) -> Result<Response<WalkResponse>, Status> {
+        files::walk(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    type GlobStream = Output<GlobResponse>;
+
+    async fn glob(&self, request: Request<GlobRequest>) -> Result<Response<Self::GlobStream>, Status> {
+        Ok(Response::new(Box::pin(files::glob(&self.0, request.into_inner()).await?)))
+    }
+
+    type GrepStream = Output<GrepResponse>;
+
+    async fn grep(&self, request: Request<GrepRequest>) -> Result<Response<Self::GrepStream>, Status> {
+        Ok(Response::new(Box::pin(files::grep(&self.0, request.into_inner()).await?)))
+    }
+
+    async fn copy(&self, request: Request<CopyRequest>) -> Result<Response<CopyResponse>, Status> {
+        files::copy(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    type WatchStream = Output<WatchResponse>;
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        Ok(Response::new(Box::pin(files::watch(&self.0, request.into_inner()).await?)))
     }
 
     async fn write(
@@ -139,13 +183,14 @@ impl Bridge for V1 {
             return Err(Status::invalid_argument("the first frame must be start"));
         };
         let path = paths::required(&self.0.config.data_dir, &start.path)?;
-        let mut sink = Sink::begin(path, start.mode).await?;
+        let expected = Expected::new(start.expected_revision)?;
+        let mut sink = Sink::begin(path, start.mode, expected).await?;
         while let Some(WriteRequest { frame }) = frames.message().await? {
             match frame {
                 Some(Write::Data(data)) => sink = sink.write(data).await?,
                 Some(Write::Finish(finish)) => {
-                    let bytes_written = sink.commit(finish.expected_size).await?;
-                    return Ok(Response::new(WriteResponse { bytes_written }));
+                    let written = sink.commit(finish.expected_size).await?;
+                    return Ok(Response::new(written.into()));
                 }
                 Some(Write::Start(_)) | None => {
                     return Err(Status::invalid_argument("only data and finish may follow the start"));

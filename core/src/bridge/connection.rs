@@ -36,6 +36,20 @@ pub(crate) struct AgentInfo {
     pub(crate) idle_timeout: bool,
     /// Whether it keeps sessions.
     pub(crate) sessions: bool,
+    /// Whether it makes links and changes modes and owners.
+    pub(crate) change: bool,
+    /// Whether it reads parts of files.
+    pub(crate) read_range: bool,
+    /// Whether it knows revisions, and writes a file in one message.
+    pub(crate) revision: bool,
+    /// Whether it walks trees and looks for names.
+    pub(crate) walk: bool,
+    /// Whether it searches text.
+    pub(crate) grep: bool,
+    /// Whether it copies.
+    pub(crate) copy: bool,
+    /// Whether it watches directories.
+    pub(crate) watch: bool,
 }
 
 /// What a call is about: bulk bytes travel apart, so that they never hold up a command.
@@ -126,6 +140,13 @@ async fn probe(lane: &Lane, target: &BridgeTarget) -> Result<AgentInfo> {
                 shell: has(features::SHELL),
                 idle_timeout: has(features::IDLE_TIMEOUT),
                 sessions: has(features::SESSIONS),
+                change: has(features::CHANGE),
+                read_range: has(features::READ_RANGE),
+                revision: has(features::REVISION),
+                walk: has(features::WALK),
+                grep: has(features::GREP),
+                copy: has(features::COPY),
+                watch: has(features::WATCH),
                 version: Some(info.version),
             })
         }

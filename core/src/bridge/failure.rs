@@ -61,6 +61,17 @@ pub(super) fn by_code(code: u32, message: &str) -> Error {
     error(&Status::new(Code::from_i32(i32::try_from(code).unwrap_or(2)), message))
 }
 
+/// UNIMPLEMENTED unless the agent `can` do `what`.
+pub(super) fn needs(can: bool, what: &str) -> Result<(), Status> {
+    if can {
+        return Ok(());
+    }
+    Err(Status::unimplemented(format!(
+        "the agent in this workspace is of an older release and cannot {what}; install the newer one and start the \
+         workspace again"
+    )))
+}
+
 /// An agent that breaks the protocol.
 pub(super) fn protocol(what: &str) -> Error {
     Error::unexpected(format!("the agent broke the protocol: {what}"))

@@ -33,5 +33,5 @@ pub(crate) use client::BridgeClient;
 use connection::AgentInfo;
 pub(crate) use dial::BridgeTarget;
 pub use exec::{Output, Process, Signal, StreamKind};
-pub use fs::{FileReader, FileWriter};
+pub use fs::{FileEvents, FileReader, FileWriter};
 pub(crate) use pool::BridgePool;

@@ -62,6 +62,14 @@ pub(super) fn join_entry(directory: &str, entry: &str) -> Option<String> {
     Some(if directory == "/" { format!("/{entry}") } else { format!("{directory}/{entry}") })
 }
 
+/// The directory that a clean path is in; `/` for the root.
+pub(super) fn parent(path: &str) -> &str {
+    match path.rsplit_once('/') {
+        Some(("", _)) | None => "/",
+        Some((parent, _)) => parent,
+    }
+}
+
 /// The last name of a clean path; `/` for the root.
 pub(super) fn name(path: &str) -> &str {
     match path.rsplit('/').next() {
@@ -113,6 +121,7 @@ mod tests {
         for entry in ["", "..", "../x", "a/../..", "/etc", "a//b", "."] {
             assert_eq!(join_entry("/a", entry), None, "{entry}");
         }
+        assert_eq!((parent("/a/b"), parent("/a"), parent("/")), ("/a", "/", "/"));
         assert_eq!(name("/"), "/");
         assert_eq!(name("/a/b"), "b");
     }

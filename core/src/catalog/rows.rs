@@ -1,5 +1,18 @@
 use super::spec::{Bytes, OperationSpec};
-use crate::types::{AttachOptions, CreateOptions, DataDiscardOptions, DataExportOptions, DataExportResult, DataImportOptions, DataImportResult, DataPreserveOptions, DataRestoreOptions, DeleteOptions, DirList, DownloadOptions, EventsOptions, ExecOptions, ExecResult, ExitStatus, GcOptions, ImageName, InfoOptions, ListDirOptions, ListOptions, McpConnectOptions, McpConnectionOptions, McpSendOptions, MetricsOptions, MetricsStreamOptions, MkdirOptions, OpenReadOptions, PreservedOptions, PullOptions, ReadOptions, ReadTextOptions, ReconcileOptions, RecreateOptions, RemoveOptions, RenameOptions, RunOptions, SessionSignalOptions, SessionWaitOptions, SessionsOptions, ShellOptions, SkillDeleteOptions, SkillListOptions, SkillUpsertOptions, SnapshotCreateOptions, SnapshotDeleteOptions, SnapshotDiffOptions, SnapshotForkOptions, SnapshotListOptions, SnapshotPruneOptions, SnapshotRollbackOptions, StartOptions, StatOptions, StopOptions, ToolCallOptions, TreeOptions, UploadOptions, VersionsOptions, WriteOptions, WriteResult};
+use crate::types::{
+    AttachOptions, ChmodOptions, ChownOptions, CopyOptions, CreateOptions, DataDiscardOptions,
+    DataExportOptions, DataExportResult, DataImportOptions, DataImportResult, DataPreserveOptions,
+    DataRestoreOptions, DeleteOptions, DirList, DownloadOptions, EventsOptions, ExecOptions, ExecResult,
+    ExitStatus, GcOptions, GlobOptions, GrepOptions, ImageName, InfoOptions, ListDirOptions, ListOptions,
+    McpConnectOptions, McpConnectionOptions, McpSendOptions, MetricsOptions, MetricsStreamOptions,
+    MkdirOptions, OpenReadOptions, PreservedOptions, PullOptions, ReadOptions, ReadTextOptions,
+    ReconcileOptions, RecreateOptions, RemoveOptions, RenameOptions, RunOptions, SessionSignalOptions,
+    SessionWaitOptions, SessionsOptions, ShellOptions, SkillDeleteOptions, SkillListOptions,
+    SkillUpsertOptions, SnapshotCreateOptions, SnapshotDeleteOptions, SnapshotDiffOptions,
+    SnapshotForkOptions, SnapshotListOptions, SnapshotPruneOptions, SnapshotRollbackOptions, StartOptions,
+    StatOptions, StopOptions, SymlinkOptions, ToolCallOptions, TreeOptions, UploadOptions, VersionsOptions,
+    WalkOptions, WatchOptions, WriteOptions, WriteResult,
+};
 use std::sync::LazyLock;
 
 /// The rows. Positional arguments are listed where a language reads better with them.
@@ -264,7 +277,7 @@ pub(super) static ROWS: LazyLock<Vec<OperationSpec>> = LazyLock::new(|| {
         OperationSpec::workspace(
             "fs.stat",
             &["path"],
-            "Tells what a path names; a symbolic link is followed.",
+            "Tells what a path names; a symbolic link is followed unless told otherwise.",
             |workspace, options: StatOptions| async move { workspace.fs().stat(options).await },
         ),
         OperationSpec::workspace(
@@ -280,7 +293,7 @@ pub(super) static ROWS: LazyLock<Vec<OperationSpec>> = LazyLock::new(|| {
             "fs.read",
             Bytes::Out,
             &["path"],
-            "Reads a whole file into memory.",
+            "Reads a file, or a part of one, into memory.",
         ),
         OperationSpec::workspace(
             "fs.read_text",
@@ -335,6 +348,54 @@ pub(super) static ROWS: LazyLock<Vec<OperationSpec>> = LazyLock::new(|| {
             &["path"],
             "Removes a file or directory; one that is not there is no error.",
             |workspace, options: RemoveOptions| async move { workspace.fs().remove(options).await },
+        ),
+        OperationSpec::workspace(
+            "fs.symlink",
+            &["target", "path"],
+            "Makes a symbolic link.",
+            |workspace, options: SymlinkOptions| async move { workspace.fs().symlink(options).await },
+        ),
+        OperationSpec::workspace(
+            "fs.chmod",
+            &["path", "mode"],
+            "Changes permission bits, of a whole tree on demand.",
+            |workspace, options: ChmodOptions| async move { workspace.fs().chmod(options).await },
+        ),
+        OperationSpec::workspace(
+            "fs.chown",
+            &["path", "owner"],
+            "Changes owner and group, of a whole tree on demand.",
+            |workspace, options: ChownOptions| async move { workspace.fs().chown(options).await },
+        ),
+        OperationSpec::workspace(
+            "fs.copy",
+            &["from", "to"],
+            "Copies a file or a tree inside with all that it has: it is there whole or not at all.",
+            |workspace, options: CopyOptions| async move { workspace.fs().copy(options).await },
+        ),
+        OperationSpec::workspace(
+            "fs.walk",
+            &["path"],
+            "Tells a page of a tree, sorted.",
+            |workspace, options: WalkOptions| async move { workspace.fs().walk(options).await },
+        ),
+        OperationSpec::workspace(
+            "fs.glob",
+            &["pattern"],
+            "Tells what matches a pattern of names.",
+            |workspace, options: GlobOptions| async move { workspace.fs().glob(options).await },
+        ),
+        OperationSpec::workspace(
+            "fs.grep",
+            &["pattern"],
+            "Searches the text of files.",
+            |workspace, options: GrepOptions| async move { workspace.fs().grep(options).await },
+        ),
+        OperationSpec::workspace_items(
+            "fs.watch",
+            &["path"],
+            "Tells what happens in a directory, from now on.",
+            |workspace, options: WatchOptions| async move { workspace.fs().watch(options).await },
         ),
         OperationSpec::workspace(
             "skills.list",

@@ -137,6 +137,32 @@ impl OperationSpec {
         row
     }
 
+    /// A row for a call on a workspace that yields items.
+    pub(super) fn workspace_items<O, S, T, F>(
+        name: &'static str,
+        arguments: &'static [&'static str],
+        summary: &'static str,
+        run: impl Fn(Workspace, O) -> F + Send + Sync + Copy + 'static,
+    ) -> Self
+    where
+        O: DeserializeOwned + JsonSchema + Send + 'static,
+        S: Stream<Item = Result<T>> + Send + 'static,
+        T: Serialize + JsonSchema + 'static,
+        F: Future<Output = Result<S>> + Send + 'static,
+    {
+        let mut row = Self::bytes::<O, ()>(name, Bytes::None, arguments, summary);
+        row.item = Some(SchemaGenerator::subschema_for::<T>);
+        row.items = Some(Box::new(move |_, workspace, options, call| {
+            Box::pin(async move {
+                let options = parse::<O>(options)?;
+                let workspace = workspace.ok_or_else(no_workspace)?;
+                let items = call.guard(run(workspace, options)).await?;
+                Ok(items.map(|item| encode(&item?)).boxed())
+            })
+        }));
+        row
+    }
+
     /// A row for a plain call on the engine.
     pub(super) fn engine<O, R, F>(
         name: &'static str,
@@ -178,32 +204,6 @@ impl OperationSpec {
             Box::pin(async move {
                 let options = parse::<O>(options)?;
                 encode(&call.drive(run(engine.clone(), options)).await?)
-            })
-        }));
-        row
-    }
-
-    /// A row for a call on a workspace that yields items.
-    pub(super) fn workspace_items<O, S, T, F>(
-        name: &'static str,
-        arguments: &'static [&'static str],
-        summary: &'static str,
-        run: impl Fn(Workspace, O) -> F + Send + Sync + Copy + 'static,
-    ) -> Self
-    where
-        O: DeserializeOwned + JsonSchema + Send + 'static,
-        S: Stream<Item = Result<T>> + Send + 'static,
-        T: Serialize + JsonSchema + 'static,
-        F: Future<Output = Result<S>> + Send + 'static,
-    {
-        let mut row = Self::bytes::<O, ()>(name, Bytes::None, arguments, summary);
-        row.item = Some(SchemaGenerator::subschema_for::<T>);
-        row.items = Some(Box::new(move |_, workspace, options, call| {
-            Box::pin(async move {
-                let options = parse::<O>(options)?;
-                let workspace = workspace.ok_or_else(no_workspace)?;
-                let items = call.guard(run(workspace, options)).await?;
-                Ok(items.map(|item| encode(&item?)).boxed())
             })
         }));
         row

@@ -1,12 +1,13 @@
 use super::Workspace;
 use crate::ErrorKind;
-use crate::bridge::{BridgeClient, FileReader, FileWriter};
+use crate::bridge::{BridgeClient, FileEvents, FileReader, FileWriter};
 use crate::error::{Error, Result};
 use crate::lifecycle;
 use crate::types::{
-    DirEntry, DirList, DownloadOptions, DownloadResult, ListDirOptions, MkdirOptions, OpenReadOptions,
-    ReadOptions, ReadTextOptions, RemoveOptions, RenameOptions, StatOptions, TextFile, UploadOptions,
-    WriteOptions, WriteResult,
+    ChangeResult, ChmodOptions, ChownOptions, CopyOptions, CopyResult, DirEntry, DirList, DownloadOptions,
+    DownloadResult, GlobOptions, GlobResult, GrepOptions, GrepResult, ListDirOptions, MkdirOptions,
+    OpenReadOptions, ReadOptions, ReadTextOptions, RemoveOptions, RenameOptions, StatOptions, SymlinkOptions,
+    TextFile, UploadOptions, WalkOptions, WalkPage, WatchOptions, WriteOptions, WriteResult,
 };
 use bytes::Bytes;
 use std::future::Future;
@@ -37,7 +38,7 @@ macro_rules! forward {
 }
 
 forward! {
-    /// What a path names. A symbolic link is followed; [`Fs::list`] tells links as themselves.
+    /// What a path names. A symbolic link is followed unless `follow` is unset.
     ///
     /// # Errors
     /// NOT_FOUND, PERMISSION_DENIED.
@@ -47,10 +48,10 @@ forward! {
     /// # Errors
     /// NOT_FOUND; FAILED_PRECONDITION when it is no directory; PERMISSION_DENIED.
     list("fs.list", ListDirOptions) -> DirList;
-    /// Reads a whole file into memory.
+    /// Reads a file, or a part of one, into memory.
     ///
     /// # Errors
-    /// NOT_FOUND; FAILED_PRECONDITION when it is no regular file; RESOURCE_EXHAUSTED when it is longer than
+    /// NOT_FOUND; FAILED_PRECONDITION when it is no regular file; RESOURCE_EXHAUSTED when there is more of it than
     /// `max_bytes`.
     read("fs.read", ReadOptions) -> Bytes;
     /// Reads some lines of a text file, bounded in lines and bytes.
@@ -58,10 +59,10 @@ forward! {
     /// # Errors
     /// NOT_FOUND; FAILED_PRECONDITION when it is no regular file.
     read_text("fs.read_text", ReadTextOptions) -> TextFile;
-    /// Replaces a file by these bytes, at once or not at all.
+    /// Replaces a file by these bytes, at once or not at all; on demand only when what is there is as it was seen.
     ///
     /// # Errors
-    /// FAILED_PRECONDITION when the path is a directory; PERMISSION_DENIED; RESOURCE_EXHAUSTED on a full disk.
+    /// CONFLICT when what is there is not what was expected; FAILED_PRECONDITION when the path is a directory; PERMISSION_DENIED; RESOURCE_EXHAUSTED on a full disk.
     write("fs.write", WriteOptions, content: Bytes) -> WriteResult;
     /// Copies a file of the host inside, of any length.
     ///
@@ -88,6 +89,46 @@ forward! {
     /// # Errors
     /// PERMISSION_DENIED for `/`; FAILED_PRECONDITION for a directory with content unless `recursive` is set.
     remove("fs.remove", RemoveOptions) -> ();
+    /// Makes a symbolic link.
+    ///
+    /// # Errors
+    /// ALREADY_EXISTS when something is there and is not to be replaced; FAILED_PRECONDITION when it is a directory;
+    /// PERMISSION_DENIED.
+    symlink("fs.symlink", SymlinkOptions) -> ();
+    /// Changes permission bits, of a whole tree on demand. It stops at the first that cannot be changed.
+    ///
+    /// # Errors
+    /// NOT_FOUND; INVALID_ARGUMENT for what is no mode; PERMISSION_DENIED.
+    chmod("fs.chmod", ChmodOptions) -> ChangeResult;
+    /// Changes owner and group, of a whole tree on demand. It stops at the first that cannot be changed.
+    ///
+    /// # Errors
+    /// NOT_FOUND; INVALID_ARGUMENT for an owner that the workspace does not know; PERMISSION_DENIED.
+    chown("fs.chown", ChownOptions) -> ChangeResult;
+    /// Copies a file or a tree inside, with all that it has: modes, owners, times, attributes, links, hard links among
+    /// what is copied, and holes. The copy is there whole or not at all.
+    ///
+    /// # Errors
+    /// NOT_FOUND; ALREADY_EXISTS when something is there and is not to be replaced; INVALID_ARGUMENT for a directory into
+    /// itself; RESOURCE_EXHAUSTED on a full disk.
+    copy("fs.copy", CopyOptions) -> CopyResult;
+    /// Tells a page of a tree, sorted. Pages may be as far apart in time as one likes: nothing is kept between them.
+    ///
+    /// # Errors
+    /// NOT_FOUND; FAILED_PRECONDITION when it is no directory; INVALID_ARGUMENT for a bad pattern or limit.
+    walk("fs.walk", WalkOptions) -> WalkPage;
+    /// Tells what matches a pattern of names. Links are not followed, and of `/proc` and `/sys` nothing is told unless it
+    /// begins there.
+    ///
+    /// # Errors
+    /// NOT_FOUND; FAILED_PRECONDITION when it is no directory; INVALID_ARGUMENT for a bad pattern or limit.
+    glob("fs.glob", GlobOptions) -> GlobResult;
+    /// Searches the text of files, several at once. Links are not followed, binary files are passed over, and so are
+    /// `/proc` and `/sys` unless it begins there.
+    ///
+    /// # Errors
+    /// NOT_FOUND; INVALID_ARGUMENT for a bad expression, pattern or limit.
+    grep("fs.grep", GrepOptions) -> GrepResult;
 }
 
 impl Fs {
@@ -100,7 +141,7 @@ impl Fs {
     /// # Errors
     /// NOT_FOUND; FAILED_PRECONDITION when it is no regular file; PERMISSION_DENIED.
     pub async fn open_read(&self, options: OpenReadOptions) -> Result<FileReader> {
-        let call = async |client: BridgeClient| client.open_read(&options.path).await;
+        let call = async |client: BridgeClient| client.open_read(&options).await;
         self.workspace.with_bridge(call).await.map_err(|e| e.in_operation("fs.open_read"))
     }
 
@@ -109,8 +150,24 @@ impl Fs {
     /// # Errors
     /// As for [`Fs::write`].
     pub async fn open_write(&self, options: WriteOptions) -> Result<FileWriter> {
-        let call = async |client: BridgeClient| client.open_write(&options.path).await;
+        let call = async |client: BridgeClient| client.open_write(&options).await;
         self.workspace.with_bridge(call).await.map_err(|e| e.in_operation("fs.open_write"))
+    }
+}
+
+impl Fs {
+    /// Watches a directory: what happens in it after this returns is told.
+    ///
+    /// # Errors
+    /// NOT_FOUND; FAILED_PRECONDITION when it is no directory; INVALID_ARGUMENT for a bad pattern; RESOURCE_EXHAUSTED when the
+    /// system allows no more watches.
+    ///
+    /// # Cancel safety
+    /// Dropping the future, or the [`FileEvents`], ends the watch.
+    pub async fn watch(&self, options: WatchOptions) -> Result<FileEvents> {
+        let closed = self.workspace.engine.inner.runner.closing_token();
+        let call = async |client: BridgeClient| client.watch(&options, closed).await;
+        self.workspace.with_bridge(call).await.map_err(|e| e.in_operation("fs.watch"))
     }
 }
 

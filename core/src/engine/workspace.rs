@@ -4,8 +4,8 @@ use crate::lifecycle::{self, MetricsStream};
 use crate::names::WorkspaceId;
 use crate::operation::Operation;
 use crate::types::{
-    CreateOptions, CreateResult, DeleteOptions, DeleteResult, Metrics, MetricsOptions, MetricsStreamOptions, RecreateOptions, RecreateResult, StartOptions,
-    StartResult, StopOptions, StopResult, WorkspaceInfo,
+    CreateOptions, CreateResult, DeleteOptions, DeleteResult, Metrics, MetricsOptions, MetricsStreamOptions,
+    RecreateOptions, RecreateResult, StartOptions, StartResult, StopOptions, StopResult, WorkspaceInfo,
 };
 
 /// The handle of one workspace: an id and the engine. Cheap to clone; holds nothing open.

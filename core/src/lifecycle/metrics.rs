@@ -22,7 +22,11 @@ const LONGEST_MS: u64 = 3_600_000;
 ///
 /// # Errors
 /// NOT_FOUND when it has no container.
-pub(crate) async fn metrics(inner: &EngineInner, id: &WorkspaceId, options: &MetricsOptions) -> Result<Metrics> {
+pub(crate) async fn metrics(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    options: &MetricsOptions,
+) -> Result<Metrics> {
     let found = existing(inner, id).await?;
     let container = &found.container;
     let task = inner.backend.task(&container.id).await?;

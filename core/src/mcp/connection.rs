@@ -173,7 +173,7 @@ impl Connection {
     pub(super) fn explain(&self, error: Error) -> Error {
         let (exit, stderr) = {
             let state = self.shared.lock();
-            (state.exit, shown(&state.stderr))
+            (state.exit.clone(), shown(&state.stderr))
         };
         let error = match exit {
             Some(exit) => {
@@ -291,7 +291,7 @@ impl Connection {
             tools: tools.iter().map(fields).collect(),
             connected_at: self.connected_at.clone(),
             running: state.ended.is_none(),
-            exit: state.exit,
+            exit: state.exit.clone(),
             ended_because: state.ended.clone(),
             stderr: shown(&state.stderr),
             pending: state.pending.len() as u64,

@@ -42,7 +42,8 @@ impl McpTable {
     ) -> Result<McpConnection> {
         check(options)?;
         self.make_room(workspace)?;
-        let mut exec = ExecOptions::default().command(command(options)).env(options.env.clone());
+        let args: Vec<String> = std::iter::once(&options.command).chain(&options.args).cloned().collect();
+        let mut exec = ExecOptions::default().args(args).env(options.env.clone());
         exec.work_dir = options.cwd.clone();
         let process = client.spawn(&exec).await?;
         let base = options.command.rsplit('/').next().unwrap_or_default();
@@ -151,11 +152,4 @@ fn check(options: &McpConnectOptions) -> Result<()> {
         return refuse("timeout_ms", "a server must be given some time to begin");
     }
     Ok(())
-}
-
-/// The shell's words for a program and its arguments; the shell gives way to the program.
-fn command(options: &McpConnectOptions) -> String {
-    let words = std::iter::once(&options.command).chain(&options.args);
-    let quoted: Vec<String> = words.map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect();
-    format!("exec {}", quoted.join(" "))
 }

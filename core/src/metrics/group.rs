@@ -20,13 +20,15 @@ impl Groups {
     /// Finds them: `/proc/PID/cgroup` names them, and the mounts tell where that is.
     pub(super) fn of(root: &Path, proc: &Path) -> Self {
         let mounts = std::fs::read_to_string(root.join("proc/self/mountinfo")).unwrap_or_default();
-        let mounts: Vec<Mount> = mounts.lines().filter_map(Mount::parse).collect();
+        let mounts: Vec<Mount<'_>> = mounts.lines().filter_map(Mount::parse).collect();
         let told = std::fs::read_to_string(proc.join("cgroup")).unwrap_or_default();
         let mut groups = Self::default();
         for line in told.lines() {
             // `hierarchy:controllers:path`; version 2 has no controllers here.
             let mut parts = line.splitn(3, ':');
-            let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
+            let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
+                continue;
+            };
             if controllers.is_empty() {
                 let mount = mounts.iter().find(|mount| mount.kind == "cgroup2");
                 groups.unified = mount.and_then(|mount| mount.group(root, path));

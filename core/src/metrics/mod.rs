@@ -4,10 +4,10 @@
 //! A file that is not there leaves its numbers out: kernels and hosts differ in what they count.
 
 mod group;
-mod v1;
-mod v2;
 #[cfg(test)]
 mod tests;
+mod v1;
+mod v2;
 
 use crate::types::{CpuMetrics, IoMetrics, MemoryMetrics, NetworkMetrics, PidsMetrics};
 use group::Groups;

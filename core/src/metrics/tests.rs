@@ -31,14 +31,20 @@ fn version_two_is_read_where_it_counts() {
             "Inter-|   Receive                                                |  Transmit\n face |bytes    packets errs drop fifo\n    lo: 9 9 9 9 0 0 0 0 9 9 9 9 0 0 0 0\n  eth0: 1 2 3 4 0 0 0 0 5 6 7 8 0 0 0 0\n  eth1:10 0 0 0 0 0 0 0 20 0 0 0 0 0 0 0\n",
         ),
         ("sys/fs/cgroup/a/w-1/cgroup.controllers", "cpu memory pids io\n"),
-        ("sys/fs/cgroup/a/w-1/cpu.stat", "usage_usec 30\nuser_usec 20\nsystem_usec 10\nnr_periods 5\nnr_throttled 2\nthrottled_usec 7\n"),
+        (
+            "sys/fs/cgroup/a/w-1/cpu.stat",
+            "usage_usec 30\nuser_usec 20\nsystem_usec 10\nnr_periods 5\nnr_throttled 2\nthrottled_usec 7\n",
+        ),
         ("sys/fs/cgroup/a/w-1/memory.current", "1000\n"),
         ("sys/fs/cgroup/a/w-1/memory.max", "max\n"),
         ("sys/fs/cgroup/a/w-1/memory.stat", "anon 600\nfile 300\ninactive_file 250\n"),
         ("sys/fs/cgroup/a/w-1/memory.events", "low 0\noom 3\noom_kill 2\n"),
         ("sys/fs/cgroup/a/w-1/pids.current", "4\n"),
         ("sys/fs/cgroup/a/w-1/pids.max", "64\n"),
-        ("sys/fs/cgroup/a/w-1/io.stat", "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0\n8:16 rbytes=10 wbytes=20 rios=30 wios=40\n"),
+        (
+            "sys/fs/cgroup/a/w-1/io.stat",
+            "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0\n8:16 rbytes=10 wbytes=20 rios=30 wios=40\n",
+        ),
     ]);
     in_own_network(dir.path());
     let wanted = Used {
@@ -85,7 +91,10 @@ fn version_one_is_read_where_version_two_counts_nothing() {
         41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
     let dir = kernel(&[
         ("proc/self/mountinfo", mounts),
-        ("proc/7/cgroup", "9:name=systemd:/\n8:pids:/n/w\n4:memory:/docker/x/n/w\n2:cpu,cpuacct:/n/w\n0::/\n"),
+        (
+            "proc/7/cgroup",
+            "9:name=systemd:/\n8:pids:/n/w\n4:memory:/docker/x/n/w\n2:cpu,cpuacct:/n/w\n0::/\n",
+        ),
         ("sys/fs/cgroup/unified/cgroup.controllers", "\n"),
         ("sys/fs/cgroup/cpu,cpuacct/n/w/cpuacct.usage", "123\n"),
         ("sys/fs/cgroup/cpu,cpuacct/n/w/cpuacct.stat", "user 2\nsystem 1\n"),
@@ -93,7 +102,10 @@ fn version_one_is_read_where_version_two_counts_nothing() {
         ("sys/fs/cgroup/memory/n/w/memory.usage_in_bytes", "1000\n"),
         ("sys/fs/cgroup/memory/n/w/memory.max_usage_in_bytes", "2000\n"),
         ("sys/fs/cgroup/memory/n/w/memory.limit_in_bytes", "9223372036854771712\n"),
-        ("sys/fs/cgroup/memory/n/w/memory.stat", "rss 1\ntotal_rss 600\ntotal_cache 300\ntotal_inactive_file 250\n"),
+        (
+            "sys/fs/cgroup/memory/n/w/memory.stat",
+            "rss 1\ntotal_rss 600\ntotal_cache 300\ntotal_inactive_file 250\n",
+        ),
         ("sys/fs/cgroup/memory/n/w/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
         ("sys/fs/cgroup/pids/n/w/pids.current", "4\n"),
         ("sys/fs/cgroup/pids/n/w/pids.max", "max\n"),

@@ -131,7 +131,9 @@ pub(super) fn build(
         metadata: &'a BTreeMap<String, Value>,
     }
     let front = serde_saphyr::to_string(&Front { name, description, metadata })?;
-    Ok(format!("---\n{}\n---\n\n{}\n", front.trim_end_matches('\n'), content.trim_matches(['\r', '\n'])))
+    // Every line feed at its end may belong to the last value.
+    let end = if front.ends_with('\n') { "" } else { "\n" };
+    Ok(format!("---\n{front}{end}---\n\n{}\n", content.trim_matches(['\r', '\n'])))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::Told;
 use super::matching::{Search, find};
 use crate::bridge::BridgeClient;
 use crate::error::{Error, Result};
-use crate::types::{ReadOptions, WriteOptions};
+use crate::types::{ReadOptions, StatOptions, WriteOptions};
 use bytes::Bytes;
 use memchr::memchr_iter;
 use schemars::JsonSchema;
@@ -36,6 +36,8 @@ pub(super) async fn edit(client: &BridgeClient, arguments: EditArguments) -> Res
     if old_text == new_text {
         return Err(Error::invalid_argument("old_text and new_text are the same"));
     }
+    // Looked at before it is read: whoever changes it from here on is noticed.
+    let revision = client.stat(&StatOptions::default().path(&path)).await?.revision;
     let content = client.read(&ReadOptions::default().path(&path).max_bytes(MOST)).await?;
     let (range, how) = match find(&content, &old_text) {
         Search::Exact(range) => (range, "exact"),
@@ -52,7 +54,9 @@ pub(super) async fn edit(client: &BridgeClient, arguments: EditArguments) -> Res
     };
     let line = memchr_iter(b'\n', content.get(..range.start).unwrap_or_default()).count() + 1;
     let edited = replace(&content, range, &new_text);
-    client.write(&WriteOptions::default().path(&path), edited).await?;
+    let mut options = WriteOptions::default().path(&path);
+    options.expected_revision = revision;
+    client.write(&options, edited).await?;
     Ok((format!("edited {path} at line {line}"), json!({ "how": how, "line": line })))
 }
 

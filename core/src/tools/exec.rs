@@ -1,7 +1,7 @@
 //! The tool exec.
 
 use super::Told;
-use super::cut::cut;
+use super::cut::{Gap, cut};
 use crate::bridge::BridgeClient;
 use crate::error::Result;
 use crate::types::RunOptions;
@@ -10,6 +10,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 use std::fmt::Write;
+
+/// How much of each output is taken from the agent, of its beginning and of its end, in bytes: more than is told of it.
+const FIRST: u64 = 64 << 10;
+const LAST: u64 = 8 << 10;
 
 /// What to run.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -35,13 +39,20 @@ fn half_a_minute() -> u32 {
 
 pub(super) async fn exec(client: &BridgeClient, arguments: ExecArguments) -> Result<Told> {
     let ExecArguments { command, work_dir, timeout } = arguments;
-    let options =
-        RunOptions::default().command(command).work_dir(work_dir).timeout_ms(u64::from(timeout) * 1000);
+    let options = RunOptions::default()
+        .command(command)
+        .work_dir(work_dir)
+        .timeout_ms(u64::from(timeout) * 1000)
+        .max_output_bytes(FIRST)
+        .tail_bytes(LAST);
     let output = client.run(&options, Bytes::new()).await?;
     let result = &output.result;
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let (stdout, stderr) = (cut(&stdout, result.stdout_dropped), cut(&stderr, result.stderr_dropped));
-    let mut text = stdout.clone().into_owned();
+    let gap = |at: Option<u64>, dropped| {
+        at.map(|at| Gap { at: usize::try_from(at).unwrap_or(usize::MAX), dropped })
+    };
+    let stdout = cut(&output.stdout, gap(result.stdout_cut_at, result.stdout_dropped));
+    let stderr = cut(&output.stderr, gap(result.stderr_cut_at, result.stderr_dropped));
+    let mut text = stdout.clone();
     let line = |text: &mut String| {
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');

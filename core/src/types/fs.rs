@@ -43,18 +43,39 @@ pub struct DirEntry {
     pub mode: String,
     /// When it was last changed, RFC 3339.
     pub mod_time: String,
+    /// The number of its owner. None where the agent does not tell.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub uid: Option<u32>,
+    /// The number of its group. None where the agent does not tell.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub gid: Option<u32>,
+    /// What a symbolic link says. None for all else.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub link_target: Option<String>,
+    /// What it is now, to be given to a write as `expected_revision`; opaque. Another file, length or time of change is
+    /// another revision. Only in a stat.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub revision: Option<String>,
 }
 
 /// Which path to look at.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct StatOptions {
     /// The path; a relative one is under the data directory. Default `/`.
     pub path: Option<String>,
+    /// Whether to look at what a symbolic link leads to, and not at the link. Default true.
+    pub follow: bool,
 }
 
-setters!(StatOptions { path: String => Some; });
+impl Default for StatOptions {
+    fn default() -> Self {
+        Self { path: None, follow: true }
+    }
+}
+
+setters!(StatOptions { path: String => Some; follow: bool; });
 
 /// Which directory to list.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -99,11 +120,15 @@ pub struct DirProblem {
 pub struct ReadOptions {
     /// The file; a relative path is under the data directory.
     pub path: String,
-    /// The most bytes to take into memory; a longer file is RESOURCE_EXHAUSTED. Default 1 GiB.
+    /// The first byte. Beyond the end there is nothing, which is no error. Default 0.
+    pub offset: u64,
+    /// The most bytes to read. Default: to the end.
+    pub length: Option<u64>,
+    /// The most bytes to take into memory; more of the file is RESOURCE_EXHAUSTED. Default 1 GiB.
     pub max_bytes: Option<u64>,
 }
 
-setters!(ReadOptions { path: String; max_bytes: u64 => Some; });
+setters!(ReadOptions { path: String; offset: u64; length: u64 => Some; max_bytes: u64 => Some; });
 
 /// Which file to read piece by piece.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -112,9 +137,13 @@ setters!(ReadOptions { path: String; max_bytes: u64 => Some; });
 pub struct OpenReadOptions {
     /// The file; a relative path is under the data directory.
     pub path: String,
+    /// The first byte. Beyond the end there is nothing, which is no error. Default 0.
+    pub offset: u64,
+    /// The most bytes to read. Default: to the end.
+    pub length: Option<u64>,
 }
 
-setters!(OpenReadOptions { path: String; });
+setters!(OpenReadOptions { path: String; offset: u64; length: u64 => Some; });
 
 /// Which lines to read.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -151,9 +180,14 @@ pub struct WriteOptions {
     /// The file; a relative path is under the data directory. Missing parents are made. The file is replaced at once or
     /// not at all, and keeps its mode and owner.
     pub path: String,
+    /// Its permission bits in octal, such as `0644`, at most `7777`. Default: those of the file replaced, else `0644`.
+    pub mode: Option<String>,
+    /// What must be there, else the write is CONFLICT and changes nothing: the `revision` that a stat or a write told, or
+    /// `absent` for nothing. Default: whatever is there.
+    pub expected_revision: Option<String>,
 }
 
-setters!(WriteOptions { path: String; });
+setters!(WriteOptions { path: String; mode: String => Some; expected_revision: String => Some; });
 
 /// What a write did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -161,6 +195,9 @@ setters!(WriteOptions { path: String; });
 pub struct WriteResult {
     /// Bytes written.
     pub bytes_written: u64,
+    /// The revision of the new file. None where the agent does not tell.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub revision: Option<String>,
 }
 
 /// Which file of the host to copy inside.
@@ -172,9 +209,19 @@ pub struct UploadOptions {
     pub source: String,
     /// The file inside; a relative path is under the data directory. Missing parents are made.
     pub path: String,
+    /// Its permission bits in octal, such as `0644`, at most `7777`. Default: those of the file replaced, else `0644`.
+    pub mode: Option<String>,
+    /// What must be there, else the write is CONFLICT and changes nothing: the `revision` that a stat or a write told, or
+    /// `absent` for nothing. Default: whatever is there.
+    pub expected_revision: Option<String>,
 }
 
-setters!(UploadOptions { source: String; path: String; });
+setters!(UploadOptions {
+    source: String;
+    path: String;
+    mode: String => Some;
+    expected_revision: String => Some;
+});
 
 /// Which file to copy to the host.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -10,6 +10,9 @@ mod event;
 mod exec;
 mod fork;
 mod fs;
+mod fs_change;
+mod fs_search;
+mod fs_watch;
 mod image;
 mod lifecycle;
 mod lineage;
@@ -18,8 +21,8 @@ mod metrics;
 mod network;
 mod prune;
 mod reconcile;
-mod skills;
 mod session;
+mod skills;
 mod snapshots;
 mod tools;
 mod workspace;
@@ -40,6 +43,9 @@ pub use fs::{
     OpenReadOptions, ReadOptions, ReadTextOptions, RemoveOptions, RenameOptions, StatOptions, TextFile,
     UploadOptions, WriteOptions, WriteResult,
 };
+pub use fs_change::{ChangeResult, ChmodOptions, ChownOptions, CopyOptions, CopyResult, SymlinkOptions};
+pub use fs_search::{GlobOptions, GlobResult, GrepMatch, GrepOptions, GrepResult, WalkOptions, WalkPage};
+pub use fs_watch::{FileEvent, FileEventKind, WatchOptions};
 pub use image::{
     ImageDeleteResult, ImageInfo, ImageList, ImageName, PullOptions, PullPolicy, PullResult, ResolvedDigest,
 };
@@ -58,13 +64,13 @@ pub use prune::{SnapshotDeleteOptions, SnapshotPruneOptions, SnapshotPruneResult
 pub use reconcile::{
     GcOptions, GcResult, ReconcileOptions, ReconcileOutcome, ReconcileResult, ReconciledWorkspace,
 };
-pub use skills::{
-    Skill, SkillDeleteOptions, SkillDeleteResult, SkillDraft, SkillFile, SkillList, SkillListOptions,
-    SkillProblem, SkillUpsertOptions, SkillUpsertResult,
-};
 pub use session::{
     AttachOptions, SessionInfo, SessionList, SessionSignalOptions, SessionWaitOptions, SessionsOptions,
     ShellInfo, ShellOptions,
+};
+pub use skills::{
+    Skill, SkillDeleteOptions, SkillDeleteResult, SkillDraft, SkillFile, SkillList, SkillListOptions,
+    SkillProblem, SkillUpsertOptions, SkillUpsertResult,
 };
 pub use snapshots::{
     SnapshotCreateOptions, SnapshotCreateResult, SnapshotInfo, SnapshotList, SnapshotListOptions,

@@ -45,7 +45,8 @@ int run_step(state *s, const json *step);
 void delete_workspace(run *run, const char *id);
 
 /* items.c; the result is freed by free. */
-dunnage_status read_items(const run *run, const char *op, const char *workspace, const char *options, const dunnage_call *call, char **result, dunnage_error **error);
+dunnage_status read_items(const run *run, const char *op, const char *id, const char *options, const dunnage_call *call,
+                          char **result, dunnage_error **error);
 int items_come(state *s);
 int items_cancelled(state *s);
 

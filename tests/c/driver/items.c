@@ -99,7 +99,8 @@ static int reached(taken *t, size_t items, int finalized) {
     return late == 0;
 }
 
-dunnage_status read_items(const run *run, const char *op, const char *workspace, const char *options, const dunnage_call *call, char **result, dunnage_error **error) {
+dunnage_status read_items(const run *run, const char *op, const char *id, const char *options, const dunnage_call *call,
+                          char **result, dunnage_error **error) {
     taken t;
     begin(&t);
     dunnage_item_sink sink = sink_of(&t);
@@ -108,9 +109,11 @@ dunnage_status read_items(const run *run, const char *op, const char *workspace,
     if (strcmp(op, "engine.events") == 0) {
         status = dunnage_engine_events(run->engine, options, call, &sink, &items, error);
     } else if (strcmp(op, "mcp.notifications") == 0) {
-        status = dunnage_mcp_notifications(run->engine, workspace, options, call, &sink, &items, error);
+        status = dunnage_mcp_notifications(run->engine, id, options, call, &sink, &items, error);
     } else if (strcmp(op, "workspace.metrics_stream") == 0) {
-        status = dunnage_workspace_metrics_stream(run->engine, workspace, options, call, &sink, &items, error);
+        status = dunnage_workspace_metrics_stream(run->engine, id, options, call, &sink, &items, error);
+    } else if (strcmp(op, "fs.watch") == 0) {
+        status = dunnage_fs_watch(run->engine, id, options, call, &sink, &items, error);
     }
     if (status == DUNNAGE_OK) {
         reached(&t, 0, 1);

@@ -70,6 +70,13 @@ static const struct {
     {"fs.mkdir", NULL, NULL, dunnage_fs_mkdir},
     {"fs.rename", NULL, NULL, dunnage_fs_rename},
     {"fs.remove", NULL, NULL, dunnage_fs_remove},
+    {"fs.symlink", NULL, NULL, dunnage_fs_symlink},
+    {"fs.chmod", NULL, dunnage_fs_chmod, NULL},
+    {"fs.chown", NULL, dunnage_fs_chown, NULL},
+    {"fs.copy", NULL, dunnage_fs_copy, NULL},
+    {"fs.walk", NULL, dunnage_fs_walk, NULL},
+    {"fs.glob", NULL, dunnage_fs_glob, NULL},
+    {"fs.grep", NULL, dunnage_fs_grep, NULL},
 };
 
 /* What a step's call works with, and what it came to. */
@@ -246,7 +253,7 @@ static dunnage_status perform(doing *d, const char *op, const dunnage_call *call
     } else if (strcmp(op, "fs.open_write") == 0) {
         status = open_write(d, call, error);
     } else if (strcmp(op, "engine.events") == 0 || strcmp(op, "mcp.notifications") == 0 ||
-               strcmp(op, "workspace.metrics_stream") == 0) {
+               strcmp(op, "workspace.metrics_stream") == 0 || strcmp(op, "fs.watch") == 0) {
         char *all = NULL;
         status = read_items(d->s->run, op, d->id, d->options, call, &all, error);
         if (all != NULL) {

@@ -104,6 +104,14 @@ const calls = {
   'fs.mkdir': (engine, ws, options) => ws().fs.mkdir(...take(options, 'path')),
   'fs.rename': (engine, ws, options) => ws().fs.rename(...take(options, 'from', 'to')),
   'fs.remove': (engine, ws, options) => ws().fs.remove(...take(options, 'path')),
+  'fs.symlink': (engine, ws, options) => ws().fs.symlink(...take(options, 'target', 'path')),
+  'fs.chmod': (engine, ws, options) => ws().fs.chmod(...take(options, 'path', 'mode')),
+  'fs.chown': (engine, ws, options) => ws().fs.chown(...take(options, 'path', 'owner')),
+  'fs.copy': (engine, ws, options) => ws().fs.copy(...take(options, 'from', 'to')),
+  'fs.walk': (engine, ws, options) => ws().fs.walk(...take(options, 'path')),
+  'fs.glob': (engine, ws, options) => ws().fs.glob(...take(options, 'pattern')),
+  'fs.grep': (engine, ws, options) => ws().fs.grep(...take(options, 'pattern')),
+  'fs.watch': (engine, ws, options) => gather(ws().fs.watch(...take(options, 'path'))),
 };
 
 /** Reads a process to its end. */

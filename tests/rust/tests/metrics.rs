@@ -30,7 +30,10 @@ async fn what_is_used_is_seen() {
     let (cpu, memory, pids) = (after.cpu.unwrap(), after.memory.unwrap(), after.pids.unwrap());
     let spent = Duration::from_nanos(cpu.usage_ns - before.cpu.unwrap().usage_ns);
     assert!(spent > Duration::from_millis(300), "{spent:?}");
-    assert!(cpu.throttled_periods > 0 && cpu.throttled_periods <= cpu.periods && cpu.throttled_ns > 0, "{cpu:?}");
+    assert!(
+        cpu.throttled_periods > 0 && cpu.throttled_periods <= cpu.periods && cpu.throttled_ns > 0,
+        "{cpu:?}"
+    );
     assert!(cpu.user_ns > 0, "{cpu:?}");
     assert_eq!((memory.limit_bytes, memory.oom_kills), (Some(64 * MIB), 0));
     assert!(memory.usage_bytes > 0 && memory.working_set_bytes <= memory.usage_bytes, "{memory:?}");
@@ -75,7 +78,8 @@ async fn a_stream_goes_on_until_its_workspace_or_engine_goes() {
     assert_eq!(error.kind(), ErrorKind::NotFound);
 
     workspace.create(CreateOptions::default().image(&image)).await.unwrap();
-    let mut stream = workspace.metrics_stream(MetricsStreamOptions::default().interval_ms(3_600_000u64)).await.unwrap();
+    let mut stream =
+        workspace.metrics_stream(MetricsStreamOptions::default().interval_ms(3_600_000u64)).await.unwrap();
     stream.next().await.unwrap().unwrap();
     workspace.delete(kill()).await.unwrap();
     engine.close().await;

@@ -1,8 +1,10 @@
 use super::super::dial::Pinned;
 use super::super::failure;
+use super::super::fs::Wish;
 use super::check::{Use, check};
 use super::packet::exchange;
 use crate::error::{Error, Result};
+use crate::types::WriteResult;
 use bytes::Bytes;
 use dunnage_bridge::v1::fd_request::Op;
 use dunnage_bridge::v1::{FdCommit, FdOpenRead, FdOpenWrite, FdRequest, FdResponse};
@@ -58,9 +60,10 @@ impl FdPool {
     }
 
     /// Opens a file that will replace `path`.
-    pub(crate) fn open_write(self: Arc<Self>, path: &str) -> Result<NewFile, FdFault> {
+    pub(crate) fn open_write(self: Arc<Self>, path: &str, wish: Wish) -> Result<NewFile, FdFault> {
         let path = Bytes::copy_from_slice(path.as_bytes());
-        let (connection, response, fd) = self.ask(Op::OpenWrite(FdOpenWrite { path, mode: None }))?;
+        let open = FdOpenWrite { path, mode: wish.mode, expected_revision: wish.expected };
+        let (connection, response, fd) = self.ask(Op::OpenWrite(open))?;
         // A connection that is dropped here takes the new file with it.
         let file = fd.and_then(|fd| check(fd, Use::Write)).ok_or(FdFault::Unusable)?;
         Ok(NewFile { file, token: response.token, connection, pool: self })
@@ -130,7 +133,7 @@ pub(crate) struct NewFile {
 
 impl NewFile {
     /// Puts it in its place. `size` is what was written: the agent refuses any other. Blocks.
-    pub(crate) fn commit(self, size: u64) -> Result<u64> {
+    pub(crate) fn commit(self, size: u64) -> Result<WriteResult> {
         let commit = FdCommit { token: self.token, expected_size: Some(size) };
         let request = FdRequest { op: Some(Op::Commit(commit)) };
         let (response, _) = exchange(&self.connection, &request).map_err(|error| {
@@ -141,6 +144,7 @@ impl NewFile {
         if response.code != 0 {
             return Err(failure::by_code(response.code, &response.message));
         }
-        Ok(response.size)
+        let revision = Some(response.revision).filter(|revision| !revision.is_empty());
+        Ok(WriteResult { bytes_written: response.size, revision })
     }
 }

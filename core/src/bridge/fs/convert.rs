@@ -26,6 +26,11 @@ pub(super) fn from_v1(info: &v1::FileInfo, path: String) -> DirEntry {
         size: info.size,
         mode: octal(info.mode & 0o7777),
         mod_time: modified.to_string(),
+        uid: Some(info.uid),
+        gid: Some(info.gid),
+        link_target: (kind == EntryKind::Symlink && !info.link_target.is_empty())
+            .then(|| String::from_utf8_lossy(&info.link_target).into_owned()),
+        revision: None,
     }
 }
 
@@ -40,6 +45,10 @@ pub(super) fn from_old(entry: &bridgepb::FileEntry, path: String) -> DirEntry {
         size: u64::try_from(entry.size).unwrap_or_default(),
         mode: octal(mode),
         mod_time: entry.mod_time.clone(),
+        uid: None,
+        gid: None,
+        link_target: None,
+        revision: None,
     }
 }
 

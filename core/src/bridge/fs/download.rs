@@ -24,9 +24,9 @@ impl BridgeClient {
     }
 
     async fn download_inner(&self, options: &DownloadOptions) -> Result<DownloadResult> {
-        let reader = self.open_read_inner(&options.path).await?;
+        let reader = self.open_read_inner(&options.path, 0, None).await?;
         let destination = options.destination.clone();
-        if let Some(file) = reader.descriptor() {
+        if let Some((file, ..)) = reader.descriptor() {
             let bytes_read = blocking(move |abandoned| {
                 let mut staged = Staged::begin(&destination, Access::Usual)?;
                 let copied = copy(&file, &mut staged.file, abandoned)?;

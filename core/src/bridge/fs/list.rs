@@ -1,9 +1,10 @@
 use super::super::client::{BridgeClient, Repeat};
 use super::super::connection::{Class, Connection, old, v1};
-use super::super::{failure, path};
+use super::super::path;
 use super::convert;
+use super::entries::Entries;
 use crate::error::{Error, Result};
-use crate::types::{DirEntry, DirList, DirProblem, ListDirOptions};
+use crate::types::{DirList, ListDirOptions};
 use bytes::Bytes;
 use dunnage_bridge::v1::ListResponse;
 use dunnage_bridge::{bridgepb, v1 as wire};
@@ -14,8 +15,6 @@ use tonic::Streaming;
 const MAX_ENTRIES: usize = 1_000_000;
 /// The most bytes of names that are taken into memory.
 const MAX_NAME_BYTES: usize = 256 << 20;
-/// The most problems that are reported; more say nothing new.
-const MAX_PROBLEMS: usize = 1000;
 
 impl BridgeClient {
     /// Lists a directory, ordered by path; symbolic links are listed, not followed.
@@ -67,22 +66,16 @@ impl BridgeClient {
         list: &mut DirList,
     ) -> Result<()> {
         let mut bytes = 0;
+        let mut all = Entries::new(&list.path);
         while let Some(batch) = self.next_piece(connection, batches.message()).await? {
             bytes += batch.entries.iter().map(|info| info.path.len()).sum::<usize>();
-            if list.entries.len() + batch.entries.len() > MAX_ENTRIES || bytes > MAX_NAME_BYTES {
+            if all.entries.len() + batch.entries.len() > MAX_ENTRIES || bytes > MAX_NAME_BYTES {
                 let message = "the directory has over a million entries or 256 MiB of names; list its parts";
                 return Err(self.at(Error::resource_exhausted(message)));
             }
-            let named =
-                batch.entries.iter().filter_map(|info| Some((info, entry_path(&list.path, &info.path)?)));
-            let entries: Vec<DirEntry> = named.map(|(info, path)| convert::from_v1(info, path)).collect();
-            list.entries.extend(entries);
-            let room = MAX_PROBLEMS.saturating_sub(list.problems.len());
-            for problem in batch.problems.into_iter().take(room) {
-                let path = entry_path(&list.path, &problem.path).unwrap_or_else(|| list.path.clone());
-                list.problems.push(DirProblem { path, message: failure::clean(&problem.message) });
-            }
+            all.add(&batch.entries, batch.problems);
         }
+        (list.entries, list.problems) = (all.entries, all.problems);
         Ok(())
     }
 }
@@ -90,9 +83,4 @@ impl BridgeClient {
 enum Listing {
     Whole(Vec<bridgepb::FileEntry>),
     Batches(Box<Streaming<ListResponse>>),
-}
-
-/// A name that is no UTF-8 is shown with replacement characters.
-fn entry_path(directory: &str, entry: &[u8]) -> Option<String> {
-    path::join_entry(directory, &String::from_utf8_lossy(entry))
 }

@@ -5,8 +5,8 @@ use crate::types::{MkdirOptions, RemoveOptions, RenameOptions};
 use dunnage_bridge::bridgepb;
 use std::time::Duration;
 
-/// How long removing a directory with what is in it may take.
-const WHOLE_TREE: Duration = Duration::from_secs(3600);
+/// How long work on a whole tree may take: as long as it takes, but not for ever.
+pub(super) const WHOLE_TREE: Duration = Duration::from_secs(24 * 3600);
 
 impl BridgeClient {
     /// Makes a directory and its parents. One that is there is no error.

@@ -1,8 +1,10 @@
 use super::super::client::BridgeClient;
+use super::super::failure;
 use super::super::fd::{FdFault, NewFile, blocking};
 use super::stream_write::Upload;
+use super::wish::Wish;
 use crate::error::{Error, Result};
-use crate::types::WriteResult;
+use crate::types::{WriteOptions, WriteResult};
 use bytes::Bytes;
 use std::io::Write;
 use std::sync::Arc;
@@ -73,7 +75,7 @@ impl FileWriter {
     /// Puts the file in its place.
     ///
     /// # Errors
-    /// As [`FileWriter::write`].
+    /// As [`FileWriter::write`]; CONFLICT when what is there is not what was expected.
     ///
     /// # Cancel safety
     /// Dropping it leaves the file in place or not; never a part of it.
@@ -86,8 +88,7 @@ impl FileWriter {
                 SinkKind::Stream(upload) => upload.finish(&self.client, sink.written).await,
             }
         };
-        let bytes_written = finished.await.map_err(|e| self.error(e))?;
-        Ok(WriteResult { bytes_written })
+        finished.await.map_err(|e| self.error(e))
     }
 
     /// Gives the file up. After a finish or an abort it does nothing.
@@ -124,29 +125,36 @@ impl BridgeClient {
     /// finishes, and its mode and owner stay.
     ///
     /// # Errors
-    /// FAILED_PRECONDITION for a directory; PERMISSION_DENIED; INVALID_ARGUMENT for a malformed path; UNAVAILABLE.
+    /// CONFLICT when what is there is not what was expected; FAILED_PRECONDITION for a directory; PERMISSION_DENIED;
+    /// INVALID_ARGUMENT for a malformed path, mode or revision; UNSUPPORTED for an older agent; UNAVAILABLE.
     /// Over an agent without descriptors, what the agent refuses shows in the first write or in the finish.
     ///
     /// # Cancel safety
     /// Safe.
-    pub(crate) async fn open_write(&self, path: &str) -> Result<FileWriter> {
-        self.open_write_inner(path).await.map_err(|e| self.at(e).with("path", path).in_operation("fs.write"))
+    pub(crate) async fn open_write(&self, options: &WriteOptions) -> Result<FileWriter> {
+        let opened = async {
+            let wish = Wish::new(options.mode.as_deref(), options.expected_revision.as_deref())?;
+            self.open_write_inner(&options.path, wish).await
+        };
+        opened.await.map_err(|e| self.at(e).with("path", &options.path).in_operation("fs.write"))
     }
 
-    pub(super) async fn open_write_inner(&self, path: &str) -> Result<FileWriter> {
+    pub(super) async fn open_write_inner(&self, path: &str, wish: Wish) -> Result<FileWriter> {
         let path = self.clean(path)?;
-        let kind = match self.slot().connection().await?.fd() {
+        let connection = self.slot().connection().await?;
+        wish.check(connection.agent()).map_err(|status| failure::error(&status))?;
+        let kind = match connection.fd() {
             None => None,
             Some(fd) => {
-                let name = path.clone();
-                match blocking(move |_| Ok(Arc::clone(&fd).open_write(&name))).await? {
+                let (name, wish) = (path.clone(), wish.clone());
+                match blocking(move |_| Ok(Arc::clone(&fd).open_write(&name, wish))).await? {
                     Ok(new) => Some(SinkKind::Descriptor(new)),
                     Err(FdFault::Refused(error)) => return Err(error),
                     Err(FdFault::Unusable) => None,
                 }
             }
         };
-        let kind = kind.unwrap_or_else(|| SinkKind::Stream(Upload::begin(self, path.clone())));
+        let kind = kind.unwrap_or_else(|| SinkKind::Stream(Upload::begin(self, path.clone(), wish)));
         let sink = Mutex::new(Some(Sink { written: 0, kind }));
         Ok(FileWriter { client: self.clone(), path, sink })
     }

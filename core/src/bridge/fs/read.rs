@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::types::ReadOptions;
 use bytes::Bytes;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 
 /// The most bytes taken into memory, unless told otherwise.
 const MAX_BYTES: u64 = 1 << 30;
@@ -28,13 +28,14 @@ impl BridgeClient {
 
     async fn read_inner(&self, options: &ReadOptions) -> Result<Bytes> {
         let limit = options.max_bytes.unwrap_or(MAX_BYTES);
-        let reader = self.open_read_inner(&options.path).await?;
-        if reader.size().is_some_and(|size| size > limit) {
-            return Err(too_long(limit));
-        }
-        if let Some(file) = reader.descriptor() {
-            let size = reader.size().unwrap_or_default();
-            return blocking(move |abandoned| read_all(&file, size, limit, abandoned)).await;
+        let reader = self.open_read_inner(&options.path, options.offset, options.length).await?;
+        if let (Some(size), Some((file, offset, length))) = (reader.size(), reader.descriptor()) {
+            let expected = size.saturating_sub(offset).min(length);
+            if expected > limit {
+                return Err(too_long(limit));
+            }
+            let part = Part { offset, length, expected };
+            return blocking(move |abandoned| read_all(&file, &part, limit, abandoned)).await;
         }
         let mut first = Bytes::new();
         let mut all = Vec::new();
@@ -54,16 +55,30 @@ impl BridgeClient {
     }
 }
 
-fn read_all(mut file: &File, size: u64, limit: u64, abandoned: &Abandoned) -> Result<Bytes> {
+/// Which bytes of a file to read.
+struct Part {
+    offset: u64,
+    length: u64,
+    /// How many there are now.
+    expected: u64,
+}
+
+fn read_all(mut file: &File, part: &Part, limit: u64, abandoned: &Abandoned) -> Result<Bytes> {
     let no_memory = || Error::resource_exhausted("there is no memory for the file; read it piece by piece");
     let mut bytes = Vec::new();
     // One more than its length, so that the end is seen without growing.
-    let expected = usize::try_from(size.saturating_add(1)).map_err(|_| no_memory())?;
+    let expected = usize::try_from(part.expected.saturating_add(1)).map_err(|_| no_memory())?;
     bytes.try_reserve_exact(expected).map_err(|_| no_memory())?;
+    if part.expected == 0 && part.offset > 0 {
+        return Ok(Bytes::new());
+    }
+    let failed = |e| Error::io(e, "the file cannot be read");
+    file.seek(SeekFrom::Start(part.offset)).map_err(failed)?;
     loop {
         abandoned.check()?;
-        let read = file.by_ref().take(STRIDE).read_to_end(&mut bytes);
-        if read.map_err(|e| Error::io(e, "the file cannot be read"))? == 0 {
+        let left = part.length - bytes.len() as u64;
+        let read = file.by_ref().take(left.min(STRIDE)).read_to_end(&mut bytes);
+        if read.map_err(failed)? == 0 {
             return Ok(bytes.into());
         }
         // It may have grown since it was opened.

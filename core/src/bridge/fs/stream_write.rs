@@ -3,7 +3,9 @@
 use super::super::client::{BridgeClient, Repeat};
 use super::super::connection::{Class, old, v1};
 use super::open_write::ended;
+use super::wish::Wish;
 use crate::error::{Error, Result};
+use crate::types::WriteResult;
 use bytes::Bytes;
 use dunnage_bridge::RAW_CHUNK_SIZE;
 use dunnage_bridge::bridgepb::WriteRawChunk;
@@ -24,7 +26,7 @@ const WHOLE_FILE: Duration = Duration::from_secs(24 * 3600);
 /// A file on its way over gRPC. Dropping it resets the call, and the agent keeps what was there.
 pub(super) struct Upload {
     chunks: mpsc::Sender<Part>,
-    task: Option<JoinHandle<Result<u64>>>,
+    task: Option<JoinHandle<Result<WriteResult>>>,
 }
 
 enum Part {
@@ -42,22 +44,26 @@ impl Drop for Upload {
 }
 
 impl Upload {
-    pub(super) fn begin(client: &BridgeClient, path: String) -> Self {
+    pub(super) fn begin(client: &BridgeClient, path: String, wish: Wish) -> Self {
         let (chunks, parts) = mpsc::channel(WAITING);
         let client = client.clone();
         let task = tokio::spawn(async move {
             let place = Place(Arc::new(Mutex::new(Some(parts))));
             let (written, _) = client
                 .call_within(Class::Bulk, Repeat::IfUnsent, WHOLE_FILE, |connection, lane| {
-                    let (frames, path) = (place.frames(), path.clone());
+                    let (frames, path, wish) = (place.frames(), path.clone(), wish.clone());
                     async move {
+                        wish.check(connection.agent())?;
                         if connection.agent().write {
-                            let requests = frames.map(move |frame| frame.v1(&path));
-                            return Ok(v1(lane).write(requests).await?.into_inner().bytes_written);
+                            let requests = frames.map(move |frame| frame.v1(&path, &wish));
+                            let written = v1(lane).write(requests).await?.into_inner();
+                            let revision = Some(written.revision).filter(|revision| !revision.is_empty());
+                            return Ok(WriteResult { bytes_written: written.bytes_written, revision });
                         }
                         let chunks = frames.map_while(move |frame| frame.old(&path));
                         let written = old(lane).write_raw(chunks).await?.into_inner().bytes_written;
-                        Ok(u64::try_from(written).unwrap_or_default())
+                        let bytes_written = u64::try_from(written).unwrap_or_default();
+                        Ok(WriteResult { bytes_written, revision: None })
                     }
                 })
                 .await?;
@@ -80,7 +86,7 @@ impl Upload {
         Ok(self)
     }
 
-    pub(super) async fn finish(self, client: &BridgeClient, size: u64) -> Result<u64> {
+    pub(super) async fn finish(self, client: &BridgeClient, size: u64) -> Result<WriteResult> {
         let limit = client.slot().limits.call;
         // Fails when the call has ended: its outcome says why.
         let _ = tokio::time::timeout(limit, self.chunks.send(Part::End(size))).await;
@@ -90,7 +96,7 @@ impl Upload {
         }
     }
 
-    async fn outcome(mut self) -> Result<u64> {
+    async fn outcome(mut self) -> Result<WriteResult> {
         let Some(task) = self.task.as_mut() else { return Err(ended()) };
         match task.await {
             Ok(outcome) => outcome,
@@ -124,12 +130,14 @@ enum Frame {
 }
 
 impl Frame {
-    fn v1(self, path: &str) -> WriteRequest {
+    fn v1(self, path: &str, wish: &Wish) -> WriteRequest {
         use dunnage_bridge::v1::write_request::Frame as Wire;
         let frame = match self {
-            Self::Begin => {
-                Wire::Start(WriteStart { path: Bytes::copy_from_slice(path.as_bytes()), mode: None })
-            }
+            Self::Begin => Wire::Start(WriteStart {
+                path: Bytes::copy_from_slice(path.as_bytes()),
+                mode: wish.mode,
+                expected_revision: wish.expected.clone(),
+            }),
             Self::Data(data) => Wire::Data(data),
             Self::Finish(size) => Wire::Finish(WriteFinish { expected_size: Some(size) }),
         };

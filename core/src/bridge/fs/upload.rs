@@ -1,6 +1,7 @@
 use super::super::client::BridgeClient;
 use super::super::fd::blocking;
 use super::copy::copy;
+use super::wish::Wish;
 use crate::error::{Error, Result};
 use crate::host_file::open_source;
 use crate::types::{UploadOptions, WriteResult};
@@ -28,16 +29,17 @@ impl BridgeClient {
 
     async fn upload_inner(&self, options: &UploadOptions) -> Result<WriteResult> {
         self.clean(&options.path)?;
+        let wish = Wish::new(options.mode.as_deref(), options.expected_revision.as_deref())?;
         let source = options.source.clone();
         let file = blocking(move |_| open_source(&source)).await?;
-        let writer = self.open_write_inner(&options.path).await.map_err(|e| e.in_operation("fs.upload"))?;
+        let writer =
+            self.open_write_inner(&options.path, wish).await.map_err(|e| e.in_operation("fs.upload"))?;
         if let Some(mut new) = writer.take_descriptor().await {
-            let bytes_written = blocking(move |abandoned| {
+            return blocking(move |abandoned| {
                 let copied = copy(&file, &mut new.file, abandoned)?;
                 new.commit(copied)
             })
-            .await?;
-            return Ok(WriteResult { bytes_written });
+            .await;
         }
         let mut file = file;
         loop {

@@ -1,9 +1,12 @@
 use super::super::client::{BridgeClient, Repeat};
-use super::super::connection::{Class, old};
+use super::super::connection::{Class, old, v1};
+use super::super::failure::needs;
+use super::wish::Wish;
 use crate::error::Result;
 use crate::types::{WriteOptions, WriteResult};
 use bytes::Bytes;
 use dunnage_bridge::bridgepb::WriteFileRequest;
+use dunnage_bridge::v1::WriteWholeRequest;
 
 /// The longest content that goes in one message.
 const ONE_MESSAGE: usize = 256 << 10;
@@ -13,8 +16,8 @@ impl BridgeClient {
     /// is there stay.
     ///
     /// # Errors
-    /// FAILED_PRECONDITION for a directory; RESOURCE_EXHAUSTED for a full disk; PERMISSION_DENIED; INVALID_ARGUMENT for
-    /// a malformed path; UNAVAILABLE.
+    /// CONFLICT when what is there is not what was expected; FAILED_PRECONDITION for a directory; RESOURCE_EXHAUSTED for a full disk; PERMISSION_DENIED; INVALID_ARGUMENT for
+    /// a malformed path, mode or revision; UNSUPPORTED for an older agent that cannot do what is asked for; UNAVAILABLE.
     ///
     /// # Cancel safety
     /// Dropping it leaves the old content or the new.
@@ -25,18 +28,37 @@ impl BridgeClient {
     }
 
     async fn write_inner(&self, options: &WriteOptions, content: Bytes) -> Result<WriteResult> {
-        if content.len() > ONE_MESSAGE {
-            let writer = self.open_write_inner(&options.path).await?;
+        let wish = Wish::new(options.mode.as_deref(), options.expected_revision.as_deref())?;
+        let path = self.clean(&options.path)?;
+        // Agents without revisions set no mode in one message.
+        let plain = wish == Wish::default();
+        if content.len() > ONE_MESSAGE || !(plain || self.slot().connection().await?.agent().revision) {
+            let writer = self.open_write_inner(&path, wish).await?;
             writer.write(content).await?;
             return writer.finish().await;
         }
         let bytes_written = content.len() as u64;
-        let request = WriteFileRequest { path: self.clean(&options.path)?, content };
-        self.call(Class::Control, Repeat::IfUnsent, |_, lane| {
-            let request = request.clone();
-            async move { old(lane).write_file(request).await }
-        })
-        .await?;
-        Ok(WriteResult { bytes_written })
+        let (revision, _) = self
+            .call(Class::Control, Repeat::IfUnsent, |connection, lane| {
+                let (path, content, wish) = (path.clone(), content.clone(), wish.clone());
+                async move {
+                    if connection.agent().revision {
+                        let request = WriteWholeRequest {
+                            path: path.into(),
+                            content,
+                            mode: wish.mode,
+                            expected_revision: wish.expected,
+                        };
+                        return Ok(Some(v1(lane).write_whole(request).await?.into_inner().revision));
+                    }
+                    // The agent was replaced by an older one since it was asked.
+                    wish.check(connection.agent())?;
+                    needs(plain, "set the mode of what it writes")?;
+                    old(lane).write_file(WriteFileRequest { path, content }).await?;
+                    Ok(None)
+                }
+            })
+            .await?;
+        Ok(WriteResult { bytes_written, revision })
     }
 }

@@ -184,7 +184,7 @@ async fn readers_that_stall_hold_up_nobody_else() {
     for _ in 0..20 {
         let process = client.spawn(&spawn("cat /dev/zero")).await.unwrap();
         process.next_output().await.unwrap().unwrap();
-        let reader = client.open_read("big").await.unwrap();
+        let reader = client.open_read(&open("big")).await.unwrap();
         reader.next_chunk().await.unwrap().unwrap();
         stalled.push((process, reader));
     }

@@ -3,13 +3,14 @@
 mod exec;
 mod failures;
 mod files;
+mod more_files;
 mod old_agent;
 mod speed;
 mod transfers;
 
 use super::{BridgeClient, BridgePool, BridgeTarget};
 use crate::config::Config;
-use crate::types::{ExecOptions, ReadOptions, RunOptions, WriteOptions};
+use crate::types::{ExecOptions, OpenReadOptions, ReadOptions, RunOptions, WriteOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -138,6 +139,10 @@ fn spawn(command: &str) -> ExecOptions {
 
 fn read(path: &str) -> ReadOptions {
     ReadOptions::default().path(path)
+}
+
+fn open(path: &str) -> OpenReadOptions {
+    OpenReadOptions::default().path(path)
 }
 
 fn write(path: &str) -> WriteOptions {

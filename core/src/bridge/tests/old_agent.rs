@@ -6,7 +6,9 @@ use crate::bridge::connection::old;
 use crate::bridge::dial::dial;
 use crate::bridge::lane::Lane;
 use crate::types::{
-    EntryKind, ListDirOptions, MkdirOptions, ReadTextOptions, RemoveOptions, RenameOptions, StatOptions,
+    ChmodOptions, ChownOptions, CopyOptions, EntryKind, GlobOptions, GrepOptions, ListDirOptions,
+    MkdirOptions, ReadTextOptions, RemoveOptions, RenameOptions, StatOptions, SymlinkOptions, WalkOptions,
+    WatchOptions,
 };
 use bytes::Bytes;
 use dunnage_bridge::bridgepb::container_service_server::{ContainerService, ContainerServiceServer};
@@ -152,6 +154,33 @@ async fn files_work_as_far_as_the_old_service_goes() {
         let names: Vec<_> = list.entries.iter().map(|e| (e.name.as_str(), e.kind)).collect();
         let (file, dir) = (EntryKind::File, EntryKind::Dir);
         assert_eq!(names, [("d", dir), ("f", file), ("t", file), ("link", EntryKind::Symlink)]);
+        let part = read("d/f").offset(2_999_990_u64).length(20_u64);
+        assert_eq!(client.read(&part).await.unwrap(), vec![5; 10]);
+        assert_eq!(client.read(&read("d/f").offset(1_000_000_u64).length(7_u64)).await.unwrap(), vec![5; 7]);
+        assert_eq!(client.read(&read("d/t").offset(99_u64)).await.unwrap(), "");
+        let link = client.stat(&StatOptions::default().path("link").follow(false)).await.unwrap();
+        assert_eq!((link.kind, link.uid, link.revision), (EntryKind::Symlink, None, None));
+        let gone = client.stat(&StatOptions::default().path("none").follow(false)).await.unwrap_err();
+        assert_eq!(gone.kind(), ErrorKind::NotFound);
+        // What the agent cannot do is refused, and nothing is changed.
+        for options in [write("d/t").expected_revision("absent"), write("d/t").mode("0600")] {
+            let refused = client.write(&options, Bytes::from_static(b"no")).await.unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Unsupported);
+        }
+        assert_eq!(client.read(&read("d/t")).await.unwrap(), "a\nb\n");
+        let refused = [
+            client.symlink(&SymlinkOptions::default().target("x").path("y")).await.unwrap_err(),
+            client.chmod(&ChmodOptions::default().path("d").mode("0700")).await.unwrap_err(),
+            client.chown(&ChownOptions::default().path("d").owner("0")).await.unwrap_err(),
+            client.copy(&CopyOptions::default().from("d").to("y")).await.unwrap_err(),
+            client.walk(&WalkOptions::default()).await.unwrap_err(),
+            client.glob(&GlobOptions::default().pattern("*")).await.unwrap_err(),
+            client.grep(&GrepOptions::default().pattern("a")).await.unwrap_err(),
+            client.watch(&WatchOptions::default(), CancellationToken::new()).await.unwrap_err(),
+        ];
+        for error in refused {
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        }
         client.mkdir(&MkdirOptions::default().path("e")).await.unwrap();
         client.rename(&RenameOptions::default().from("d/t").to("e/t")).await.unwrap();
         for path in ["d", "e"] {

@@ -51,7 +51,7 @@ async fn files_are_read_and_written_piece_by_piece_by_either_way() {
     for fixture in both().await {
         let client = fixture.client();
         let content = bytes(3_500_000);
-        let writer = client.open_write("p").await.unwrap();
+        let writer = client.open_write(&write("p")).await.unwrap();
         for piece in content.chunks(700_001) {
             writer.write(piece.to_vec()).await.unwrap();
             assert!(!fixture.data().join("p").exists(), "in place before it was finished");
@@ -60,7 +60,7 @@ async fn files_are_read_and_written_piece_by_piece_by_either_way() {
         let error = writer.write("more").await.unwrap_err();
         assert_eq!((error.kind(), error.operation()), (ErrorKind::FailedPrecondition, "fs.write"));
         writer.abort().await;
-        let reader = client.open_read("p").await.unwrap();
+        let reader = client.open_read(&open("p")).await.unwrap();
         let mut back = Vec::new();
         while let Some(chunk) = reader.next_chunk().await.unwrap() {
             assert!(!chunk.is_empty());
@@ -76,10 +76,10 @@ async fn an_unfinished_file_changes_nothing_by_either_way() {
     for fixture in both().await {
         let client = fixture.client();
         client.write(&write("keep"), Bytes::from_static(b"old")).await.unwrap();
-        let writer = client.open_write("keep").await.unwrap();
+        let writer = client.open_write(&write("keep")).await.unwrap();
         writer.write(vec![1; 2_000_000]).await.unwrap();
         writer.abort().await;
-        let writer = client.open_write("keep").await.unwrap();
+        let writer = client.open_write(&write("keep")).await.unwrap();
         writer.write(vec![2; 2_000_000]).await.unwrap();
         drop(writer);
         let data = fixture.data();
