@@ -4,6 +4,7 @@ mod exec;
 mod failures;
 mod files;
 mod old_agent;
+mod sessions;
 mod speed;
 mod transfers;
 
