@@ -753,7 +753,7 @@ type ExecOptions struct {
 	// Milliseconds until the process group is killed. Default 0: no limit.
 	TimeoutMs uint64 `json:"timeout_ms,omitempty"`
 	// Whom it runs as: a name or uid of the workspace's `/etc/passwd`, with an optional `:` and a group name or
-	// gid. A uid that is not there is allowed. Default: the agent's own, which is root.
+	// gid. A uid that is not there is allowed. Default: the agent's own, which is that of the image.
 	User string `json:"user,omitempty"`
 	// The working directory; a relative one is under the data directory. Default: the data directory.
 	WorkDir string `json:"work_dir,omitempty"`
@@ -1735,7 +1735,7 @@ type RunOptions struct {
 	// Milliseconds until the process group is killed; 0 for no limit. Default 30 000.
 	TimeoutMs *uint64 `json:"timeout_ms,omitempty"`
 	// Whom it runs as: a name or uid of the workspace's `/etc/passwd`, with an optional `:` and a group name or
-	// gid. A uid that is not there is allowed. Default: the agent's own, which is root.
+	// gid. A uid that is not there is allowed. Default: the agent's own, which is that of the image.
 	User string `json:"user,omitempty"`
 	// The working directory; a relative one is under the data directory. Default: the data directory.
 	WorkDir string `json:"work_dir,omitempty"`

@@ -17,6 +17,8 @@ pub(crate) enum Bar {
     AtLeast(f64),
     /// Ours is at most so many times the peer's.
     TimesPeer(f64),
+    /// Ours is at least so many times the peer's.
+    AtLeastTimesPeer(f64),
     /// Ours is at most so much more than the peer's, in the row's unit.
     BeyondPeer(f64),
 }
@@ -27,6 +29,7 @@ impl Bar {
             Self::AtMost(most) => ours <= most,
             Self::AtLeast(least) => ours >= least,
             Self::TimesPeer(most) => peer.is_some_and(|peer| peer > 0.0 && ours / peer <= most),
+            Self::AtLeastTimesPeer(least) => peer.is_some_and(|peer| peer > 0.0 && ours / peer >= least),
             Self::BeyondPeer(most) => peer.is_some_and(|peer| ours - peer <= most),
         }
     }
@@ -36,6 +39,7 @@ impl Bar {
             Self::AtMost(most) => format!("≤ {most} {unit}"),
             Self::AtLeast(least) => format!("≥ {least} {unit}"),
             Self::TimesPeer(most) => format!("≤ {most} ×"),
+            Self::AtLeastTimesPeer(least) => format!("≥ {least} ×"),
             Self::BeyondPeer(most) => format!("≤ peer + {most} {unit}"),
         }
     }

@@ -758,7 +758,7 @@ export interface ExecOptions {
   timeout_ms?: number | undefined;
   /**
    * Whom it runs as: a name or uid of the workspace's `/etc/passwd`, with an optional `:` and a group name or gid. A
-   * uid that is not there is allowed. Default: the agent's own, which is root.
+   * uid that is not there is allowed. Default: the agent's own, which is that of the image.
    */
   user?: string | null | undefined;
   /** The working directory; a relative one is under the data directory. Default: the data directory. */
@@ -1762,7 +1762,7 @@ export interface RunOptions {
   timeout_ms?: number | null | undefined;
   /**
    * Whom it runs as: a name or uid of the workspace's `/etc/passwd`, with an optional `:` and a group name or gid. A
-   * uid that is not there is allowed. Default: the agent's own, which is root.
+   * uid that is not there is allowed. Default: the agent's own, which is that of the image.
    */
   user?: string | null | undefined;
   /** The working directory; a relative one is under the data directory. Default: the data directory. */

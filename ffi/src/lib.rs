@@ -37,16 +37,17 @@ pub use error::{
     dunnage_error, dunnage_error_code, dunnage_error_context, dunnage_error_free, dunnage_error_json,
     dunnage_error_message, dunnage_error_name, dunnage_error_operation, dunnage_status_name,
 };
-pub use exec::{dunnage_exec_run, dunnage_exec_spawn};
+pub use exec::{dunnage_exec_attach, dunnage_exec_run, dunnage_exec_spawn};
 pub use files::{dunnage_fs_open_read, dunnage_fs_open_write, dunnage_fs_read, dunnage_fs_write};
 pub use generated::*;
 pub use items::{
     dunnage_end_fn, dunnage_item_fn, dunnage_item_sink, dunnage_items, dunnage_items_free, dunnage_items_open,
 };
 pub use process::{
-    dunnage_process, dunnage_process_close_stdin, dunnage_process_free, dunnage_process_kill,
-    dunnage_process_pid, dunnage_process_read, dunnage_process_resize, dunnage_process_signal,
-    dunnage_process_wait, dunnage_process_write, dunnage_stream,
+    dunnage_output_fn, dunnage_process, dunnage_process_close_stdin, dunnage_process_detach,
+    dunnage_process_follow, dunnage_process_free, dunnage_process_kill, dunnage_process_pid,
+    dunnage_process_read, dunnage_process_resize, dunnage_process_session_id, dunnage_process_signal,
+    dunnage_process_signal_name, dunnage_process_wait, dunnage_process_write, dunnage_stream,
 };
 pub use streams::{
     dunnage_reader, dunnage_reader_free, dunnage_reader_read, dunnage_reader_size, dunnage_writer,

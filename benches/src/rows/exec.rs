@@ -1,11 +1,13 @@
-//! A command that does nothing, through the agent and through containerd.
+//! Commands: how soon one that does nothing ends, alone and with others, how fast output comes, what sessions cost, how soon
+//! a terminal answers.
 
+use super::memory::{IDLE, resident_mb};
 use crate::Failure;
 use crate::bed::Bed;
 use crate::report::{Bar, Row};
 use crate::sample::Series;
-use dunnage::types::RunOptions;
-use std::time::Instant;
+use dunnage::types::{ExecOptions, RunOptions};
+use std::time::{Duration, Instant};
 
 /// Runs of ours for each of the peer's, which takes ten times as long.
 const OURS_PER_TURN: usize = 5;
@@ -39,6 +41,143 @@ pub(super) async fn command(bed: &Bed) -> Result<Vec<Row>, Failure> {
         }
     }
     row.peer = Some(peer);
+    bed.delete(&workspace).await?;
+    Ok(vec![row])
+}
+
+/// How many run at once, and how many each runs in a turn.
+const TOGETHER: usize = 8;
+const EACH: usize = 25;
+/// Bytes of long output.
+const OUTPUT: u64 = 1_000_000_000;
+/// Sessions that have nothing to do.
+const SESSIONS: usize = 50;
+/// Keys typed in a turn.
+const KEYS: usize = 300;
+
+pub(super) async fn together(bed: &Bed) -> Result<Vec<Row>, Failure> {
+    let workspace = bed.workspace("together").await?;
+    let row = |share: &str, most: f64| Row {
+        name: format!("exec_true_8_{share}"),
+        about: format!("{share} of `true` by a shell through the agent, {TOGETHER} at a time"),
+        unit: "ms",
+        bars: vec![Bar::AtMost(most)],
+        ..Row::default()
+    };
+    let (mut half, mut most) = (row("p50", 2.0), row("p99", 10.0));
+    for turn in 0..=bed.rounds {
+        let workers = (0..TOGETHER).map(|_| {
+            let exec = workspace.exec();
+            tokio::spawn(async move {
+                let mut times = Vec::with_capacity(EACH);
+                for _ in 0..EACH {
+                    let began = Instant::now();
+                    exec.run(RunOptions::default().command("true"), "").await?;
+                    times.push(began.elapsed());
+                }
+                Ok::<_, dunnage::Error>(times)
+            })
+        });
+        let mut series = Series::default();
+        for worker in workers.collect::<Vec<_>>() {
+            worker.await??.into_iter().for_each(|time| series.push_time(time));
+        }
+        if turn > 0 {
+            half.ours.push(series.median());
+            most.ours.push(series.quantile(0.99));
+        }
+    }
+    bed.delete(&workspace).await?;
+    Ok(vec![half, most])
+}
+
+pub(super) async fn output(bed: &Bed) -> Result<Vec<Row>, Failure> {
+    let workspace = bed.workspace("output").await?;
+    let container = workspace.info().await?.container_id;
+    let command = format!("head -c {OUTPUT} /dev/zero");
+    let mut row = Row {
+        name: "exec_output".into(),
+        about: "1 GB of a command's output to the host; peer: ctr task exec of the same, to /dev/null".into(),
+        unit: "MB/s",
+        bars: vec![Bar::AtLeast(500.0), Bar::AtLeastTimesPeer(1.0)],
+        ..Row::default()
+    };
+    let mut peer = Series::default();
+    let rate = |took: Duration| OUTPUT as f64 / 1e6 / took.as_secs_f64();
+    for turn in 0..=bed.rounds {
+        let began = Instant::now();
+        let process = workspace.exec().spawn(ExecOptions::default().command(&command)).await?;
+        let mut bytes = 0;
+        while let Some((_, piece)) = process.next_output().await? {
+            bytes += piece.len() as u64;
+        }
+        let took = began.elapsed();
+        if bytes != OUTPUT {
+            return Err(format!("{bytes} bytes came of {OUTPUT}").into());
+        }
+        let words = ["task", "exec", "--exec-id", &bed.name("e"), &container, "sh", "-c", &command];
+        let theirs = bed.peer(&words)?;
+        if turn > 0 {
+            row.ours.push(rate(took));
+            peer.push(rate(theirs));
+        }
+    }
+    row.peer = Some(peer);
+    bed.delete(&workspace).await?;
+    Ok(vec![row])
+}
+
+pub(super) async fn sessions(bed: &Bed) -> Result<Vec<Row>, Failure> {
+    let mut row = Row {
+        name: "agent_rss_50_sessions".into(),
+        about: format!("resident memory of an agent with {SESSIONS} detached commands that do nothing"),
+        unit: "MB",
+        bars: vec![Bar::AtMost(8.0)],
+        ..Row::default()
+    };
+    for _ in 0..bed.rounds {
+        let workspace = bed.workspace("sessions").await?;
+        for _ in 0..SESSIONS {
+            let options = ExecOptions::default().command("echo ready; exec sleep 1000").detach(true);
+            let process = workspace.exec().spawn(options).await?;
+            process.next_output().await?;
+        }
+        tokio::time::sleep(IDLE).await;
+        row.ours.push(resident_mb(workspace.info().await?.pid)?);
+        bed.delete(&workspace).await?;
+    }
+    Ok(vec![row])
+}
+
+pub(super) async fn echo(bed: &Bed) -> Result<Vec<Row>, Failure> {
+    let workspace = bed.workspace("echo").await?;
+    let mut row = Row {
+        name: "terminal_echo_p99".into(),
+        about: "p99 from a key typed to the same key shown, by `cat` on a raw terminal".into(),
+        unit: "ms",
+        bars: vec![Bar::AtMost(2.0)],
+        ..Row::default()
+    };
+    let options = ExecOptions::default().command("stty raw -echo; echo ready; exec cat").pty(true);
+    let terminal = workspace.exec().spawn(options).await?;
+    let mut shown = Vec::new();
+    while !shown.ends_with(b"ready\n") {
+        let (_, piece) = terminal.next_output().await?.ok_or("the terminal ended")?;
+        shown.extend_from_slice(&piece);
+    }
+    for turn in 0..=bed.rounds {
+        let mut series = Series::default();
+        for _ in 0..KEYS {
+            let began = Instant::now();
+            terminal.write_stdin("x").await?;
+            terminal.next_output().await?.ok_or("the terminal ended")?;
+            series.push_time(began.elapsed());
+        }
+        if turn > 0 {
+            row.ours.push(series.quantile(0.99));
+        }
+    }
+    terminal.kill().await?;
     bed.delete(&workspace).await?;
     Ok(vec![row])
 }

@@ -8,7 +8,7 @@ use dunnage::Workspace;
 use std::time::Duration;
 
 /// How long an agent is left alone before it is looked at.
-const IDLE: Duration = Duration::from_secs(1);
+pub(super) const IDLE: Duration = Duration::from_secs(1);
 
 pub(super) async fn resident(bed: &Bed) -> Result<Vec<Row>, Failure> {
     let mut agent = Row {
@@ -45,7 +45,7 @@ pub(super) async fn resident(bed: &Bed) -> Result<Vec<Row>, Failure> {
 }
 
 /// `VmRSS` of a process, in millions of bytes.
-fn resident_mb(pid: u32) -> Result<f64, Failure> {
+pub(super) fn resident_mb(pid: u32) -> Result<f64, Failure> {
     let path = format!("/proc/{pid}/status");
     let status = std::fs::read_to_string(&path).map_err(|e| format!("cannot read {path}: {e}"))?;
     host::resident_mb(&status)

@@ -89,7 +89,7 @@ class Exec(ExecOperations):
         Args:
             command: The command line, given to `/bin/sh -c`; or a program with its arguments, as for `args`.
             args: In place of `command`: a program with its arguments, started without a shell.
-            user: Whom it runs as: a name or uid, with an optional colon and a group name or gid. Default: root.
+            user: Whom it runs as: a name or uid, with an optional colon and a group name or gid.
             input: Its stdin; text is UTF-8. Default: empty.
             work_dir: The working directory; a relative one is under the data directory. Default: the data directory.
             env: Environment variables over those of the agent.
@@ -145,7 +145,7 @@ class Exec(ExecOperations):
             command: The command line, given to `/bin/sh -c`; or a program with its arguments, as for `args`. A
                 terminal without either gets the user's shell.
             args: In place of `command`: a program with its arguments, started without a shell.
-            user: Whom it runs as: a name or uid, with an optional colon and a group name or gid. Default: root.
+            user: Whom it runs as: a name or uid, with an optional colon and a group name or gid.
             work_dir: The working directory; a relative one is under the data directory. Default: the data directory.
             env: Environment variables over those of the agent.
             env_clear: Whether it starts without the agent's environment variables.

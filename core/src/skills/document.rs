@@ -183,6 +183,15 @@ mod tests {
     }
 
     #[test]
+    fn line_feeds_at_the_end_of_the_last_value_stay() {
+        for value in ["\n", "a\n", "a\n\n", "---", "\n---\n"] {
+            let metadata = BTreeMap::from([("last".to_owned(), json!(value))]);
+            let document = parse(&build("x", None, &metadata, "body").unwrap());
+            assert_eq!((&document.metadata, document.content.as_str()), (&metadata, "body"), "{value:?}");
+        }
+    }
+
+    #[test]
     fn bombs_are_refused() {
         let deep = format!("---\nmetadata: {}{}\n---\nx", "[".repeat(5000), "]".repeat(5000));
         let mut laughs = "---\na0: &a0 [lol, lol]\n".to_owned();

@@ -14,7 +14,7 @@ pub struct RunOptions {
     /// has a slash.
     pub args: Vec<String>,
     /// Whom it runs as: a name or uid of the workspace's `/etc/passwd`, with an optional `:` and a group name or gid. A
-    /// uid that is not there is allowed. Default: the agent's own, which is root.
+    /// uid that is not there is allowed. Default: the agent's own, which is that of the image.
     pub user: Option<String>,
     /// The working directory; a relative one is under the data directory. Default: the data directory.
     pub work_dir: Option<String>,
@@ -57,7 +57,7 @@ pub struct ExecOptions {
     /// has a slash.
     pub args: Vec<String>,
     /// Whom it runs as: a name or uid of the workspace's `/etc/passwd`, with an optional `:` and a group name or gid. A
-    /// uid that is not there is allowed. Default: the agent's own, which is root.
+    /// uid that is not there is allowed. Default: the agent's own, which is that of the image.
     pub user: Option<String>,
     /// The working directory; a relative one is under the data directory. Default: the data directory.
     pub work_dir: Option<String>,

@@ -59,6 +59,56 @@ async fn output_beyond_the_limit_is_counted_not_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_head_and_the_tail_of_long_output_are_kept() {
+    let fixture = Fixture::start().await;
+    let command = "echo head; head -c 300000 /dev/zero; echo tail; echo short >&2";
+    let options = sh(command).max_output_bytes(5_u64).tail_bytes(5_u64);
+    let output = fixture.client().run(&options, Bytes::new()).await.unwrap();
+    assert_eq!((output.stdout, output.stderr), ("head\ntail\n".into(), "short\n".into()));
+    let result = output.result;
+    assert_eq!(
+        (result.stdout_bytes, result.stdout_dropped, result.stdout_cut_at),
+        (300_010, 300_000, Some(5))
+    );
+    assert_eq!((result.stderr_bytes, result.stderr_dropped, result.stderr_cut_at), (6, 0, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_users_and_environments_are_as_asked() {
+    let fixture = Fixture::start().await;
+    let client = fixture.client();
+    let args =
+        |args: &[&str]| RunOptions::default().args(args.iter().map(|&a| a.to_owned()).collect::<Vec<_>>());
+    let output = client.run(&args(&["printf", "%s|", "a b", "$HOME"]), Bytes::new()).await.unwrap();
+    assert_eq!(output.stdout, "a b|$HOME|");
+    let error = client.run(&args(&["no-such-program"]), Bytes::new()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    let output = client.run(&sh("id -u; id -g").user("4242:77").work_dir("/"), Bytes::new()).await.unwrap();
+    assert_eq!(output.stdout, "4242\n77\n");
+    let error = client.run(&sh("id").user("nobody-here"), Bytes::new()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    let unset = sh("echo ${BRIDGE_DATA_DIR-none} ${BRIDGE_SOCKET_PATH:+kept}")
+        .env_unset(vec!["BRIDGE_DATA_DIR".to_owned()]);
+    assert_eq!(client.run(&unset, Bytes::new()).await.unwrap().stdout, "none kept\n");
+    let clear = sh("env | cut -d= -f1 | sort | tr '\\n' ' '").env_clear(true);
+    let names = client.run(&clear, Bytes::new()).await.unwrap().stdout;
+    assert!(!String::from_utf8_lossy(&names).contains("BRIDGE"), "{names:?}");
+    let both = args(&["true"]).command("true");
+    assert_eq!(client.run(&both, Bytes::new()).await.unwrap_err().kind(), ErrorKind::InvalidArgument);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_have_names() {
+    let fixture = Fixture::start().await;
+    let process = fixture.client().spawn(&spawn("exec sleep 60")).await.unwrap();
+    for name in ["", "NOTHING", "0", "65"] {
+        assert_eq!(process.signal(name).await.unwrap_err().kind(), ErrorKind::InvalidArgument, "{name}");
+    }
+    process.signal("SIGTERM").await.unwrap();
+    assert_eq!(process.wait().await.unwrap().signal, Some(15));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn large_input_and_output_go_both_ways_at_once() {
     let fixture = Fixture::start().await;
     let input = Bytes::from(vec![b'x'; 8 << 20]);

@@ -5,6 +5,7 @@ mod failures;
 mod files;
 mod more_files;
 mod old_agent;
+mod sessions;
 mod speed;
 mod transfers;
 

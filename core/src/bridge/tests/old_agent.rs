@@ -137,6 +137,39 @@ async fn commands_run_as_far_as_the_old_service_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_old_service_cannot_do_is_told_and_the_rest_goes_on() {
+    let old = Old::start().await;
+    for client in &old.clients {
+        let args = |args: &[&str]| args.iter().map(|&arg| arg.to_owned()).collect::<Vec<_>>();
+        let options = RunOptions::default().args(args(&["printf", "%s|", "a b", "it's", "$HOME"]));
+        assert_eq!(client.run(&options, Bytes::new()).await.unwrap().stdout, "a b|it's|$HOME|");
+        let unset = vec!["A".to_owned()];
+        for options in [sh("id").user("1"), sh("env").env_clear(true), sh("env").env_unset(unset)] {
+            let error = client.run(&options, Bytes::new()).await.unwrap_err();
+            assert_eq!((error.kind(), error.operation()), (ErrorKind::Unsupported, "exec.run"), "{error}");
+        }
+        for options in [spawn("true").detach(true), spawn("true").pty(true).idle_timeout_ms(5_u64)] {
+            assert_eq!(client.spawn(&options).await.unwrap_err().kind(), ErrorKind::Unsupported);
+        }
+        let attach = crate::types::AttachOptions::default().session_id("s");
+        assert_eq!(client.attach(&attach).await.unwrap_err().kind(), ErrorKind::Unsupported);
+        assert_eq!(client.sessions().await.unwrap_err().kind(), ErrorKind::Unsupported);
+
+        let shell = client.shell(&crate::types::ShellOptions::default()).await.unwrap();
+        assert!(shell.available && shell.shell.is_some_and(|path| path.starts_with('/')));
+        let terminal = client.spawn(&ExecOptions::default().pty(true)).await.unwrap();
+        terminal.write_stdin("echo $((6*7))-$TERM; exit\n").await.unwrap();
+        let mut shown = String::new();
+        while let Some((_, bytes)) = terminal.next_output().await.unwrap() {
+            shown.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        assert!(shown.contains("42-xterm-256color"), "{shown:?}");
+        let silent = client.spawn(&spawn("cat; exit 5").stdin(false)).await.unwrap();
+        assert_eq!(silent.wait().await.unwrap().exit_code, 5);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn files_work_as_far_as_the_old_service_goes() {
     let old = Old::start().await;
     std::os::unix::fs::symlink("nowhere", old.fixture.data().join("link")).unwrap();
