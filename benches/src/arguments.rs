@@ -10,7 +10,8 @@ pub(crate) const USAGE: &str = "\
 usage: scripts/bench [NAME…] [--json FILE] [--markdown] [--document FILE] [--rounds N] [--containerd VERSION]
 
 NAME is a bench or the beginning of one; without any, all run:
-  create_no_network create_cni pull_cold exec_true tools files archives engines memory list_100 stop_start
+  create_no_network create_cni pull_cold exec_true exec_together exec_output sessions terminal_echo tools files
+  list_100000 grep_25000 archives engines memory list_100 stop_start
 
 --json FILE   write the rows to FILE
 --markdown    print Markdown, as docs/performance.md has it

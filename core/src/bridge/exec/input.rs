@@ -93,6 +93,8 @@ impl Stream for InputStream {
                 }
                 match stdin.as_mut().map(|pieces| pieces.poll_recv(cx)) {
                     Some(Poll::Ready(Some(bytes))) => Poll::Ready(Some(Piece::Stdin(bytes))),
+                    // Both ends were dropped since: the caller went away, and said nothing of the input's end.
+                    Some(Poll::Ready(None)) if control.is_closed() => Poll::Ready(None),
                     Some(Poll::Ready(None)) => {
                         *stdin = None;
                         Poll::Ready(Some(Piece::Eof))
