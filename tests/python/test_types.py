@@ -36,7 +36,9 @@ def test_both_faces_have_the_same_methods() -> None:
         (dunnage.Process, dunnage.AsyncProcess),
     ]
     for sync, other in pairs:
-        names = [name for name in dir(sync) if not name.startswith("_")]
+        # A file is read by waiting, so only the face that waits has one.
+        alone = {"terminal"} if sync is dunnage.Process else set()
+        names = [name for name in dir(sync) if not name.startswith("_") and name not in alone]
         assert names == [name for name in dir(other) if not name.startswith("_")]
         for name in names:
             mine, theirs = getattr(sync, name), getattr(other, name)

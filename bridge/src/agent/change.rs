@@ -5,7 +5,7 @@
 use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, fstat, open, openat,
@@ -90,7 +90,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn entry(&mut self, dir: &OwnedFd, name: &CStr, path: &PathBuf, depth: usize) -> Result<(), Status> {
+    fn entry(&mut self, dir: &OwnedFd, name: &CStr, path: &Path, depth: usize) -> Result<(), Status> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = match openat(dir, name, flags, Mode::empty()) {
             Ok(fd) => fd,

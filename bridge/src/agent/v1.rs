@@ -23,13 +23,12 @@ use crate::v1::bridge_server::Bridge;
 use crate::v1::exec_request::Frame as In;
 use crate::v1::write_request::Frame as Write;
 use crate::v1::{
-    ChangeResponse, ChmodRequest, ChownRequest, CopyRequest, CopyResponse, ExecExited, ExecRequest,
-    ExecResponse, ExecStart, ExecStarted, GlobRequest, GlobResponse, GrepRequest, GrepResponse, InfoRequest,
-    InfoResponse, ListProblem, ListRequest, ListResponse, ReadRequest, ReadResponse, SessionInfo,
-    SessionsRequest, SessionsResponse, ShellRequest, ShellResponse, SignalSessionRequest,
-    SignalSessionResponse, StatRequest, StatResponse, StdinMode, SymlinkRequest, SymlinkResponse,
-    WaitSessionRequest, WaitSessionResponse, WalkRequest, WalkResponse, WatchRequest, WatchResponse,
-    WriteRequest, WriteResponse, WriteWholeRequest,
+    ChangeResponse, ChmodRequest, ChownRequest, CopyRequest, CopyResponse, ExecRequest, GlobRequest,
+    GlobResponse, GrepRequest, GrepResponse, InfoRequest, InfoResponse, ListProblem, ListRequest,
+    ListResponse, ReadRequest, ReadResponse, SessionInfo, SessionsRequest, SessionsResponse, ShellRequest,
+    ShellResponse, SignalSessionRequest, SignalSessionResponse, StatRequest, StatResponse, SymlinkRequest,
+    SymlinkResponse, WaitSessionRequest, WaitSessionResponse, WalkRequest, WalkResponse, WatchRequest,
+    WatchResponse, WriteRequest, WriteResponse, WriteWholeRequest,
 };
 
 /// Entries of one message of a listing.

@@ -20,10 +20,11 @@ pub(super) fn content(from: &mut File, to: &mut File, size: u64, gone: &Gone) ->
     if size > 0 && ioctl_ficlone(to.as_fd(), from.as_fd()).is_ok() {
         return Ok(to.metadata()?.len());
     }
-    let mut at = 0;
     // Files that the kernel makes up have no length and no holes.
-    while size > 0 {
+    let mut at = 0;
+    loop {
         let data = match seek(&*from, SeekFrom::Data(at)) {
+            _ if size == 0 => break,
             Ok(data) => data,
             // Nothing but a hole follows.
             Err(Errno::NXIO) => {

@@ -2,6 +2,9 @@
 //!
 //! Both trees are walked by descriptor, so that a name that becomes a link meanwhile leads nowhere else.
 
+// The fields of `stat` have other types on other architectures.
+#![allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -212,9 +215,9 @@ impl<'a> Tree<'a> {
                 let name = OsStr::from_bytes(name);
                 if let Ok(size) = fgetxattr(from, name, &mut self.value[..]) {
                     // Some only the kernel may set, some this file system does not have.
-                    match fsetxattr(to, name, &self.value[..size], XattrFlags::empty()) {
-                        Err(error @ (Errno::NOSPC | Errno::DQUOT)) => return Err(error.into()),
-                        _ => {}
+                    let set = fsetxattr(to, name, &self.value[..size], XattrFlags::empty());
+                    if let Err(error @ (Errno::NOSPC | Errno::DQUOT)) = set {
+                        return Err(error.into());
                     }
                 }
             }
@@ -241,8 +244,6 @@ fn is_gone(dir: &OwnedFd, name: &OsStr) -> bool {
     statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).is_err_and(|error| error == Errno::NOENT)
 }
 
-// The fields of `stat` have other types on other architectures.
-#[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
 fn times(stat: &Stat) -> Timestamps {
     let time = |seconds, nanos| Timespec { tv_sec: seconds as i64, tv_nsec: nanos as _ };
     Timestamps {
