@@ -26,7 +26,7 @@ impl Mcp {
     /// # Errors
     /// INVALID_ARGUMENT for an empty command or malformed options; FAILED_PRECONDITION when the server ends before it has begun or does
     /// not speak the protocol (the context `stderr` has what it said last); TIMEOUT; RESOURCE_EXHAUSTED for more than 64 connections;
-    /// NOT_FOUND when there is no such workspace; UNAVAILABLE when it does not run.
+    /// NOT_FOUND when there is no such workspace, program or directory; UNAVAILABLE when it does not run.
     ///
     /// # Cancel safety
     /// When dropped, the server is ended with all it started.

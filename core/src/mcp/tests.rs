@@ -214,7 +214,7 @@ async fn a_server_that_does_not_begin_is_told_with_its_last_words() {
     let refused = r#"read -r line; echo '{"jsonrpc":"2.0","id":1,"error":{"code":-1,"message":"not today"}}'; sleep 60"#;
     for (options, kind, text) in [
         (McpConnectOptions::default(), ErrorKind::InvalidArgument, "command"),
-        (McpConnectOptions::default().command("no-such-program"), ErrorKind::FailedPrecondition, "127"),
+        (McpConnectOptions::default().command("no-such-program"), ErrorKind::NotFound, "no-such-program"),
         (shell("echo broken >&2; exit 4"), ErrorKind::FailedPrecondition, "broken"),
         (shell(refused), ErrorKind::FailedPrecondition, "not today"),
         (

@@ -118,7 +118,7 @@ mod tests {
         let short = cut(&long, gap(5000));
         assert_eq!(
             short,
-            format!("{}\n[... 4879 bytes left out ...]\n{}", "x".repeat(4096), "y".repeat(1024))
+            format!("{}\n[... 4887 bytes left out ...]\n{}", "x".repeat(4096), "y".repeat(1024))
         );
     }
 
