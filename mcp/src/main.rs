@@ -39,9 +39,15 @@ struct Arguments {
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let served = tokio::runtime::Runtime::new().map_err(Failure::from).and_then(|runtime| {
+        let served = runtime.block_on(run(arguments));
+        // A thread may wait on stdin, which nobody may ever close.
+        runtime.shutdown_background();
+        served
+    });
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("dunnage-mcp: {why}");

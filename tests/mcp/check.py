@@ -18,6 +18,7 @@ import sys
 import tarfile
 import tempfile
 import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -97,6 +98,29 @@ def node(env: dict[str, str], *arguments: str) -> None:
     subprocess.run(["node", str(HERE / "client.mjs"), *arguments], env={**os.environ, **env}, check=True, timeout=120)
 
 
+def interrupted(command: list[str], env: dict[str, str]) -> None:
+    """Signals end it though its client keeps stdin open, before the session has begun and after."""
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "tests", "version": "1"}}
+    begin = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}) + "\n"
+    # A terminal is read by a thread that nothing wakes; a pipe is not.
+    for word, stdin in [("", subprocess.PIPE), (begin, subprocess.PIPE), ("", os.openpty()[1])]:
+        server = subprocess.Popen(command, env={**os.environ, **env}, stdin=stdin, stdout=subprocess.PIPE, text=True)
+        try:
+            if word:
+                assert server.stdin is not None and server.stdout is not None
+                server.stdin.write(word)
+                server.stdin.flush()
+                assert '"dunnage"' in server.stdout.readline()
+            else:
+                # Long enough to wait for its client.
+                time.sleep(2)
+            server.send_signal(signal.SIGINT)
+            assert server.wait(20) == 0, (word, server.returncode)
+        finally:
+            server.kill()
+            server.wait()
+
+
 def fails(env: dict[str, str], *arguments: str) -> str:
     """What the program says when it cannot begin."""
     done = subprocess.run(
@@ -112,6 +136,7 @@ def check(config: Path, id: str, tmp: Path) -> None:
     command = [PROGRAM, "--workspace", id]
     asyncio.run(stdio(command, env))
     node(env, "stdio", *command)
+    interrupted(command, env)
     assert "no-such-one" in fails(env, "--workspace", "no-such-one")
     assert "INVALID_ARGUMENT" in fails(env, "--workspace", "../x")
     assert "127.0.0.1" in fails(env, *command[1:], "--http", "0.0.0.0:0")

@@ -353,9 +353,9 @@ async fn read(process: Arc<Process>, shared: Arc<Shared>) {
     let why = tokio::select! {
         why = listen(&process, &shared) => why,
         () = shared.stop.cancelled() => {
-            process.close_stdin().await;
-            // Its output is still taken, so that it can end.
-            let _ = tokio::time::timeout(GRACE, listen(&process, &shared)).await;
+            // Its output is still taken, so that it can end. A message that it does not read keeps its stdin from being closed.
+            let ends = async { tokio::join!(process.close_stdin(), listen(&process, &shared)) };
+            let _ = tokio::time::timeout(GRACE, ends).await;
             "it was closed".to_owned()
         }
     };

@@ -30,6 +30,7 @@ while read -r line; do
         token=$(printf %s "$line" | sed -n 's/.*"progressToken":\([0-9]*\).*/\1/p')
         say "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"progressToken\":$token,\"progress\":1}}"
         say "{\"jsonrpc\":\"2.0\",\"id\":$id,\"result\":{}}" ;;
+    *'"deaf"'*) exec sleep 60 ;;
     *'"quit"'*) echo "going" >&2; exit 3 ;;
     *'"id":'*'"method"'*) say "{\"jsonrpc\":\"2.0\",\"id\":$id,\"result\":\"quick\"}" ;;
     *) echo "heard $line" >&2 ;;
@@ -200,6 +201,24 @@ async fn an_end_is_told_to_all_who_wait_and_stays_to_be_seen() {
     assert_eq!(bench.table.close(&other, &id).await.unwrap_err().kind(), ErrorKind::NotFound);
     bench.table.close(&bench.workspace, &id).await.unwrap();
     assert_eq!(bench.table.close(&bench.workspace, &id).await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_server_that_reads_no_more_is_closed_all_the_same() {
+    let bench = Bench::new().await;
+    let id = bench.connect().await.connection_id;
+    bench.send(&id, "", json!({ "method": "deaf" }), 0).await.unwrap();
+    // More than all that lies between here and there holds.
+    let long = json!({ "method": "notifications/x", "params": { "long": "x".repeat(1 << 20) } });
+    let flood = async {
+        loop {
+            bench.send(&id, "", long.clone(), 0).await.unwrap();
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(2), flood).await.is_err(), "it still reads");
+    let closing = bench.table.close(&bench.workspace, &id);
+    let closed = tokio::time::timeout(Duration::from_secs(20), closing).await.unwrap().unwrap();
+    assert_eq!(closed.ended_because.as_deref(), Some("it was closed"));
 }
 
 #[tokio::test]

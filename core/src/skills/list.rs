@@ -5,7 +5,7 @@ use crate::bridge::BridgeClient;
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{EntryKind, ListDirOptions, ReadOptions, Skill, SkillList, SkillProblem};
 use futures::{StreamExt, stream};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Files read at a time.
 const AT_ONCE: usize = 8;
@@ -15,10 +15,11 @@ const MAX_ALL: usize = 64 << 20;
 /// Finds the skills of these roots, the first before the next.
 pub(crate) async fn list(client: &BridgeClient, roots: &[String]) -> Result<SkillList> {
     let mut list = SkillList::default();
+    let (mut seen, mut taken) = (HashSet::new(), 0);
     for root in roots {
         let root = client.clean(root)?;
-        if !list.skills.iter().any(|skill| skill.root == root) {
-            add_root(client, &root, &mut list).await?;
+        if seen.insert(root.clone()) {
+            add_root(client, &root, &mut list, &mut taken).await?;
         }
     }
     shadow(&mut list.skills);
@@ -38,7 +39,7 @@ fn is_of_the_file(error: &Error) -> bool {
     )
 }
 
-async fn add_root(client: &BridgeClient, root: &str, list: &mut SkillList) -> Result<()> {
+async fn add_root(client: &BridgeClient, root: &str, list: &mut SkillList, taken: &mut usize) -> Result<()> {
     let listed = match client.list(&ListDirOptions::default().path(root)).await {
         Ok(listed) => listed,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -65,7 +66,7 @@ async fn add_root(client: &BridgeClient, root: &str, list: &mut SkillList) -> Re
         match file? {
             File::None => {}
             File::Bad(problem) => list.problems.push(problem),
-            File::Read(place, raw) => add(root, place, raw, list),
+            File::Read(place, raw) => add(root, place, raw, list, taken),
         }
     }
     Ok(())
@@ -102,12 +103,13 @@ async fn read(client: &BridgeClient, place: Place) -> Result<File> {
     })
 }
 
-fn add(root: &str, place: Place, raw: String, list: &mut SkillList) {
-    let taken: usize = list.skills.iter().map(|skill| skill.raw.len()).sum();
-    if taken + raw.len() > MAX_ALL {
+/// `taken` is how many bytes all files have so far.
+fn add(root: &str, place: Place, raw: String, list: &mut SkillList, taken: &mut usize) {
+    if *taken + raw.len() > MAX_ALL {
         list.problems.push(problem(&place.path, "the skills are over 64 MiB together; this one is left out"));
         return;
     }
+    *taken += raw.len();
     let document = document::parse(&raw);
     if let Some(message) = &document.problem {
         list.problems.push(problem(&place.path, message));

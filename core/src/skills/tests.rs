@@ -69,7 +69,7 @@ async fn the_first_root_comes_first() {
     put(&data, "shared/x/SKILL.md", "shared");
     put(&data, "shared/y/SKILL.md", "shared");
     put(&data, "file", "no directory");
-    let list = list(&client, &roots(&["own", "missing", "shared", "file", "./own"])).await.unwrap();
+    let list = list(&client, &roots(&["own", "missing", "shared", "file", "./own", "./file"])).await.unwrap();
     let shown: Vec<_> = list.skills.iter().map(|s| (s.name.as_str(), s.shadowed_by.is_some())).collect();
     assert_eq!(shown, [("x", false), ("x", true), ("y", false)]);
     assert_eq!(list.skills[1].shadowed_by.as_ref(), Some(&list.skills[0].path));

@@ -6,7 +6,6 @@ mod files;
 mod more_files;
 mod old_agent;
 mod sessions;
-mod speed;
 mod transfers;
 
 use super::{BridgeClient, BridgePool, BridgeTarget};
