@@ -86,6 +86,21 @@ var codes = map[int32]Code{
 	14: CodeUnexpected,
 }
 
+// AgentKind: what commands and files inside a workspace are reached by.
+type AgentKind string
+
+// The values of AgentKind.
+const (
+	// The agent, over a socket.
+	AgentKindSocket AgentKind = "socket"
+	// An older agent, over TCP.
+	AgentKindTCP AgentKind = "tcp"
+	// There is no agent inside: the backend runs commands and terminals, and files are served from outside.
+	// Sessions are UNSUPPORTED, working directories begin at the first process's, and a command outlives a host
+	// that dies.
+	AgentKindNone AgentKind = "none"
+)
+
 // ArchiveFormat: how an archive is stored.
 type ArchiveFormat string
 
@@ -295,6 +310,10 @@ type CpuMetrics struct {
 
 // CreateOptions: how to make a workspace.
 type CreateOptions struct {
+	// What runs first in place of the agent: a program with its arguments, or, when empty, what the image says.
+	// Without the agent, commands and terminals are run by the backend, and files served from outside: slower,
+	// and without sessions. Default: the agent.
+	Entrypoint []string `json:"entrypoint,omitzero"`
 	// Environment variables inside, over those of the image.
 	Env map[string]string `json:"env,omitzero"`
 	// The host name inside. Default: the workspace's id, shortened to what a host name may be.
@@ -2448,6 +2467,8 @@ type WatchOptions struct {
 
 // WorkspaceInfo: a workspace as it is now.
 type WorkspaceInfo struct {
+	// What commands and files inside are reached by.
+	Agent AgentKind `json:"agent"`
 	// Its container.
 	ContainerID string `json:"container_id"`
 	// The host directory of its sockets.

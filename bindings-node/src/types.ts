@@ -52,6 +52,18 @@ export const ERROR_NUMBERS: Readonly<Record<ErrorCode, number>> = Object.freeze(
 });
 
 /**
+ * What commands and files inside a workspace are reached by.
+ *
+ * - `socket`: The agent, over a socket.
+ *
+ * - `tcp`: An older agent, over TCP.
+ *
+ * - `none`: There is no agent inside: the backend runs commands and terminals, and files are served from outside.
+ * Sessions are UNSUPPORTED, working directories begin at the first process's, and a command outlives a host that dies.
+ */
+export type AgentKind = 'socket' | 'tcp' | 'none';
+
+/**
  * How an archive is stored.
  *
  * - `tar_gz`: tar in gzip, which `tar xzf` restores.
@@ -262,6 +274,12 @@ export interface CpuMetrics {
 
 /** How to make a workspace. */
 export interface CreateOptions {
+  /**
+   * What runs first in place of the agent: a program with its arguments, or, when empty, what the image says. Without
+   * the agent, commands and terminals are run by the backend, and files served from outside: slower, and without
+   * sessions. Default: the agent.
+   */
+  entrypoint?: string[] | null | undefined;
   /** Environment variables inside, over those of the image. */
   env?: Record<string, string> | undefined;
   /** The host name inside. Default: the workspace's id, shortened to what a host name may be. */
@@ -2492,6 +2510,8 @@ export interface WatchOptions {
 
 /** A workspace as it is now. */
 export interface WorkspaceInfo {
+  /** What commands and files inside are reached by. */
+  agent: AgentKind;
   /** Its container. */
   container_id: string;
   /** The host directory of its sockets. */

@@ -80,6 +80,13 @@ pub const READ_MAX_LINE_CHARS: usize = 1000;
 /// How far into a file `ReadFile` looks for a NUL byte, which makes the file binary.
 pub const BINARY_PROBE_BYTES: usize = 8 << 10;
 
+/// First argument that makes the agent a server of files.
+pub const FILES: &str = "files";
+/// Begins the argument that tells such a server whom it works as: `uid:gid[:group,…]`. Default root.
+pub const FILES_USER: &str = "--user=";
+/// Argument that makes such a server end with the process whose descriptor (`pidfd_open(2)`) it was given.
+pub const FILES_FOLLOW: &str = "--follow";
+
 /// What stands for a file that must not be there, in place of a revision.
 pub const ABSENT: &str = "absent";
 /// Most entries of one page of `Walk`.
@@ -122,6 +129,9 @@ pub mod features {
     pub const COPY: &str = "copy";
     /// `Watch` of `dunnage.bridge.v1`.
     pub const WATCH: &str = "watch";
+
+    /// Those that concern commands: a server of files has none of them.
+    pub const COMMANDS: &[&str] = &[EXEC, STDIN_EOF, ENV_UNSET, SHELL, IDLE_TIMEOUT, SESSIONS];
 
     /// All of them.
     pub const ALL: &[&str] = &[

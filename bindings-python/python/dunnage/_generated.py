@@ -254,6 +254,7 @@ class WorkspaceOperations(Noun):
     def create(
         self,
         *,
+        entrypoint: Sequence[str] | None = None,
         env: Mapping[str, str] | None = None,
         hostname: str | None = None,
         image: str | None = None,
@@ -272,6 +273,9 @@ class WorkspaceOperations(Noun):
         """Makes the workspace and waits until its agent answers; one that is there is left as it is.
 
         Args:
+            entrypoint: What runs first in place of the agent: a program with its arguments, or, when empty, what
+                the image says. Without the agent, commands and terminals are run by the backend, and files served from
+                outside: slower, and without sessions. Default: the agent.
             env: Environment variables inside, over those of the image.
             hostname: The host name inside. Default: the workspace's id, shortened to what a host name may be.
             image: The image, short or full. Default: the one remembered for this id, else the configured one. One
@@ -290,6 +294,7 @@ class WorkspaceOperations(Noun):
             time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
         """
         fields: Mapping[str, Any] = {
+            "entrypoint": entrypoint,
             "env": env,
             "hostname": hostname,
             "image": image,
@@ -1496,6 +1501,7 @@ class AsyncWorkspaceOperations(AsyncNoun):
     def create(
         self,
         *,
+        entrypoint: Sequence[str] | None = None,
         env: Mapping[str, str] | None = None,
         hostname: str | None = None,
         image: str | None = None,
@@ -1514,6 +1520,9 @@ class AsyncWorkspaceOperations(AsyncNoun):
         """Makes the workspace and waits until its agent answers; one that is there is left as it is.
 
         Args:
+            entrypoint: What runs first in place of the agent: a program with its arguments, or, when empty, what
+                the image says. Without the agent, commands and terminals are run by the backend, and files served from
+                outside: slower, and without sessions. Default: the agent.
             env: Environment variables inside, over those of the image.
             hostname: The host name inside. Default: the workspace's id, shortened to what a host name may be.
             image: The image, short or full. Default: the one remembered for this id, else the configured one. One
@@ -1532,6 +1541,7 @@ class AsyncWorkspaceOperations(AsyncNoun):
             time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
         """
         fields: Mapping[str, Any] = {
+            "entrypoint": entrypoint,
             "env": env,
             "hostname": hostname,
             "image": image,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Mapping, Sequence, TypedDict
 
 __all__ = [
+    "AgentKind",
     "ArchiveFormat",
     "BackendHealth",
     "BackendKind",
@@ -126,6 +127,17 @@ __all__ = [
     "WorkspaceSummary",
     "WriteResult",
 ]
+
+AgentKind = Literal["socket", "tcp", "none"]
+"""What commands and files inside a workspace are reached by.
+
+- `socket`: The agent, over a socket.
+
+- `tcp`: An older agent, over TCP.
+
+- `none`: There is no agent inside: the backend runs commands and terminals, and files are served from outside. Sessions
+are UNSUPPORTED, working directories begin at the first process's, and a command outlives a host that dies.
+"""
 
 ArchiveFormat = Literal["tar_gz", "tar_zst", "tar"]
 """How an archive is stored.
@@ -2887,6 +2899,8 @@ class WalkPage:
 class WorkspaceInfo:
     """A workspace as it is now."""
 
+    agent: AgentKind
+    """What commands and files inside are reached by."""
     container_id: str
     """Its container."""
     container_path: str
@@ -2928,6 +2942,7 @@ class WorkspaceInfo:
     def from_json(cls, data: Mapping[str, Any]) -> WorkspaceInfo:
         """Reads the JSON object; fields of newer versions are passed over."""
         return cls(
+            agent=data["agent"],
             container_id=data["container_id"],
             container_path=data["container_path"],
             created_at=data["created_at"],

@@ -6,12 +6,12 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Uid, fchmod, fchown, fstat, linkat, open,
+    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Uid, fchmod, fchown, fstat, linkat, open,
     openat, renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
@@ -20,7 +20,7 @@ use tonic::Status;
 use super::errors::{At, status};
 use super::revision::{self, Expected};
 use super::temp::Purpose;
-use super::{locks, paths, temp};
+use super::{locks, own_fds, paths, temp};
 
 /// Permission bits of a new file.
 const NEW_FILE: u32 = 0o644;
@@ -187,8 +187,8 @@ impl Replacement {
 
     /// Gives the file a name of its directory that is free.
     fn link(&self, name: &OsStr) -> rustix::io::Result<()> {
-        let by_fd = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        linkat(CWD, &by_fd, &self.dir, name, AtFlags::SYMLINK_FOLLOW)
+        let (own, by_fd) = own_fds::name(&self.file);
+        linkat(own, &by_fd, &self.dir, name, AtFlags::SYMLINK_FOLLOW)
     }
 
     /// Gives an unnamed file a hidden name.
@@ -279,7 +279,8 @@ fn existing(dir: &OwnedFd, name: &OsStr, path: &Path) -> Result<Option<Stat>, St
 fn unnamed(dir: &OwnedFd) -> Option<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let file = File::from(openat(dir, ".", flags, Mode::RUSR | Mode::WUSR).ok()?);
-    rustix::fs::lstat(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
+    let (own, name) = own_fds::name(&file);
+    statat(own, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
     Some(file)
 }
 

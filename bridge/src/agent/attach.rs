@@ -37,6 +37,7 @@ pub(crate) fn start(
     start: ExecStart,
     frames: Streaming<ExecRequest>,
 ) -> Result<Frames, Status> {
+    agent.check_commands()?;
     let limits = launch::limits(&start)?;
     if let Some(session) = &start.session {
         agent.sessions.check(&session.id, session.replay_bytes)?;

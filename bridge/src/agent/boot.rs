@@ -1,5 +1,6 @@
 //! The agent's process: limits, runtime, and what happens before it serves.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,10 +10,11 @@ use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, set_child_subreaper, setrlimit, umask};
 
 use super::config::Config;
-use super::memory;
-use super::seed;
-use super::server;
+use super::server::{self, Sockets};
 use super::state::Agent;
+use super::tree::Tree;
+use super::{channel, memory, seed};
+use crate::consts::FILES;
 
 /// Threads for file system calls.
 const FILE_THREADS: usize = 4;
@@ -34,6 +36,10 @@ pub fn main() -> ExitCode {
 fn run() -> std::io::Result<()> {
     memory::tune();
     umask(Mode::from_raw_mode(0o022));
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|arg| arg == FILES) {
+        return run_files(args);
+    }
     // As process 1 it inherits orphans anyway.
     if let Err(error) = set_child_subreaper(rustix::process::Pid::from_raw(1)) {
         complain(&format!("orphans will not be reaped: {error}"));
@@ -44,12 +50,45 @@ fn run() -> std::io::Result<()> {
         // Files elsewhere and commands still work.
         complain(&format!("cannot make {}: {error}", config.data_dir.display()));
     }
+    block_on(server::run(Arc::new(Agent::new(config, nofile))))
+}
+
+/// Serves a tree of files that the host has opened; see [`tree`].
+fn run_files(args: impl Iterator<Item = OsString>) -> std::io::Result<()> {
+    let tree = Tree::take(args)?;
+    let config = Config { files_only: true, ..Config::from_env() };
+    let sockets = Sockets::bind(&config)?;
+    tree.enter()?;
+    let nofile = raise_nofile();
+    block_on(async {
+        let host = channel::register(tree.host)?;
+        let follow = tree.follow.map(channel::register).transpose()?;
+        let serving = server::run_until(Arc::new(Agent::new(config, nofile)), sockets, async {
+            let followed = async {
+                match &follow {
+                    Some(process) => drop(process.readable().await),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // The host never writes: its end was closed.
+                _ = host.readable() => {}
+                () = followed => {}
+            }
+        });
+        // One byte tells that connections are taken: they wait in the sockets' queues.
+        rustix::io::write(&host, b"\n")?;
+        serving.await
+    })
+}
+
+fn block_on(work: impl Future<Output = std::io::Result<()>>) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(FILE_THREADS)
         .thread_keep_alive(THREAD_KEEP_ALIVE)
         .build()?;
-    let result = runtime.block_on(server::run(Arc::new(Agent::new(config, nofile))));
+    let result = runtime.block_on(work);
     // A system call that hangs in a file thread does not keep the workspace from stopping.
     runtime.shutdown_background();
     result

@@ -3,18 +3,17 @@
 //! A tree is walked from directory to directory by descriptor: a name that becomes a link meanwhile leads nowhere else.
 
 use std::ffi::{CStr, OsStr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, fstat, open, openat,
-};
+use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, fstat, open, openat};
 use rustix::io::Errno;
 use tonic::Status;
 
 use super::errors::At;
 use super::long::Gone;
+use super::own_fds;
 
 /// Directories within directories that are followed.
 pub(crate) const MAX_DEPTH: usize = 1000;
@@ -110,8 +109,8 @@ impl Walk<'_> {
         let done = match self.change {
             // The call for descriptors refuses those that only name a file.
             Change::Mode(mode) => {
-                let by_fd = format!("/proc/self/fd/{}", fd.as_raw_fd());
-                chmodat(CWD, by_fd, Mode::from_raw_mode(mode), AtFlags::empty())
+                let (dir, name) = own_fds::name(fd);
+                chmodat(dir, name, Mode::from_raw_mode(mode), AtFlags::empty())
             }
             Change::Owner(uid, gid) => {
                 let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));

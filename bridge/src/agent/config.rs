@@ -15,6 +15,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The host's read-only files: `BRIDGE_RUNTIME_DIR`, default `/opt/memoh`.
     pub runtime_dir: PathBuf,
+    /// Whether it serves files and runs nothing. Default false.
+    pub files_only: bool,
 }
 
 impl Config {
@@ -29,6 +31,7 @@ impl Config {
             socket: path(consts::SOCKET_PATH_ENV, consts::DEFAULT_SOCKET_PATH),
             data_dir: path(consts::DATA_DIR_ENV, consts::DEFAULT_DATA_DIR),
             runtime_dir: path(consts::RUNTIME_DIR_ENV, consts::DEFAULT_RUNTIME_DIR),
+            files_only: false,
         }
     }
 

@@ -132,6 +132,7 @@ impl ContainerService for Legacy {
         let Some(first) = frames.message().await? else {
             return Err(Status::invalid_argument("the first message must describe the command"));
         };
+        self.0.check_commands()?;
         let program = self.program(&first)?;
         let limit = limit(first.timeout_seconds, first.pty);
         let limits = Limits { total: limit, idle: None };

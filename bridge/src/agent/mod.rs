@@ -3,12 +3,13 @@
 //! | file | what |
 //! |---|---|
 //! | `config`, `boot`, `memory`, `seed` | environment, process set-up, first-boot files |
+//! | `tree` | the agent outside, as a server of a tree of files |
 //! | `listener`, `server` | sockets, gRPC server, graceful stop |
 //! | `reaper` | the one place that waits for children |
 //! | `launch`, `program`, `shell`, `user`, `pty`, `channel`, `spawn` | from a request to a running child |
 //! | `session`, `pump`, `feed`, `activity`, `kill` | a running child: output, input, ending it |
 //! | `sessions`, `held`, `replay`, `attach` | children that live on without a client |
-//! | `paths`, `errors`, `long`, `locks`, `temp` | what all work on files stands on |
+//! | `paths`, `errors`, `long`, `locks`, `temp`, `own_fds` | what all work on files stands on |
 //! | `atomic`, `revision`, `link`, `change`, `copy`, `remove` | changing files |
 //! | `entry`, `walk`, `scan`, `page`, `globs`, `glob`, `grep`, `watch`, `read_text`, `raw` | looking at files |
 //! | `legacy`, `v1`, `files`, `fdpass` | the three faces on the wire |
@@ -45,6 +46,7 @@ mod listener;
 mod locks;
 mod long;
 mod memory;
+mod own_fds;
 mod page;
 mod paths;
 mod program;
@@ -65,6 +67,7 @@ mod shell;
 mod spawn;
 mod state;
 mod temp;
+mod tree;
 mod user;
 mod v1;
 mod walk;

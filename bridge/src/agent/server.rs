@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::config::Config;
 use super::fdpass;
 use super::legacy::Legacy;
 use super::listener::{Bound, Peers};
@@ -32,10 +33,27 @@ const SEND_BUFFER: usize = 1 << 20;
 /// How long to wait before accepting again when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// Serves until SIGTERM or SIGINT.
-///
-/// New calls are refused then, commands are ended, calls under way may finish, and within a second this returns, however
-/// many there are.
+/// The sockets, bound and listening, and who may use them.
+pub(crate) struct Sockets {
+    main: Bound,
+    bulk: Bound,
+    peers: Peers,
+}
+
+impl Sockets {
+    /// Makes those that the configuration names.
+    ///
+    /// # Errors
+    /// As [`Bound::new`].
+    pub(crate) fn bind(config: &Config) -> io::Result<Self> {
+        let main = Bound::new(&config.socket, SocketType::STREAM)?;
+        let bulk = Bound::new(&config.fd_socket(), SocketType::SEQPACKET)?;
+        let peers = Peers::new(config.socket.parent().unwrap_or(std::path::Path::new("/")));
+        Ok(Self { main, bulk, peers })
+    }
+}
+
+/// Serves a container until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// When the sockets cannot be made, or the server fails.
@@ -43,22 +61,37 @@ pub(crate) async fn run(agent: Arc<Agent>) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(Arc::clone(&agent.reaper).run()?);
-    tokio::spawn(memory::settle());
+    let sockets = Sockets::bind(&agent.config)?;
+    let told = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    run_until(agent, sockets, told).await
+}
 
-    let config = &agent.config;
-    let main = Bound::new(&config.socket, SocketType::STREAM)?;
-    let bulk = Bound::new(&config.fd_socket(), SocketType::SEQPACKET)?;
-    let peers = Peers::new(config.socket.parent().unwrap_or(std::path::Path::new("/")));
+/// Serves until `end` completes.
+///
+/// New calls are refused then, commands are ended, calls under way may finish, and within a second this returns, however
+/// many there are.
+///
+/// # Errors
+/// When the server fails.
+pub(crate) async fn run_until(
+    agent: Arc<Agent>,
+    sockets: Sockets,
+    end: impl Future<Output = ()>,
+) -> io::Result<()> {
+    tokio::spawn(memory::settle());
+    let Sockets { main, bulk, peers } = sockets;
     let bulk_server = tokio::spawn(fdpass::serve(Arc::clone(&agent), bulk.fd()?, peers.clone())?);
 
     let listener = UnixListener::from_std(StdListener::from(main.fd()?))?;
     let services = Services::new(&agent);
     let mut server = tokio::spawn(accept(listener, peers, services, Arc::clone(&agent)));
 
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    end.await;
     let until = Instant::now() + STOP;
     agent.stop();
     bulk_server.abort();

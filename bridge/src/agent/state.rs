@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use rustix::process::Rlimit;
 use tokio::sync::watch;
+use tonic::Status;
 
 use super::config::Config;
 use super::reaper::Reaper;
@@ -39,6 +40,17 @@ impl Agent {
             running: AtomicU32::new(0),
             stopping: watch::Sender::new(false),
         }
+    }
+
+    /// Refuses whatever has to do with commands, where it serves files only.
+    ///
+    /// # Errors
+    /// `FAILED_PRECONDITION`.
+    pub(crate) fn check_commands(&self) -> Result<(), Status> {
+        if self.config.files_only {
+            return Err(Status::failed_precondition("only files are served here: no command can run"));
+        }
+        Ok(())
     }
 
     /// Counts a command until the guard is dropped.

@@ -44,7 +44,11 @@ impl Bridge for V1 {
     async fn info(&self, _request: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
         Ok(Response::new(InfoResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            features: features::ALL.iter().map(|&feature| feature.to_owned()).collect(),
+            features: features::ALL
+                .iter()
+                .filter(|feature| !self.0.config.files_only || !features::COMMANDS.contains(feature))
+                .map(|&feature| feature.to_owned())
+                .collect(),
             pid: rustix::process::getpid().as_raw_nonzero().get(),
             uptime_ms: u64::try_from(self.0.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             data_dir: Bytes::copy_from_slice(self.0.config.data_dir.as_os_str().as_bytes()),

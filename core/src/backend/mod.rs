@@ -5,17 +5,19 @@
 //! records and decides nothing about workspaces: that is the lifecycle's part.
 
 pub(crate) mod containerd;
+mod exec;
 #[cfg(test)]
 pub(crate) mod fake;
 mod pull;
 mod types;
 
+pub(crate) use exec::{GuestCommand, GuestPipes, GuestProcess};
 pub(crate) use pull::{LayerCounter, PullTracker};
 pub(crate) use types::{
     BackendEvent, Capabilities, Change, ChangesRequest, Container, ContainerFilter, Graft, Grafted,
     GuestMount, NetworkNamespace, NewContainer, NewSnapshot, OpenDir, PullRequest, Pulled, ResolvedUser,
     Snapshot, SnapshotDir, SnapshotFilter, SnapshotKind, SnapshotUsage, Squash, Task, TaskChange, TaskEvent,
-    TaskExit, TaskStatus, TreeEntry, UnpackedImage,
+    TaskExit, TaskRoot, TaskStatus, TreeEntry, UnpackedImage,
 };
 
 use crate::error::Result;
@@ -24,6 +26,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use tokio_util::sync::CancellationToken;
 
@@ -107,6 +110,10 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
     /// Opens a directory of a writable snapshot for reading; none when nothing is there. Nothing outside the snapshot can be
     /// reached from it. FAILED_PRECONDITION for something else than a directory, also on the way there.
     async fn open_dir(&self, dir: &SnapshotDir) -> Result<Option<OpenDir>>;
+
+    /// Opens the root of a writable snapshot's tree; with `write` things can be changed below it. No task may run on the
+    /// snapshot for as long as it is open. UNSUPPORTED when it is no directory of the host.
+    async fn open_root(&self, snapshotter: &str, key: &str, write: bool) -> Result<OwnedFd>;
 
     /// Makes a directory that is to take the place of one in a writable snapshot, and opens it. It does not show in the
     /// snapshot. It has the owner, mode and attributes of what is there; with `merge` all that is in it too, and nothing may
@@ -206,6 +213,14 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
 
     /// Waits for the end of the first process. NOT_FOUND when there is no task.
     async fn wait_task(&self, container: &str) -> Result<TaskExit>;
+
+    /// The root of what a container's processes see, as long as its first process lives. FAILED_PRECONDITION when it does
+    /// not run; UNSUPPORTED when its processes cannot be seen from here.
+    async fn task_root(&self, container: &str) -> Result<TaskRoot>;
+
+    /// Runs a command beside a container's first process. NOT_FOUND for a program or working directory that is not there;
+    /// UNAVAILABLE when the container does not run.
+    async fn exec(&self, command: &GuestCommand) -> Result<(Box<dyn GuestProcess>, GuestPipes)>;
 
     /// Removes a task that has ended. Returns its exit, or none when there was no task. FAILED_PRECONDITION while it runs.
     async fn delete_task(&self, container: &str) -> Result<Option<TaskExit>>;

@@ -78,6 +78,9 @@ pub(crate) struct UnpackedImage {
     pub(crate) user: String,
     /// The working directory; empty for `/`.
     pub(crate) working_dir: String,
+    /// What the image runs, with its arguments; empty when it does not say.
+    #[serde(default)]
+    pub(crate) command: Vec<String>,
 }
 
 /// A writable snapshot to make.
@@ -349,6 +352,15 @@ pub(crate) struct Task {
 pub(crate) struct TaskExit {
     pub(crate) code: u32,
     pub(crate) at: Timestamp,
+}
+
+/// The tree that a container's processes see.
+#[derive(Debug)]
+pub(crate) struct TaskRoot {
+    /// Its root. It leads to everything that is mounted there too.
+    pub(crate) root: OwnedFd,
+    /// The first process (`pidfd_open(2)`).
+    pub(crate) process: OwnedFd,
 }
 
 /// What a backend tells those who watch it.

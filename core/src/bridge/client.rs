@@ -40,6 +40,23 @@ impl BridgeClient {
         Ok(self.slot.connection().await?.agent().clone())
     }
 
+    /// Ends the server of the workspace's files, where this process has started one, and returns once that has ended and
+    /// what it held is let go of.
+    pub(crate) async fn end_tree(&self) {
+        self.slot.end_tree().await;
+    }
+
+    /// Connects, unless it is connected.
+    ///
+    /// # Errors
+    /// UNAVAILABLE when nothing answers.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(crate) async fn reach(&self) -> Result<()> {
+        self.slot.connection().await.map(drop)
+    }
+
     pub(super) fn slot(&self) -> &Arc<Slot> {
         &self.slot
     }

@@ -1,6 +1,6 @@
 use super::dial::{BridgeTarget, dial};
 use super::failure;
-use super::fd::FdPool;
+use super::fd::{FdPlace, FdPool};
 use super::lane::Lane;
 use crate::error::{Error, Result};
 use dunnage_bridge::bridgepb::container_service_client::ContainerServiceClient;
@@ -78,10 +78,12 @@ impl Connection {
         let agent = probe(&first, target).await?;
         let fd = match target {
             BridgeTarget::Socket(path) if agent.descriptors => {
-                Some(Arc::new(FdPool::new(path.with_file_name(FD_SOCKET_NAME))))
+                Some(FdPlace::Path(path.with_file_name(FD_SOCKET_NAME)))
             }
+            BridgeTarget::Held(held) if agent.descriptors => Some(FdPlace::Held(Arc::clone(&held.bulk))),
             _ => None,
         };
+        let fd = fd.map(|place| Arc::new(FdPool::new(place)));
         let control = Mutex::new(vec![first.clone()]);
         Ok(Self { target: target.clone(), agent, first, control, bulk: Mutex::default(), fd })
     }

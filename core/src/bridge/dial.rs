@@ -4,6 +4,7 @@ use rustix::io::Errno;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 use tokio::net::{TcpStream, UnixStream};
@@ -15,13 +16,32 @@ pub(crate) enum BridgeTarget {
     Socket(PathBuf),
     /// The address of an agent that came before sockets.
     Tcp(SocketAddr),
+    /// Sockets without a name any more.
+    Held(Arc<Held>),
 }
+
+/// The sockets of a server that this process has started.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(super) main: Pinned,
+    pub(super) bulk: Arc<Pinned>,
+}
+
+/// Each is only itself.
+impl PartialEq for Held {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for Held {}
 
 impl fmt::Display for BridgeTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Socket(path) => write!(f, "{}", path.display()),
             Self::Tcp(address) => address.fmt(f),
+            Self::Held(_) => f.write_str("a server of files on this host"),
         }
     }
 }
@@ -38,7 +58,8 @@ pub(super) enum Stream {
 /// Connects to an agent. The caller sets the time limit.
 pub(super) async fn dial(target: &BridgeTarget) -> Result<Stream> {
     match target {
-        BridgeTarget::Socket(path) => unix(path).await.map(Stream::Unix),
+        BridgeTarget::Socket(path) => unix(&Pinned::open(path)?, &path.display()).await.map(Stream::Unix),
+        BridgeTarget::Held(held) => unix(&held.main, target).await.map(Stream::Unix),
         BridgeTarget::Tcp(address) => {
             let stream = TcpStream::connect(address).await.map_err(|e| unreachable(e, target))?;
             stream.set_nodelay(true).map_err(|e| unreachable(e, target))?;
@@ -47,8 +68,7 @@ pub(super) async fn dial(target: &BridgeTarget) -> Result<Stream> {
     }
 }
 
-async fn unix(path: &Path) -> Result<UnixStream> {
-    let socket = Pinned::open(path)?;
+async fn unix(socket: &Pinned, address: &(impl fmt::Display + Sync)) -> Result<UnixStream> {
     loop {
         match UnixStream::connect(socket.path()).await {
             Ok(stream) => return Ok(stream),
@@ -56,7 +76,7 @@ async fn unix(path: &Path) -> Result<UnixStream> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 tokio::time::sleep(QUEUE_FULL_PAUSE).await;
             }
-            Err(error) => return Err(unreachable(error, path.display())),
+            Err(error) => return Err(unreachable(error, address)),
         }
     }
 }
@@ -66,7 +86,8 @@ async fn unix(path: &Path) -> Result<UnixStream> {
 /// The directory is writable from inside the workspace, which could put a link to another workspace's socket in the
 /// place of its own. The name is opened without following it, from a directory opened without following it; the
 /// connection goes through `/proc/self/fd`, where no name is looked up again and no length limit applies.
-pub(super) struct Pinned(OwnedFd);
+#[derive(Debug)]
+pub(crate) struct Pinned(OwnedFd);
 
 impl Pinned {
     /// Opens the socket at `path`. UNAVAILABLE when nothing is there, PERMISSION_DENIED when it is no socket.

@@ -7,6 +7,7 @@
 //! | `connection` | the lanes to one life of one agent, and what that agent can do |
 //! | `pool` | one connection a workspace, made when needed and dropped when it breaks |
 //! | `client` | the calls, with their time limits and their second try |
+//! | `tree` | serves files where no agent runs |
 //! | `ready` | waits until an agent answers |
 //! | `exec`, `fs` | what hosts call |
 //! | `fd` | bytes by descriptor, past gRPC |
@@ -27,11 +28,14 @@ mod pool;
 mod ready;
 #[cfg(test)]
 pub(crate) mod tests;
+mod tree;
 
 pub(crate) use client::BridgeClient;
 #[cfg(test)]
 use connection::AgentInfo;
 pub(crate) use dial::BridgeTarget;
+pub(crate) use exec::GuestCommands;
 pub use exec::{Output, Process, Signal, StreamKind};
 pub use fs::{FileEvents, FileReader, FileWriter};
 pub(crate) use pool::BridgePool;
+pub(crate) use tree::{Hold, Tree, TreeServer};

@@ -1,6 +1,8 @@
 use super::client::BridgeClient;
 use super::connection::Connection;
 use super::dial::BridgeTarget;
+use super::exec::GuestCommands;
+use super::tree::TreeServer;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::HashMap;
@@ -51,6 +53,39 @@ impl BridgePool {
         BridgeClient::new(slot)
     }
 
+    /// The client of a workspace that has no agent, if there is one whose server of files still runs.
+    pub(crate) fn agentless(&self, key: &str) -> Option<BridgeClient> {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = slots.get(key).filter(|slot| slot.tree.as_ref().is_some_and(TreeServer::is_running))?;
+        Some(BridgeClient::new(Arc::clone(slot)))
+    }
+
+    /// Makes a client of a workspace that has no agent, and keeps it: `tree` serves its files, `commands` runs its commands.
+    pub(crate) fn keep_agentless(
+        &self,
+        key: &str,
+        (tree, target): (TreeServer, BridgeTarget),
+        commands: GuestCommands,
+    ) -> BridgeClient {
+        let mut slot = Slot::new(key.to_owned(), target, Arc::clone(&self.limits));
+        (slot.tree, slot.commands) = (Some(tree), Some(commands));
+        let slot = Arc::new(slot);
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), Arc::clone(&slot));
+        BridgeClient::new(slot)
+    }
+
+    /// Makes a client of the files of a workspace that does not run. The server ends with the last clone of it.
+    pub(crate) fn files(&self, key: &str, (tree, target): (TreeServer, BridgeTarget)) -> BridgeClient {
+        let mut slot = Slot::new(key.to_owned(), target, Arc::clone(&self.limits));
+        slot.tree = Some(tree);
+        BridgeClient::new(Arc::new(slot))
+    }
+
+    /// Until an agent must have answered the first question.
+    pub(crate) fn connect_limit(&self) -> Duration {
+        self.limits.connect
+    }
+
     /// Drops the connection of the workspace `key`: call it when its container is stopped, started or deleted. Calls
     /// under way end by themselves; the next one connects anew.
     pub(crate) fn evict(&self, key: &str) {
@@ -77,6 +112,10 @@ pub(super) struct Slot {
     current: Mutex<Option<Arc<Connection>>>,
     /// Held by the one caller that connects; what the last one failed with, and when.
     gate: tokio::sync::Mutex<Option<(Instant, Failure)>>,
+    /// What runs commands, where no agent does.
+    pub(super) commands: Option<GuestCommands>,
+    /// Who serves the files, where no agent does. Last: what was connected to it goes first.
+    tree: Option<TreeServer>,
 }
 
 impl std::fmt::Debug for Slot {
@@ -87,7 +126,15 @@ impl std::fmt::Debug for Slot {
 
 impl Slot {
     fn new(key: String, target: BridgeTarget, limits: Arc<Limits>) -> Self {
-        Self { key, target, limits, current: Mutex::default(), gate: tokio::sync::Mutex::default() }
+        Self {
+            key,
+            target,
+            limits,
+            current: Mutex::default(),
+            gate: tokio::sync::Mutex::default(),
+            commands: None,
+            tree: None,
+        }
     }
 
     /// The connection there is, or a new one. Callers that come while one connects share its outcome.
@@ -136,6 +183,14 @@ impl Slot {
         let mut current = self.lock();
         if current.as_ref().is_some_and(|c| Arc::ptr_eq(c, connection)) {
             *current = None;
+        }
+    }
+
+    /// Ends the server of its files, if there is one, and returns once that has ended.
+    pub(super) async fn end_tree(&self) {
+        if let Some(tree) = &self.tree {
+            self.forget_any();
+            tree.end().await;
         }
     }
 

@@ -14,7 +14,12 @@ use std::future::Future;
 
 /// Files inside a workspace: the whole container is reachable. A relative path is under the data directory.
 ///
-/// Every method fails with NOT_FOUND when there is no such workspace, and UNAVAILABLE when it does not run.
+/// A workspace that does not run has its files too, but for what is mounted when it runs: each call takes the workspace's
+/// lock, and reads or changes the files of its writable snapshot, as the user that it runs as. A file that is open holds the
+/// lock until it is dropped, and the workspace cannot be started until then. Only [`Fs::watch`] needs one that runs.
+///
+/// Every method fails with NOT_FOUND when there is no such workspace, UNAVAILABLE when it runs and its agent cannot be
+/// reached, and, when it does not run, TIMEOUT while others work on it for too long.
 ///
 /// # Cancel safety
 /// Reads are cancel safe. A write that is dropped leaves the file as it was.
@@ -23,14 +28,23 @@ pub struct Fs {
     workspace: Workspace,
 }
 
+/// What is done with files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// They are looked at.
+    Read,
+    /// They are changed.
+    Write,
+}
+
 macro_rules! forward {
-    ($($(#[$doc:meta])* $name:ident($operation:literal, $options:ty $(, $bytes:ident: $bytes_type:ty)?) -> $result:ty;)*) => {
+    ($($(#[$doc:meta])* $access:ident $name:ident($operation:literal, $options:ty $(, $bytes:ident: $bytes_type:ty)?) -> $result:ty;)*) => {
         impl Fs {
             $(
                 $(#[$doc])*
                 pub async fn $name(&self, options: $options $(, $bytes: impl Into<$bytes_type>)?) -> Result<$result> {
                     let call = async |client: BridgeClient| client.$name(&options $(, $bytes.into())?).await;
-                    self.workspace.with_bridge(call).await.map_err(|e| e.in_operation($operation))
+                    self.workspace.with_files(Access::$access, call).await.map_err(|e| e.in_operation($operation))
                 }
             )*
         }
@@ -42,93 +56,93 @@ forward! {
     ///
     /// # Errors
     /// NOT_FOUND, PERMISSION_DENIED.
-    stat("fs.stat", StatOptions) -> DirEntry;
+    Read stat("fs.stat", StatOptions) -> DirEntry;
     /// What is in a directory.
     ///
     /// # Errors
     /// NOT_FOUND; FAILED_PRECONDITION when it is no directory; PERMISSION_DENIED.
-    list("fs.list", ListDirOptions) -> DirList;
+    Read list("fs.list", ListDirOptions) -> DirList;
     /// Reads a file, or a part of one, into memory.
     ///
     /// # Errors
     /// NOT_FOUND; FAILED_PRECONDITION when it is no regular file; RESOURCE_EXHAUSTED when there is more of it than
     /// `max_bytes`.
-    read("fs.read", ReadOptions) -> Bytes;
+    Read read("fs.read", ReadOptions) -> Bytes;
     /// Reads some lines of a text file, bounded in lines and bytes.
     ///
     /// # Errors
     /// NOT_FOUND; FAILED_PRECONDITION when it is no regular file.
-    read_text("fs.read_text", ReadTextOptions) -> TextFile;
+    Read read_text("fs.read_text", ReadTextOptions) -> TextFile;
     /// Replaces a file by these bytes, at once or not at all; on demand only when what is there is as it was seen.
     ///
     /// # Errors
     /// CONFLICT when what is there is not what was expected; FAILED_PRECONDITION when the path is a directory; PERMISSION_DENIED; RESOURCE_EXHAUSTED on a full disk.
-    write("fs.write", WriteOptions, content: Bytes) -> WriteResult;
+    Write write("fs.write", WriteOptions, content: Bytes) -> WriteResult;
     /// Copies a file of the host inside, of any length.
     ///
     /// # Errors
     /// NOT_FOUND when the host has no such file; FAILED_PRECONDITION when it is no regular file; as for `write`.
-    upload("fs.upload", UploadOptions) -> WriteResult;
+    Write upload("fs.upload", UploadOptions) -> WriteResult;
     /// Copies a file to the host, of any length, at once or not at all.
     ///
     /// # Errors
     /// NOT_FOUND; FAILED_PRECONDITION when it is no regular file; RESOURCE_EXHAUSTED when the host's disk is full.
-    download("fs.download", DownloadOptions) -> DownloadResult;
+    Read download("fs.download", DownloadOptions) -> DownloadResult;
     /// Makes a directory and its missing parents. One that is there is no error.
     ///
     /// # Errors
     /// FAILED_PRECONDITION when a file is in the way; PERMISSION_DENIED.
-    mkdir("fs.mkdir", MkdirOptions) -> ();
+    Write mkdir("fs.mkdir", MkdirOptions) -> ();
     /// Renames a file or directory; a file that is at the new path is replaced.
     ///
     /// # Errors
     /// NOT_FOUND; FAILED_PRECONDITION across file systems or onto a directory that is not empty.
-    rename("fs.rename", RenameOptions) -> ();
+    Write rename("fs.rename", RenameOptions) -> ();
     /// Removes a file or directory. One that is not there is no error.
     ///
     /// # Errors
     /// PERMISSION_DENIED for `/`; FAILED_PRECONDITION for a directory with content unless `recursive` is set.
-    remove("fs.remove", RemoveOptions) -> ();
+    Write remove("fs.remove", RemoveOptions) -> ();
     /// Makes a symbolic link.
     ///
     /// # Errors
     /// ALREADY_EXISTS when something is there and is not to be replaced; FAILED_PRECONDITION when it is a directory;
     /// PERMISSION_DENIED.
-    symlink("fs.symlink", SymlinkOptions) -> ();
+    Write symlink("fs.symlink", SymlinkOptions) -> ();
     /// Changes permission bits, of a whole tree on demand. It stops at the first that cannot be changed.
     ///
     /// # Errors
     /// NOT_FOUND; INVALID_ARGUMENT for what is no mode; PERMISSION_DENIED.
-    chmod("fs.chmod", ChmodOptions) -> ChangeResult;
+    Write chmod("fs.chmod", ChmodOptions) -> ChangeResult;
     /// Changes owner and group, of a whole tree on demand. It stops at the first that cannot be changed.
     ///
     /// # Errors
     /// NOT_FOUND; INVALID_ARGUMENT for an owner that the workspace does not know; PERMISSION_DENIED.
-    chown("fs.chown", ChownOptions) -> ChangeResult;
+    Write chown("fs.chown", ChownOptions) -> ChangeResult;
     /// Copies a file or a tree inside, with all that it has: modes, owners, times, attributes, links, hard links among
     /// what is copied, and holes. The copy is there whole or not at all.
     ///
     /// # Errors
     /// NOT_FOUND; ALREADY_EXISTS when something is there and is not to be replaced; INVALID_ARGUMENT for a directory into
     /// itself; RESOURCE_EXHAUSTED on a full disk.
-    copy("fs.copy", CopyOptions) -> CopyResult;
+    Write copy("fs.copy", CopyOptions) -> CopyResult;
     /// Tells a page of a tree, sorted. Pages may be as far apart in time as one likes: nothing is kept between them.
     ///
     /// # Errors
     /// NOT_FOUND; FAILED_PRECONDITION when it is no directory; INVALID_ARGUMENT for a bad pattern or limit.
-    walk("fs.walk", WalkOptions) -> WalkPage;
+    Read walk("fs.walk", WalkOptions) -> WalkPage;
     /// Tells what matches a pattern of names. Links are not followed, and of `/proc` and `/sys` nothing is told unless it
     /// begins there.
     ///
     /// # Errors
     /// NOT_FOUND; FAILED_PRECONDITION when it is no directory; INVALID_ARGUMENT for a bad pattern or limit.
-    glob("fs.glob", GlobOptions) -> GlobResult;
+    Read glob("fs.glob", GlobOptions) -> GlobResult;
     /// Searches the text of files, several at once. Links are not followed, binary files are passed over, and so are
     /// `/proc` and `/sys` unless it begins there.
     ///
     /// # Errors
     /// NOT_FOUND; INVALID_ARGUMENT for a bad expression, pattern or limit.
-    grep("fs.grep", GrepOptions) -> GrepResult;
+    Read grep("fs.grep", GrepOptions) -> GrepResult;
 }
 
 impl Fs {
@@ -142,7 +156,8 @@ impl Fs {
     /// NOT_FOUND; FAILED_PRECONDITION when it is no regular file; PERMISSION_DENIED.
     pub async fn open_read(&self, options: OpenReadOptions) -> Result<FileReader> {
         let call = async |client: BridgeClient| client.open_read(&options).await;
-        self.workspace.with_bridge(call).await.map_err(|e| e.in_operation("fs.open_read"))
+        let opened = self.workspace.with_open_files(Access::Read, call).await;
+        opened.map_err(|e| e.in_operation("fs.open_read"))
     }
 
     /// Opens a file for writing piece by piece: it takes the old one's place when finished.
@@ -151,12 +166,13 @@ impl Fs {
     /// As for [`Fs::write`].
     pub async fn open_write(&self, options: WriteOptions) -> Result<FileWriter> {
         let call = async |client: BridgeClient| client.open_write(&options).await;
-        self.workspace.with_bridge(call).await.map_err(|e| e.in_operation("fs.open_write"))
+        let opened = self.workspace.with_open_files(Access::Write, call).await;
+        opened.map_err(|e| e.in_operation("fs.open_write"))
     }
 }
 
 impl Fs {
-    /// Watches a directory: what happens in it after this returns is told.
+    /// Watches a directory: what happens in it after this returns is told. UNAVAILABLE when the workspace does not run.
     ///
     /// # Errors
     /// NOT_FOUND; FAILED_PRECONDITION when it is no directory; INVALID_ARGUMENT for a bad pattern; RESOURCE_EXHAUSTED when the
@@ -180,11 +196,68 @@ impl Workspace {
         let inner = &self.engine.inner;
         inner.runner.check_open()?;
         let client = lifecycle::bridge(inner, &self.id).await?;
+        self.until_closing(call(client)).await
+    }
+
+    /// Calls the server of this workspace's files: its agent when it runs, else one of this process's, which has ended when
+    /// this returns.
+    pub(super) async fn with_files<T, F>(
+        &self,
+        access: Access,
+        call: impl FnOnce(BridgeClient) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let work = async {
+            let (client, at_rest) = self.files(access).await?;
+            let done = call(client.clone()).await;
+            if at_rest {
+                client.end_tree().await;
+            }
+            done
+        };
+        self.until_closing(work).await
+    }
+
+    /// As [`Workspace::with_files`], for what keeps a clone of the client: the server ends with the last of them.
+    pub(super) async fn with_open_files<T, F>(
+        &self,
+        access: Access,
+        call: impl FnOnce(BridgeClient) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        self.until_closing(async { call(self.files(access).await?.0).await }).await
+    }
+
+    /// A client of this workspace's files, and whether it is one of a workspace that does not run.
+    async fn files(&self, access: Access) -> Result<(BridgeClient, bool)> {
+        let inner = &self.engine.inner;
+        inner.runner.check_open()?;
+        let reached = async {
+            let client = lifecycle::bridge(inner, &self.id).await?;
+            client.reach().await.map(|()| client)
+        };
+        match reached.await {
+            Err(error) if error.kind() == ErrorKind::Unavailable => {}
+            reached => return reached.map(|client| (client, false)),
+        }
+        match lifecycle::files_at_rest(inner, &self.id, access == Access::Write).await? {
+            Some(client) => Ok((client, true)),
+            // It runs by now, or never stopped: whatever keeps its agent from answering is told by the call.
+            None => Ok((lifecycle::bridge(inner, &self.id).await?, false)),
+        }
+    }
+
+    async fn until_closing<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let inner = &self.engine.inner;
         let call = async {
             tokio::select! {
                 biased;
                 () = inner.runner.closing() => Err(Error::cancelled("the engine was closed while the call ran")),
-                done = call(client) => done,
+                done = work => done,
             }
         };
         match call.await {

@@ -1,4 +1,5 @@
 use super::Workspace;
+use super::fs::Access;
 use crate::bridge::BridgeClient;
 use crate::error::Result;
 use crate::skills;
@@ -8,7 +9,8 @@ use crate::types::{
 
 /// The skills of a workspace: folders with a `SKILL.md`, in one or more roots.
 ///
-/// Every method fails with NOT_FOUND when there is no such workspace, and UNAVAILABLE when it does not run.
+/// Every method fails with NOT_FOUND when there is no such workspace, and UNAVAILABLE when
+/// its agent cannot be reached. One that does not run has its skills too, as it has its files.
 #[derive(Debug, Clone)]
 pub struct Skills {
     workspace: Workspace,
@@ -38,7 +40,7 @@ impl Skills {
     pub async fn list(&self, options: SkillListOptions) -> Result<SkillList> {
         let roots = if options.roots.is_empty() { self.roots() } else { &options.roots };
         let call = async |client: BridgeClient| skills::list(&client, roots).await;
-        self.workspace.with_bridge(call).await.map_err(|e| e.in_operation("skills.list"))
+        self.workspace.with_files(Access::Read, call).await.map_err(|e| e.in_operation("skills.list"))
     }
 
     /// Writes skills into one root, over those of the same names. All are checked before the first is written, and each file is
@@ -54,7 +56,7 @@ impl Skills {
     pub async fn upsert(&self, options: SkillUpsertOptions) -> Result<SkillUpsertResult> {
         let root = self.root(options.root.as_ref());
         let call = async |client: BridgeClient| skills::upsert(&client, &root, &options).await;
-        self.workspace.with_bridge(call).await.map_err(|e| e.in_operation("skills.upsert"))
+        self.workspace.with_files(Access::Write, call).await.map_err(|e| e.in_operation("skills.upsert"))
     }
 
     /// Deletes skills of one root, each with its folder. One that is not there is no error.
@@ -67,6 +69,6 @@ impl Skills {
     pub async fn delete(&self, options: SkillDeleteOptions) -> Result<SkillDeleteResult> {
         let root = self.root(options.root.as_ref());
         let call = async |client: BridgeClient| skills::delete(&client, &root, &options).await;
-        self.workspace.with_bridge(call).await.map_err(|e| e.in_operation("skills.delete"))
+        self.workspace.with_files(Access::Write, call).await.map_err(|e| e.in_operation("skills.delete"))
     }
 }

@@ -3,14 +3,16 @@
 use super::step;
 use crate::backend::{
     Backend, BackendEvent, Capabilities, Change, ChangesRequest, Container, ContainerFilter, Graft, Grafted,
-    NewContainer, NewSnapshot, OpenDir, PullRequest, PullTracker, Pulled, ResolvedUser, Snapshot,
-    SnapshotDir, SnapshotFilter, SnapshotUsage, Squash, Task, TaskExit,
+    GuestCommand, GuestPipes, GuestProcess, NewContainer, NewSnapshot, OpenDir, PullRequest, PullTracker,
+    Pulled, ResolvedUser, Snapshot, SnapshotDir, SnapshotFilter, SnapshotUsage, Squash, Task, TaskExit,
+    TaskRoot,
 };
 use crate::error::Result;
 use crate::types::ImageInfo;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -78,6 +80,18 @@ impl Backend for ToldBackend {
 
     async fn open_dir(&self, dir: &SnapshotDir) -> Result<Option<OpenDir>> {
         self.0.open_dir(dir).await
+    }
+
+    async fn open_root(&self, snapshotter: &str, key: &str, write: bool) -> Result<OwnedFd> {
+        self.0.open_root(snapshotter, key, write).await
+    }
+
+    async fn task_root(&self, container: &str) -> Result<TaskRoot> {
+        self.0.task_root(container).await
+    }
+
+    async fn exec(&self, command: &GuestCommand) -> Result<(Box<dyn GuestProcess>, GuestPipes)> {
+        self.0.exec(command).await
     }
 
     async fn container(&self, id: &str) -> Result<Option<Container>> {

@@ -1,14 +1,19 @@
 use super::layout::SOCKET;
-use super::resolve::resolve;
-use crate::backend::{Container, NetworkNamespace, Task};
-use crate::bridge::{BridgeClient, BridgeTarget};
+use super::recover::take;
+use super::resolve::{Found, existing};
+use crate::backend::{Container, NetworkNamespace, Task, TaskStatus};
+use crate::bridge::{BridgeClient, BridgeTarget, GuestCommands, Hold, Tree, TreeServer};
 use crate::engine::EngineInner;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::names::WorkspaceId;
+use crate::operation::OperationContext;
+use crate::types::AgentKind;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-/// A client of the agent in this workspace. Connects at its first call.
+/// A client of this workspace: of its agent, which it reaches at its first call, or, where it has none, of what stands in for one.
 ///
 /// # Errors
 /// NOT_FOUND when there is no such workspace; UNAVAILABLE when it has neither a socket nor an address.
@@ -17,11 +22,90 @@ pub(crate) async fn bridge(inner: &EngineInner, id: &WorkspaceId) -> Result<Brid
     if socket.symlink_metadata().is_ok() {
         return Ok(inner.bridges.client(id.as_str(), BridgeTarget::Socket(socket)));
     }
-    let found = resolve(inner, id)
-        .await?
-        .ok_or_else(|| Error::not_found("there is no such workspace: create it").with("workspace", id))?;
+    if let Some(client) = inner.bridges.agentless(id.as_str()) {
+        return Ok(client);
+    }
+    let found = existing(inner, id).await?;
+    if agent(inner, &found) == AgentKind::None {
+        return agentless(inner, id, &found.container).await;
+    }
     let target = target(inner, &found.container).await?;
     Ok(inner.bridges.client(id.as_str(), target))
+}
+
+/// What the workspace is reached by: its agent's socket, when it has a directory mounted for that, else the network, when an
+/// older implementation made it.
+pub(super) fn agent(inner: &EngineInner, found: &Found) -> AgentKind {
+    match socket(inner, &found.container) {
+        Some(_) => AgentKind::Socket,
+        None if found.legacy => AgentKind::Tcp,
+        None => AgentKind::None,
+    }
+}
+
+/// A client of a running workspace without an agent.
+///
+/// # Errors
+/// UNAVAILABLE when it does not run; UNSUPPORTED where the backend cannot do without an agent; as [`TreeServer::start`].
+async fn agentless(inner: &EngineInner, id: &WorkspaceId, container: &Container) -> Result<BridgeClient> {
+    if !inner.backend.capabilities().exec {
+        return Err(Error::unsupported(
+            "the workspace has no agent inside, and this backend runs no commands",
+        )
+        .with("container", &container.id));
+    }
+    let root = inner.backend.task_root(&container.id).await.map_err(|error| match error.kind() {
+        ErrorKind::FailedPrecondition => {
+            Error::unavailable("the workspace does not run: start it").with("container", &container.id)
+        }
+        _ => error,
+    })?;
+    let tree = tree(inner, container, root.root, Hold::Process(root.process));
+    let server = TreeServer::start(tree, Box::new(()), inner.bridges.connect_limit()).await?;
+    let commands = GuestCommands {
+        backend: Arc::clone(&inner.backend),
+        container: container.id.clone(),
+        snapshotter: container.snapshotter.clone(),
+        snapshot_key: container.snapshot_key.clone(),
+        pipes: inner.config.run_dir(id),
+    };
+    Ok(inner.bridges.keep_agentless(id.as_str(), server, commands))
+}
+
+/// A client of the files of a workspace that does not run. Until its last clone is gone, and the server of the files with
+/// it, the workspace stays as it is: its lock is held. None when it runs by now.
+///
+/// # Errors
+/// NOT_FOUND when there is no such workspace; TIMEOUT when another works on it for too long; as [`TreeServer::start`].
+pub(crate) async fn files_at_rest(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    write: bool,
+) -> Result<Option<BridgeClient>> {
+    let guard = take(inner, id, &OperationContext::detached("files")).await?;
+    let container = existing(inner, id).await?.container;
+    let task = inner.backend.task(&container.id).await?;
+    if task.is_some_and(|task| matches!(task.status, TaskStatus::Running | TaskStatus::Paused)) {
+        return Ok(None);
+    }
+    let lock = Hold::Lock(guard.share()?);
+    let root = inner.backend.open_root(&container.snapshotter, &container.snapshot_key, write).await?;
+    let tree = tree(inner, &container, root, lock);
+    let server = TreeServer::start(tree, Box::new(guard), inner.bridges.connect_limit()).await?;
+    Ok(Some(inner.bridges.files(id.as_str(), server)))
+}
+
+fn tree(inner: &EngineInner, container: &Container, root: OwnedFd, hold: Hold) -> Tree {
+    // No workspace's id starts with a dot.
+    let sockets = format!(".files-{}", uuid::Uuid::now_v7().simple());
+    Tree {
+        agent: inner.config.agent(),
+        sockets: inner.config.data_root.join("run").join(sockets),
+        data_dir: inner.config.guest.data_dir.clone(),
+        root,
+        user: container.user.clone(),
+        hold,
+    }
 }
 
 /// Where the agent of a container listens: on the socket in the directory mounted for it, else, in containers of older

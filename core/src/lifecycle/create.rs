@@ -322,12 +322,17 @@ pub(super) fn describe_container(
         snapshotter: place.0.to_owned(),
         snapshot_key: place.1.to_owned(),
         labels,
-        args: vec![inner.config.guest.runtime_mount.join("bridge").display().to_string()],
+        args: first_process(&inner.config, image, options)?,
         env: environment(&inner.config, image, options),
         working_dir: if image.working_dir.is_empty() { "/".to_owned() } else { image.working_dir.clone() },
         user,
         hostname,
-        mounts: mounts(&inner.config, run_dir, files.resolv_conf, files.hosts),
+        mounts: mounts(
+            &inner.config,
+            Some(run_dir).filter(|_| options.entrypoint.is_none()),
+            files.resolv_conf,
+            files.hosts,
+        ),
         network,
         limits: options.limits.clone(),
     })
@@ -490,12 +495,38 @@ fn environment(config: &Config, image: &UnpackedImage, options: &CreateOptions) 
         env.push(format!("TZ={zone}"));
     }
     env.extend(options.env.iter().map(|(name, value)| format!("{name}={value}")));
-    let socket = config.guest.run_mount.join(super::layout::SOCKET);
-    env.push(format!("BRIDGE_SOCKET_PATH={}", socket.display()));
+    if options.entrypoint.is_none() {
+        let socket = config.guest.run_mount.join(super::layout::SOCKET);
+        env.push(format!("BRIDGE_SOCKET_PATH={}", socket.display()));
+    }
     env
 }
 
-fn mounts(config: &Config, run_dir: PathBuf, resolv_conf: PathBuf, hosts: PathBuf) -> Vec<GuestMount> {
+/// What runs first: the agent, unless something else is asked for.
+///
+/// # Errors
+/// INVALID_ARGUMENT when the image is to say, and does not.
+fn first_process(config: &Config, image: &UnpackedImage, options: &CreateOptions) -> Result<Vec<String>> {
+    let args = match &options.entrypoint {
+        None => vec![config.guest.runtime_mount.join("bridge").display().to_string()],
+        Some(given) if given.is_empty() => image.command.clone(),
+        Some(given) => given.clone(),
+    };
+    if args.is_empty() {
+        return Err(Error::invalid_argument("the image does not say what it runs: name it in entrypoint")
+            .with("field", "entrypoint")
+            .with("image", &image.name));
+    }
+    Ok(args)
+}
+
+/// `run_dir` holds an agent's sockets.
+fn mounts(
+    config: &Config,
+    run_dir: Option<PathBuf>,
+    resolv_conf: PathBuf,
+    hosts: PathBuf,
+) -> Vec<GuestMount> {
     let read_only =
         |source: PathBuf, target: &str| GuestMount { source, target: target.into(), read_only: true };
     let mut mounts = vec![
@@ -504,10 +535,12 @@ fn mounts(config: &Config, run_dir: PathBuf, resolv_conf: PathBuf, hosts: PathBu
             target: config.guest.runtime_mount.clone(),
             read_only: true,
         },
-        GuestMount { source: run_dir, target: config.guest.run_mount.clone(), read_only: false },
         read_only(resolv_conf, "/etc/resolv.conf"),
         read_only(hosts, "/etc/hosts"),
     ];
+    if let Some(source) = run_dir {
+        mounts.push(GuestMount { source, target: config.guest.run_mount.clone(), read_only: false });
+    }
     let localtime = PathBuf::from("/etc/localtime");
     if localtime.exists() {
         mounts.push(read_only(localtime, "/etc/localtime"));

@@ -1,4 +1,4 @@
-use super::bridge::addresses;
+use super::bridge::{addresses, agent};
 use super::resolve::{Found, existing};
 use crate::backend::{NetworkNamespace, Task, TaskStatus};
 use crate::engine::EngineInner;
@@ -56,6 +56,7 @@ pub(super) fn describe(
         exit_code: task.and_then(|task| task.exit).map(|exit| exit.code),
         has_preserved_data: inner.config.has_backups(id),
         legacy: found.legacy,
+        agent: agent(inner, found),
         snapshotter: container.snapshotter.clone(),
         snapshot_key: container.snapshot_key.clone(),
         network: network.unwrap_or(NetworkInfo { mode, ..NetworkInfo::default() }),

@@ -33,7 +33,7 @@ mod stop;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use bridge::bridge;
+pub(crate) use bridge::{bridge, files_at_rest};
 pub(crate) use create::create;
 pub(crate) use delete::delete;
 pub(crate) use ends::take_ends;

@@ -63,6 +63,14 @@ pub(super) fn check(options: &CreateOptions, config: &Config) -> Result<()> {
     if !options.ports.is_empty() && options.network.unwrap_or(config.network.mode) != NetworkMode::Cni {
         return Err(bad("ports", "ports can be published only with the network mode cni"));
     }
+    for argument in options.entrypoint.iter().flatten() {
+        if argument.contains('\0') {
+            return Err(bad("entrypoint", "an argument has no NUL"));
+        }
+    }
+    if options.entrypoint.as_ref().and_then(|given| given.first()).is_some_and(String::is_empty) {
+        return Err(bad("entrypoint", "its first argument names a program"));
+    }
     check_restart(&options.restart)?;
     check_limits(&options.limits)
 }

@@ -31,8 +31,15 @@ pub(crate) struct WorkspaceLocks {
 #[derive(Debug)]
 pub(crate) struct WorkspaceGuard {
     // The file's lock goes before the queue's, so that the next task here finds it free.
-    _file: OwnedFd,
+    file: OwnedFd,
     _turn: OwnedMutexGuard<()>,
+}
+
+impl WorkspaceGuard {
+    /// Another descriptor of the lock's file: the lock is held until the last of them is closed, in whichever process.
+    pub(crate) fn share(&self) -> Result<OwnedFd> {
+        self.file.try_clone().map_err(|e| Error::io(e, "cannot share the workspace's lock"))
+    }
 }
 
 impl WorkspaceLocks {
@@ -56,7 +63,7 @@ impl WorkspaceLocks {
         let mut pause = POLL.0;
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(WorkspaceGuard { _file: file, _turn: turn }),
+                Ok(()) => return Ok(WorkspaceGuard { file, _turn: turn }),
                 Err(Errno::WOULDBLOCK | Errno::INTR) => {}
                 Err(e) => {
                     return Err(Error::io(e.into(), "cannot lock the workspace").with("workspace", id));
@@ -76,7 +83,7 @@ impl WorkspaceLocks {
         let Ok(turn) = self.queue(id).try_lock_owned() else { return Ok(None) };
         let file = self.open(id)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(WorkspaceGuard { _file: file, _turn: turn })),
+            Ok(()) => Ok(Some(WorkspaceGuard { file, _turn: turn })),
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(e) => Err(Error::io(e.into(), "cannot lock the workspace").with("workspace", id)),
         }

@@ -207,6 +207,10 @@ pub(crate) struct Execution {
     pub(crate) user: Option<String>,
     #[serde(default)]
     pub(crate) working_dir: Option<String>,
+    #[serde(default)]
+    pub(crate) entrypoint: Option<Vec<String>>,
+    #[serde(default)]
+    pub(crate) cmd: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -78,9 +78,9 @@ pub use snapshots::{
 };
 pub use tools::{ToolCallOptions, ToolInfo, ToolList, ToolResult};
 pub use workspace::{
-    CreateOptions, CreateResult, DeleteOptions, DeleteResult, InfoOptions, Limits, Phases, RecreateOptions,
-    RecreateResult, RestartOptions, RestartPolicy, StartOptions, StartOutcome, StartResult, StopOptions,
-    StopOutcome, StopResult, WorkspaceInfo, WorkspaceStatus,
+    AgentKind, CreateOptions, CreateResult, DeleteOptions, DeleteResult, InfoOptions, Limits, Phases,
+    RecreateOptions, RecreateResult, RestartOptions, RestartPolicy, StartOptions, StartOutcome, StartResult,
+    StopOptions, StopOutcome, StopResult, WorkspaceInfo, WorkspaceStatus,
 };
 
 /// Writes chainable setters for fields of options.

@@ -33,6 +33,10 @@ pub struct CreateOptions {
     pub restart: RestartOptions,
     /// Whether it begins with the newest data that is preserved for its id, if there is any. Default false.
     pub restore_data: bool,
+    /// What runs first in place of the agent: a program with its arguments, or, when empty, what the image says. Without the
+    /// agent, commands and terminals are run by the backend, and files served from outside: slower, and without sessions.
+    /// Default: the agent.
+    pub entrypoint: Option<Vec<String>>,
 }
 
 impl Default for CreateOptions {
@@ -50,6 +54,7 @@ impl Default for CreateOptions {
             limits: Limits::default(),
             restart: RestartOptions::default(),
             restore_data: false,
+            entrypoint: None,
         }
     }
 }
@@ -67,6 +72,7 @@ setters!(CreateOptions {
     limits: Limits;
     restart: RestartOptions;
     restore_data: bool;
+    entrypoint: Vec<String> => Some;
 });
 
 /// Resource limits of a workspace. Absent means unlimited.
@@ -231,6 +237,9 @@ pub struct WorkspaceInfo {
     pub has_preserved_data: bool,
     /// Whether an older implementation made it.
     pub legacy: bool,
+    /// What commands and files inside are reached by.
+    #[serde(default)]
+    pub agent: AgentKind,
     /// Its snapshotter.
     pub snapshotter: String,
     /// The key of its writable snapshot.
@@ -246,6 +255,21 @@ pub struct WorkspaceInfo {
     pub created_at: String,
     /// When its container was last changed, RFC 3339, UTC.
     pub updated_at: String,
+}
+
+/// What commands and files inside a workspace are reached by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum AgentKind {
+    /// The agent, over a socket.
+    #[default]
+    Socket,
+    /// An older agent, over TCP.
+    Tcp,
+    /// There is no agent inside: the backend runs commands and terminals, and files are served from outside. Sessions are
+    /// UNSUPPORTED, working directories begin at the first process's, and a command outlives a host that dies.
+    None,
 }
 
 /// How to start a workspace.

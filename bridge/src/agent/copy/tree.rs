@@ -8,14 +8,14 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, chmodat,
-    chownat, fchmod, fchown, fgetxattr, flistxattr, flistxattr_query, fsetxattr, fstat, futimens, linkat,
-    mkdirat, mknodat, openat, readlinkat, statat, symlinkat, utimensat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
+    fchmod, fchown, fgetxattr, flistxattr, flistxattr_query, fsetxattr, fstat, futimens, linkat, mkdirat,
+    mknodat, openat, readlinkat, statat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 use tonic::Status;
@@ -23,6 +23,7 @@ use tonic::Status;
 use super::super::change::MAX_DEPTH;
 use super::super::errors::At;
 use super::super::long::Gone;
+use super::super::own_fds;
 use super::content::content;
 use super::place::discard;
 
@@ -233,8 +234,8 @@ impl<'a> Tree<'a> {
         let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
         chownat(&made, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
         if mode {
-            let by_fd = format!("/proc/self/fd/{}", made.as_raw_fd());
-            chmodat(CWD, by_fd, Mode::from_raw_mode(stat.st_mode & 0o7777), AtFlags::empty())?;
+            let (dir, name) = own_fds::name(&made);
+            chmodat(dir, name, Mode::from_raw_mode(stat.st_mode & 0o7777), AtFlags::empty())?;
         }
         utimensat(to, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)
     }

@@ -36,6 +36,16 @@ pub(super) async fn open(client: &Client, dir: &SnapshotDir) -> Result<Option<Op
     .await
 }
 
+/// Opens the root of a snapshot's tree.
+pub(super) async fn open_root(client: &Client, snapshotter: &str, key: &str, write: bool) -> Result<OwnedFd> {
+    let dir = SnapshotDir { snapshotter: snapshotter.to_owned(), key: key.to_owned(), path: PathBuf::new() };
+    with_mounts(client, &dir, move |mounts, _| {
+        let tree = if write { RootFs::writable(mounts)? } else { RootFs::read_only(mounts)? };
+        Ok(tree.into_root())
+    })
+    .await
+}
+
 pub(super) async fn stage(client: &Client, dir: &SnapshotDir, stage: &str, merge: bool) -> Result<OpenDir> {
     let stage = stage.to_owned();
     with_mounts(client, dir, move |mounts, path| {

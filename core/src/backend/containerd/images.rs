@@ -74,6 +74,7 @@ pub(super) fn start_of(image: &LocalImage) -> UnpackedImage {
         env: run.env.unwrap_or_default(),
         user: run.user.unwrap_or_default(),
         working_dir: run.working_dir.unwrap_or_default(),
+        command: run.entrypoint.unwrap_or_default().into_iter().chain(run.cmd.unwrap_or_default()).collect(),
     }
 }
 

@@ -7,6 +7,7 @@ mod content;
 mod convert;
 mod dirs;
 mod events;
+mod exec;
 mod filter;
 mod graft;
 mod images;
@@ -22,8 +23,9 @@ mod users;
 
 use super::{
     Backend, BackendEvent, Capabilities, Change, ChangesRequest, Container, ContainerFilter, Graft, Grafted,
-    NewContainer, NewSnapshot, OpenDir, PullRequest, PullTracker, Pulled, ResolvedUser, Snapshot,
-    SnapshotDir, SnapshotFilter, SnapshotUsage, Squash, Task, TaskExit,
+    GuestCommand, GuestPipes, GuestProcess, NewContainer, NewSnapshot, OpenDir, PullRequest, PullTracker,
+    Pulled, ResolvedUser, Snapshot, SnapshotDir, SnapshotFilter, SnapshotUsage, Squash, Task, TaskExit,
+    TaskRoot,
 };
 use crate::config::{BackendKind, Config, ContainerdConfig, RegistryConfig};
 use crate::error::Result;
@@ -33,6 +35,7 @@ use async_trait::async_trait;
 use client::Client;
 use futures::stream::BoxStream;
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use tokio_util::sync::CancellationToken;
 
@@ -84,7 +87,7 @@ impl Backend for Containerd {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { snapshots: true, network_namespaces: true, exec: false, pause: true, metrics: false }
+        Capabilities { snapshots: true, network_namespaces: true, exec: true, pause: true, metrics: false }
     }
 
     async fn version(&self) -> Result<String> {
@@ -157,6 +160,10 @@ impl Backend for Containerd {
 
     async fn open_dir(&self, dir: &SnapshotDir) -> Result<Option<OpenDir>> {
         dirs::open(&self.client, dir).await
+    }
+
+    async fn open_root(&self, snapshotter: &str, key: &str, write: bool) -> Result<OwnedFd> {
+        dirs::open_root(&self.client, snapshotter, key, write).await
     }
 
     async fn stage_dir(&self, dir: &SnapshotDir, stage: &str, merge: bool) -> Result<OpenDir> {
@@ -266,6 +273,14 @@ impl Backend for Containerd {
 
     async fn wait_task(&self, container: &str) -> Result<TaskExit> {
         tasks::wait(&self.client, container).await
+    }
+
+    async fn task_root(&self, container: &str) -> Result<TaskRoot> {
+        tasks::root(&self.client, container).await
+    }
+
+    async fn exec(&self, command: &GuestCommand) -> Result<(Box<dyn GuestProcess>, GuestPipes)> {
+        exec::start(&self.client, command).await
     }
 
     async fn delete_task(&self, container: &str) -> Result<Option<TaskExit>> {

@@ -4,7 +4,10 @@
 //! another PID namespace, or by now. So the process is held (`pidfd_open(2)`) before its cgroup is looked at, which is
 //! the container's.
 
+use crate::backend::TaskRoot;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::path::Path;
 
@@ -13,6 +16,43 @@ pub(super) fn signal(pid: u32, namespace: &str, container: &str, signal: i32) ->
     let Some(signal) = Signal::from_named_raw(signal) else { return false };
     let Some(process) = hold(Path::new("/proc"), pid, namespace, container) else { return false };
     rustix::process::pidfd_send_signal(process, signal).is_ok()
+}
+
+/// Sends a signal to the process group that a process leads. False when it cannot be reached for sure.
+pub(super) fn signal_group(pid: u32, container: &str, signal: i32) -> bool {
+    let Some(signal) = Signal::from_named_raw(signal) else { return false };
+    let Some(_held) = hold_any(pid, container) else { return false };
+    let Some(group) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
+    rustix::process::kill_process_group(group, signal).is_ok()
+}
+
+/// The root of what a container's process sees. None when that process cannot be reached for sure.
+pub(super) fn root(pid: u32, container: &str) -> Option<TaskRoot> {
+    let process = hold_any(pid, container)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty()).ok()?;
+    // A descriptor of a process can be read once that has ended. It has not: its number was not free in between.
+    let mut ended = [PollFd::new(&process, PollFlags::IN)];
+    let ended = poll(&mut ended, Some(&Timespec::default())).ok()?;
+    (ended == 0).then_some(TaskRoot { root, process })
+}
+
+/// Opens the process, if it is one of this container's, whoever has made that: what others put into the last part of a
+/// cgroup's path differs, but the container's id is in it.
+fn hold_any(pid: u32, container: &str) -> Option<OwnedFd> {
+    let number = i32::try_from(pid).ok().filter(|pid| *pid > 1)?;
+    let process = rustix::process::pidfd_open(Pid::from_raw(number)?, PidfdFlags::empty()).ok()?;
+    let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    is_of(&cgroups, container).then_some(process)
+}
+
+fn is_of(cgroups: &str, container: &str) -> bool {
+    let last = |line: &str| line.rsplit('/').next().unwrap_or_default().to_owned();
+    cgroups.lines().map(last).any(|last| {
+        // `<id>`, or `<prefix>-<id>.scope` as systemd names it.
+        let scope = last.strip_suffix(".scope").and_then(|name| name.strip_suffix(container));
+        last == container || scope.is_some_and(|prefix| prefix.is_empty() || prefix.ends_with('-'))
+    })
 }
 
 /// Opens the process, if it is one of the container's.
@@ -47,6 +87,18 @@ mod tests {
             ["", "0::/", "0::/default/workspace-ab", "0::/other/workspace-a", "0::/default/workspace-a/in"]
         {
             assert!(!is_in(cgroups, "default", "workspace-a"), "{cgroups}");
+        }
+    }
+
+    #[test]
+    fn containers_of_others_are_known_by_their_id() {
+        for cgroups in
+            ["0::/default/web", "4:pids:/system.slice/nerdctl-web.scope", "0::/k8s/cri-containerd-web.scope"]
+        {
+            assert!(is_of(cgroups, "web"), "{cgroups}");
+        }
+        for cgroups in ["", "0::/", "0::/default/web2", "0::/web/in", "0::/nerdctl-otherweb.scope"] {
+            assert!(!is_of(cgroups, "web"), "{cgroups}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::client::Client;
 use super::{convert, process, snapshots};
-use crate::backend::{Container, Task, TaskExit, TaskStatus};
+use crate::backend::{Container, Task, TaskExit, TaskRoot, TaskStatus};
 use crate::error::{Error, ErrorKind, Result};
 use containerd_client::services::v1::{
     CreateTaskRequest, DeleteTaskRequest, GetRequest, KillRequest, ListTasksRequest, PauseTaskRequest,
@@ -166,6 +166,24 @@ pub(super) async fn resume(client: &Client, container: &str) -> Result<()> {
     let Err(error) = client.call("let the task go on", service.resume(request)).await else { return Ok(()) };
     let status = get(client, container).await?.map(|task| task.status);
     if status == Some(TaskStatus::Paused) { Err(error.with("container", container)) } else { Ok(()) }
+}
+
+pub(super) async fn root(client: &Client, container: &str) -> Result<TaskRoot> {
+    let running = |task: &Task| matches!(task.status, TaskStatus::Running | TaskStatus::Paused);
+    let stopped =
+        || Error::failed_precondition("the workspace does not run: start it").with("container", container);
+    let task = get(client, container).await?.filter(running).ok_or_else(stopped)?;
+    match process::root(task.pid, container) {
+        Some(root) => Ok(root),
+        None if get(client, container).await?.is_some_and(|now| running(&now) && now.pid == task.pid) => {
+            Err(Error::unsupported(
+                "the workspace's processes cannot be seen from here: run in the host's PID namespace",
+            )
+            .with("container", container)
+            .with("pid", task.pid))
+        }
+        None => Err(stopped()),
+    }
 }
 
 /// Waits across restarts of the daemon: its shims go on without it, and it finds them again.

@@ -9,8 +9,9 @@ pub(crate) use state::FakeImage;
 
 use super::{
     Backend, BackendEvent, Capabilities, Change, ChangesRequest, Container, ContainerFilter, Graft, Grafted,
-    NewContainer, NewSnapshot, OpenDir, PullRequest, PullTracker, Pulled, ResolvedUser, Snapshot,
-    SnapshotDir, SnapshotFilter, SnapshotUsage, Squash, Task, TaskChange, TaskEvent, TaskExit, TaskStatus,
+    GuestCommand, GuestPipes, GuestProcess, NewContainer, NewSnapshot, OpenDir, PullRequest, PullTracker,
+    Pulled, ResolvedUser, Snapshot, SnapshotDir, SnapshotFilter, SnapshotUsage, Squash, Task, TaskChange,
+    TaskEvent, TaskExit, TaskRoot, TaskStatus,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{ImageInfo, PullPolicy};
@@ -20,6 +21,7 @@ use futures::stream::{BoxStream, StreamExt};
 use jiff::Timestamp;
 use state::State;
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use tokio::sync::watch;
@@ -376,6 +378,27 @@ impl Backend for FakeBackend {
 
     async fn open_dir(&self, dir: &SnapshotDir) -> Result<Option<OpenDir>> {
         self.call("open_dir", &dir.key, |state| state.open_dir(dir)).await
+    }
+
+    async fn open_root(&self, _snapshotter: &str, key: &str, _write: bool) -> Result<OwnedFd> {
+        self.call("open_root", key, |_| {
+            Err(Error::unsupported("there are no directories behind this backend"))
+        })
+        .await
+    }
+
+    async fn task_root(&self, container: &str) -> Result<TaskRoot> {
+        self.call("task_root", container, |_| {
+            Err(Error::unsupported("there are no processes behind this backend"))
+        })
+        .await
+    }
+
+    async fn exec(&self, command: &GuestCommand) -> Result<(Box<dyn GuestProcess>, GuestPipes)> {
+        self.call("exec", &command.container, |_| {
+            Err(Error::unsupported("there are no processes behind this backend"))
+        })
+        .await
     }
 
     async fn stage_dir(&self, dir: &SnapshotDir, stage: &str, merge: bool) -> Result<OpenDir> {

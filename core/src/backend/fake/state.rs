@@ -91,6 +91,7 @@ impl FakeImage {
             env: self.env.clone(),
             user: self.user.clone(),
             working_dir: self.working_dir.clone(),
+            command: vec!["/bin/sh".to_owned()],
         }
     }
 }

@@ -2,11 +2,13 @@ use super::super::client::BridgeClient;
 use super::super::connection::AgentInfo;
 use super::program::{Program, check_environment};
 use super::sessions::check_id;
+use crate::backend::{GuestCommand, ResolvedUser};
 use crate::error::{Error, Result};
 use crate::types::{ExecOptions, RunOptions};
 use bytes::Bytes;
 use dunnage_bridge::{DEFAULT_REPLAY_BYTES, MAX_REPLAY_BYTES, bridgepb, v1};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Milliseconds a command that names no limit may take, when its output is collected.
@@ -78,6 +80,16 @@ impl Launch {
         (self.timeout_ms > 0).then(|| Duration::from_millis(self.timeout_ms))
     }
 
+    /// How long its terminal may be left alone.
+    pub(super) fn idle_timeout(&self) -> Option<Duration> {
+        (self.idle_timeout_ms > 0).then(|| Duration::from_millis(self.idle_timeout_ms))
+    }
+
+    /// Whose it is to be; empty for nobody else's.
+    pub(super) fn user(&self) -> &str {
+        &self.user
+    }
+
     pub(super) fn is_pty(&self) -> bool {
         self.pty.is_some()
     }
@@ -124,6 +136,30 @@ impl Launch {
             idle_timeout_ms: self.idle_timeout_ms,
         };
         v1::ExecRequest { frame: Some(v1::exec_request::Frame::Start(start)) }
+    }
+
+    /// For a backend that runs it by itself.
+    pub(super) fn guest(
+        &self,
+        container: String,
+        id: String,
+        user: Option<ResolvedUser>,
+        pipes: PathBuf,
+    ) -> GuestCommand {
+        GuestCommand {
+            container,
+            id,
+            args: self.program.args(),
+            env_clear: self.env_clear,
+            env_unset: self.env_unset.clone(),
+            env: self.env.clone().into_iter().collect(),
+            work_dir: Some(self.work_dir.clone()).filter(|dir| !dir.is_empty()),
+            user,
+            terminal: self.pty,
+            // A terminal is typed the end of its input.
+            stdin: self.stdin || self.pty.is_some(),
+            pipes,
+        }
     }
 
     pub(super) fn old(&self) -> bridgepb::ExecInput {

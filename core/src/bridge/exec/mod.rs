@@ -1,5 +1,6 @@
 //! Commands inside a workspace.
 
+mod guest;
 mod input;
 mod kept;
 mod launch;
@@ -12,6 +13,7 @@ mod signal;
 mod spawn;
 mod stream;
 
+pub(crate) use guest::GuestCommands;
 pub use process::{Process, StreamKind};
 pub use run::Output;
 pub use signal::Signal;

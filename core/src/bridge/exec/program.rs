@@ -65,6 +65,16 @@ impl Program {
         }
     }
 
+    /// As a program with its arguments.
+    pub(super) fn args(&self) -> Vec<String> {
+        let shell = |line: &str| ["/bin/sh", "-c", line].map(str::to_owned).to_vec();
+        match self {
+            Self::Command(command) => shell(command),
+            Self::Args(args) => args.clone(),
+            Self::Shell => shell(ANY_SHELL),
+        }
+    }
+
     /// As a command line, for the old service.
     pub(super) fn old(&self) -> String {
         match self {

@@ -4,7 +4,7 @@ use super::super::failure;
 use super::input::channel;
 use super::process::Process;
 use super::signal::Signal;
-use super::stream::{ExecStream, too_old};
+use super::stream::{ExecStream, no_sessions, too_old};
 use crate::error::{Error, Result};
 use crate::types::{
     AttachOptions, ExitStatus, SessionInfo, SessionList, SessionSignalOptions, SessionWaitOptions,
@@ -24,6 +24,7 @@ impl BridgeClient {
     /// # Cancel safety
     /// Safe: it only reads.
     pub(crate) async fn sessions(&self) -> Result<SessionList> {
+        no_sessions(self).map_err(|e| self.at(e).in_operation("exec.sessions"))?;
         let list = self.call(Class::Control, Repeat::Always, async |connection, lane| {
             check(connection.agent())?;
             v1(lane).sessions(wire::SessionsRequest {}).await
@@ -74,6 +75,7 @@ impl BridgeClient {
 
     async fn wait_inner(&self, options: &SessionWaitOptions) -> Result<ExitStatus> {
         check_id(&options.session_id)?;
+        no_sessions(self)?;
         let session_id = options.session_id.clone();
         // The agent takes 0 for no limit.
         let timeout_ms = options.timeout_ms.map_or(0, |ms| ms.max(1));
@@ -113,6 +115,7 @@ impl BridgeClient {
 
     /// [`BridgeClient::signal_session`], checked.
     pub(super) async fn signal_of_session(&self, session_id: &str, number: i32) -> Result<()> {
+        no_sessions(self)?;
         let send = async |connection: std::sync::Arc<super::super::connection::Connection>, lane| {
             check(connection.agent())?;
             let request = wire::SignalSessionRequest { session_id: session_id.to_owned(), number };

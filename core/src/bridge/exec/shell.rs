@@ -10,8 +10,9 @@ use dunnage_bridge::v1::{ShellRequest, ShellResponse};
 use std::sync::Arc;
 use tonic::Status;
 
-/// Finds the shell where the agent does not look for it itself.
-const LOOK: &str = "command -v bash || command -v sh";
+/// Finds the shell where the agent does not look for it itself. A shell may know the name of another without its place.
+const LOOK: &str = "IFS=:; for name in bash sh; do for dir in $PATH; do \
+    [ -x \"$dir/$name\" ] && echo \"$dir/$name\" && exit; done; done; exit 1";
 /// The longest path that is believed.
 const MAX_PATH: usize = 4096;
 
@@ -35,14 +36,19 @@ impl BridgeClient {
                 let found = v1(lane).shell(ShellRequest { user: user.clone() }).await?;
                 return Ok(Some(found.into_inner()));
             }
-            if user.is_empty() { Ok(None) } else { Err(Status::unimplemented(too_old("another user"))) }
+            if user.is_empty() || self.slot().commands.is_some() {
+                Ok(None)
+            } else {
+                Err(Status::unimplemented(too_old("another user")))
+            }
         };
         let (found, _) = self.call(Class::Control, Repeat::Always, ask).await?;
         let (available, shell) = match found {
             Some(found) => (found.available, found.shell),
             None => {
-                let output =
-                    self.run(&RunOptions::default().command(LOOK).work_dir("/"), Bytes::new()).await?;
+                let mut look = RunOptions::default().command(LOOK).work_dir("/");
+                look.user.clone_from(&options.user);
+                let output = self.run(&look, Bytes::new()).await?;
                 (output.result.exit_code == 0, output.stdout)
             }
         };

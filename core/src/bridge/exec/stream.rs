@@ -1,6 +1,7 @@
 use super::super::client::{BridgeClient, Repeat};
 use super::super::connection::{Class, Connection, old, v1};
 use super::super::failure;
+use super::guest::GuestStream;
 use super::input::InputStream;
 use super::launch::Launch;
 use super::sessions::{check, exit_status};
@@ -33,7 +34,6 @@ pub(super) struct ExecStream {
     pub(super) pid: Option<i32>,
     /// Whether it has a terminal.
     pub(super) pty: bool,
-    pub(super) connection: Arc<Connection>,
     started: Instant,
     timeout: Option<Duration>,
     session: Option<String>,
@@ -42,8 +42,10 @@ pub(super) struct ExecStream {
 }
 
 enum Frames {
-    V1(Streaming<ExecResponse>),
-    Old(Streaming<ExecOutput>),
+    V1(Streaming<ExecResponse>, Arc<Connection>),
+    Old(Streaming<ExecOutput>, Arc<Connection>),
+    /// Of a command that the backend runs.
+    Guest(GuestStream),
 }
 
 impl ExecStream {
@@ -58,6 +60,23 @@ impl ExecStream {
         input: impl Fn() -> InputStream + Send + Sync,
     ) -> Result<Self> {
         let started = Instant::now();
+        let (pty, timeout) = (launch.is_pty(), launch.timeout());
+        let session = launch.session_id().map(str::to_owned);
+        if let Some(commands) = &client.slot().commands {
+            if session.is_some() {
+                return Err(without_agent("sessions"));
+            }
+            let (frames, pid) = commands.start(launch, input()).await?;
+            return Ok(Self {
+                frames: Frames::Guest(frames),
+                pid,
+                pty,
+                started,
+                timeout,
+                session,
+                omitted: 0,
+            });
+        }
         let begin = async |connection: Arc<Connection>, lane| -> Result<_, Status> {
             let agent = connection.agent();
             if let Some(what) = launch.beyond(agent) {
@@ -67,17 +86,15 @@ impl ExecStream {
                 let first = tokio_stream::once(launch.old());
                 let requests = first.chain(input().map_while(Option::<ExecInput>::from));
                 let frames = old(lane).exec(requests).await?.into_inner();
-                return Ok((Frames::Old(frames), None));
+                return Ok((Frames::Old(frames, connection), None));
             }
             let requests = tokio_stream::once(launch.v1(agent)).chain(input().map(ExecRequest::from));
             let mut frames = v1(lane).exec(requests).await?.into_inner();
             let started = began(&mut frames).await?;
-            Ok((Frames::V1(frames), Some(started.pid)))
+            Ok((Frames::V1(frames, connection), Some(started.pid)))
         };
-        let ((frames, pid), connection) = client.call(Class::Control, Repeat::IfUnsent, begin).await?;
-        let (pty, timeout) = (launch.is_pty(), launch.timeout());
-        let session = launch.session_id().map(str::to_owned);
-        Ok(Self { frames, pid, pty, connection, started, timeout, session, omitted: 0 })
+        let ((frames, pid), _) = client.call(Class::Control, Repeat::IfUnsent, begin).await?;
+        Ok(Self { frames, pid, pty, started, timeout, session, omitted: 0 })
     }
 
     /// Joins a session. `input` is as for [`ExecStream::start`].
@@ -90,6 +107,7 @@ impl ExecStream {
         asked: &Attach,
         input: impl Fn() -> InputStream + Send + Sync,
     ) -> Result<Self> {
+        no_sessions(client)?;
         let begin = async |connection: Arc<Connection>, lane| -> Result<_, Status> {
             check(connection.agent())?;
             let first = ExecRequest { frame: Some(V1Input::Attach(asked.clone())) };
@@ -99,15 +117,15 @@ impl ExecStream {
             Ok((frames, started))
         };
         let ((frames, begun), connection) = client.call(Class::Control, Repeat::IfUnsent, begin).await?;
-        let (frames, pid, pty) = (Frames::V1(frames), Some(begun.pid), begun.pty);
+        let (frames, pid, pty) = (Frames::V1(frames, connection), Some(begun.pid), begun.pty);
         let session = Some(asked.session_id.clone());
         let started = Instant::now();
-        Ok(Self { frames, pid, pty, connection, started, timeout: None, session, omitted: 0 })
+        Ok(Self { frames, pid, pty, started, timeout: None, session, omitted: 0 })
     }
 
     /// Whether the agent takes signals, and input after its end.
     pub(super) fn is_new(&self) -> bool {
-        matches!(self.frames, Frames::V1(_))
+        !matches!(self.frames, Frames::Old(..))
     }
 
     /// The next piece of output; the exit is the last.
@@ -116,15 +134,17 @@ impl ExecStream {
     /// Safe: nothing is lost.
     pub(super) async fn next(&mut self, client: &BridgeClient) -> Result<Frame> {
         loop {
-            let frame = match &mut self.frames {
-                Frames::V1(frames) => {
+            let (frame, connection) = match &mut self.frames {
+                Frames::Guest(frames) => return frames.next().await.map_err(|e| client.at(e)),
+                Frames::V1(frames, connection) => {
                     let frame = frames.message().await;
                     let (session, omitted) = (self.session.as_deref(), &mut self.omitted);
-                    frame.map(|f| f.map(|f| from_v1(f.frame, session, omitted)))
+                    (frame.map(|f| f.map(|f| from_v1(f.frame, session, omitted))), connection)
                 }
-                Frames::Old(frames) => {
+                Frames::Old(frames, connection) => {
                     let (elapsed, timeout) = (self.started.elapsed(), self.timeout);
-                    frames.message().await.map(|f| f.map(|f| Some(from_old(f, elapsed, timeout))))
+                    let frame = frames.message().await;
+                    (frame.map(|f| f.map(|f| Some(from_old(f, elapsed, timeout)))), connection)
                 }
             };
             match frame {
@@ -134,7 +154,7 @@ impl ExecStream {
                 Ok(None) => {
                     return Err(client.at(failure::protocol("a command's output ended without its exit")));
                 }
-                Err(status) => return Err(client.failed(&self.connection, &status)),
+                Err(status) => return Err(client.failed(connection, &status)),
             }
         }
     }
@@ -180,6 +200,18 @@ fn from_old(output: ExecOutput, elapsed: Duration, timeout: Option<Duration>) ->
             })
         }
     }
+}
+
+/// What takes an agent inside, where there is none.
+pub(super) fn without_agent(what: &str) -> Error {
+    Error::unsupported(format!(
+        "this workspace has no agent inside, and {what} need one; make it without an entrypoint of its own"
+    ))
+}
+
+/// UNSUPPORTED where no agent is there that could keep sessions.
+pub(super) fn no_sessions(client: &BridgeClient) -> Result<()> {
+    if client.slot().commands.is_some() { Err(without_agent("sessions")) } else { Ok(()) }
 }
 
 /// An agent that needs a feature it lacks.

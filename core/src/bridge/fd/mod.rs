@@ -7,7 +7,7 @@ mod check;
 mod packet;
 mod pool;
 
-pub(super) use pool::{FdFault, FdPool, NewFile};
+pub(super) use pool::{FdFault, FdPlace, FdPool, NewFile};
 
 use crate::error::{Error, Result};
 use std::sync::Arc;

@@ -32,18 +32,27 @@ pub(crate) enum FdFault {
     Refused(Error),
 }
 
+/// Where a descriptor socket is.
+#[derive(Debug)]
+pub(crate) enum FdPlace {
+    /// At a path of the host, whoever listens there when it is dialled.
+    Path(PathBuf),
+    /// It is held.
+    Held(Arc<Pinned>),
+}
+
 /// Connections to an agent's descriptor socket. All methods block.
 #[derive(Debug)]
 pub(crate) struct FdPool {
-    path: PathBuf,
+    place: FdPlace,
     idle: Mutex<Vec<OwnedFd>>,
     usable: AtomicBool,
 }
 
 impl FdPool {
     /// Connects when first used.
-    pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, idle: Mutex::default(), usable: AtomicBool::new(true) }
+    pub(crate) fn new(place: FdPlace) -> Self {
+        Self { place, idle: Mutex::default(), usable: AtomicBool::new(true) }
     }
 
     /// False once it turned out that nothing answers there.
@@ -104,7 +113,10 @@ impl FdPool {
     }
 
     fn dial(&self) -> io::Result<OwnedFd> {
-        let pinned = Pinned::open(&self.path).map_err(io::Error::other)?;
+        let pinned = match &self.place {
+            FdPlace::Path(path) => Arc::new(Pinned::open(path).map_err(io::Error::other)?),
+            FdPlace::Held(pinned) => Arc::clone(pinned),
+        };
         let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         // Before connecting: a full queue would block without end.
         set_socket_timeout(&socket, Timeout::Send, Some(ANSWER_LIMIT))?;

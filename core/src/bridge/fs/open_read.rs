@@ -20,10 +20,11 @@ const CHUNK: usize = 1 << 20;
 ///
 /// Dropping it closes the file.
 pub struct FileReader {
-    client: BridgeClient,
     path: String,
     size: Option<u64>,
+    /// Before the client, which may be what keeps the file's tree there.
     source: Source,
+    client: BridgeClient,
 }
 
 enum Source {

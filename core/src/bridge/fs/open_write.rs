@@ -15,10 +15,10 @@ use tokio::sync::Mutex;
 ///
 /// Dropping it unfinished leaves everything as it was.
 pub struct FileWriter {
-    client: BridgeClient,
     path: String,
-    /// None once finished or aborted.
+    /// None once finished or aborted. Before the client, which may be what keeps the file's tree there.
     sink: Mutex<Option<Sink>>,
+    client: BridgeClient,
 }
 
 struct Sink {
