@@ -114,6 +114,52 @@ const (
 	ArchiveFormatTar ArchiveFormat = "tar"
 )
 
+// ArchiveOptions: how a folder is written to an archive.
+type ArchiveOptions struct {
+	// Where the archive goes: the absolute path of a file of the host, or an address, `s3://bucket/key` or
+	// `file:///path`. It is there once it is whole, or not at all; a file has mode 0600 and is on the disk then.
+	// Needed unless `fd` is given.
+	Destination string `json:"destination,omitempty"`
+	// Patterns of what is left out, with all below; they count more than `include`.
+	Exclude []string `json:"exclude,omitzero"`
+	// Instead, a file descriptor of this process that is open for writing: a pipe, a socket or a file. It is
+	// duplicated before the call returns, and stays the caller's.
+	Fd *int32 `json:"fd,omitempty"`
+	// How the archive is stored. Default `tar_gz`.
+	Format ArchiveFormat `json:"format,omitempty"`
+	// Patterns of what is archived, with all below; none for everything. `*` and `?` stay within a name, `**`
+	// does not; a pattern without a slash counts at any depth. Paths are as in the archive.
+	Include []string `json:"include,omitzero"`
+	// How hard it is compressed: 1 to 12 for `tar_gz`, 1 by default; 1 to 19 for `tar_zst`, 3 by default.
+	Level *uint32 `json:"level,omitempty"`
+	// Whether what is at `destination` is replaced. Default false: it is ALREADY_EXISTS.
+	Overwrite bool `json:"overwrite,omitempty"`
+	// The folder; a relative path is under the data directory. The archive's paths start there.
+	Path string `json:"path"`
+	// How an `s3://` destination is reached.
+	S3 S3Options `json:"s3,omitzero"`
+	// Whom it is encrypted for. Default: it is not encrypted.
+	Seal *SealOptions `json:"seal,omitempty"`
+}
+
+// ArchiveResult: an archive of a folder.
+type ArchiveResult struct {
+	// Bytes of the archive as it is stored.
+	ArchiveBytes uint64 `json:"archive_bytes"`
+	// Bytes of files' data; holes do not count.
+	Bytes uint64 `json:"bytes"`
+	// Files that became shorter, and entries that went away, while they were read.
+	Changed uint64 `json:"changed"`
+	// The digest of these, as `sha256:` and 64 hexadecimal digits.
+	Digest string `json:"digest"`
+	// Entries in it, the folder itself among them.
+	Entries uint64 `json:"entries"`
+	// What the object store calls this state of the object, where it goes into one.
+	Etag string `json:"etag,omitempty"`
+	// Sockets, which no archive holds and which were passed over.
+	Sockets uint64 `json:"sockets"`
+}
+
 // AttachOptions: which session to attach to, and from where.
 type AttachOptions struct {
 	// Whether the output that is kept comes first, before what is new. Default true.
@@ -713,8 +759,9 @@ const (
 	EventTypePreserving EventType = "preserving"
 	// Preserved data is being put back.
 	EventTypeRestoring EventType = "restoring"
-	// How far an export or import is; `entries`, `total_entries`, `bytes`, `total_bytes`, `archive_bytes`,
-	// `total_archive_bytes` and `bytes_per_second` tell, as far as they are known.
+	// How far an export, an import or the copying of a file is; `entries`, `total_entries`, `bytes`,
+	// `total_bytes`, `archive_bytes`, `total_archive_bytes` and `bytes_per_second` tell, as far as they are
+	// known.
 	EventTypeDataProgress EventType = "data_progress"
 	// A workspace was put in order, or could not be; `reconciled`, `done` and `total` tell.
 	EventTypeReconciled EventType = "reconciled"
@@ -816,6 +863,62 @@ type ExitStatus struct {
 	Signal *int32 `json:"signal,omitempty"`
 	// Whether its time limit ended it.
 	TimedOut bool `json:"timed_out"`
+}
+
+// ExtractMode: what becomes of what is in a folder when an archive is extracted there.
+type ExtractMode string
+
+// The values of ExtractMode.
+const (
+	// Nothing may be there, or an empty directory.
+	ExtractModeNew ExtractMode = "new"
+	// It goes: afterwards there is just what the archive has. The folder changes at once, or not at all.
+	ExtractModeReplace ExtractMode = "replace"
+	// It stays, except for what the archive has under the same names. Entries come one after another: when it
+	// fails, those before stay.
+	ExtractModeMerge ExtractMode = "merge"
+)
+
+// ExtractOptions: how an archive becomes a folder. Its format is told from its first bytes.
+type ExtractOptions struct {
+	// Whether device files are made. Default false: an archive that has one is UNSUPPORTED.
+	AllowDevices bool `json:"allow_devices,omitempty"`
+	// The digest that the archive must have, as `sha256:` and 64 hexadecimal digits. Default: any.
+	Digest string `json:"digest,omitempty"`
+	// Instead, a file descriptor of this process that is open for reading: a pipe, a socket or a file. It is
+	// duplicated before the call returns, and stays the caller's.
+	Fd *int32 `json:"fd,omitempty"`
+	// The most bytes of files' data, holes aside. Default 1 TiB.
+	MaxBytes *uint64 `json:"max_bytes,omitempty"`
+	// The most entries. Default 10 000 000.
+	MaxEntries *uint64 `json:"max_entries,omitempty"`
+	// The longest path within the archive, and the longest target of a link, in bytes. Default 65 536.
+	MaxPath *uint32 `json:"max_path,omitempty"`
+	// How many bytes may come of each byte of the archive, once there is more than 1 GiB. Default 200.
+	MaxRatio *uint64 `json:"max_ratio,omitempty"`
+	// What becomes of what is there. Default `new`.
+	Mode ExtractMode `json:"mode,omitempty"`
+	// The folder; a relative path is under the data directory. Missing parents are made.
+	Path string `json:"path"`
+	// How an `s3://` source is reached.
+	S3 S3Options `json:"s3,omitzero"`
+	// The archive: the absolute path of a file of the host, or an address, `s3://bucket/key` or `file:///path`.
+	// Needed unless `fd` is given.
+	Source string `json:"source,omitempty"`
+	// What opens an encrypted archive. Default: nothing; such an archive is UNAUTHENTICATED then.
+	Unseal *UnsealOptions `json:"unseal,omitempty"`
+}
+
+// ExtractResult: a folder that was made of an archive.
+type ExtractResult struct {
+	// Bytes of the archive as it is stored.
+	ArchiveBytes uint64 `json:"archive_bytes"`
+	// Bytes of files' data; holes do not count.
+	Bytes uint64 `json:"bytes"`
+	// The digest of these, as `sha256:` and 64 hexadecimal digits.
+	Digest string `json:"digest"`
+	// Entries of the archive.
+	Entries uint64 `json:"entries"`
 }
 
 // FileEvent: something that happened in a directory that is watched.
@@ -2948,6 +3051,30 @@ func (f *FS) Download(ctx context.Context, path string, destination string, opti
 	all.Path = path
 	all.Destination = destination
 	return call[DownloadResult](ctx, f.target(), "fs.download", &all, calls)
+}
+
+// Archive does fs.archive: writes a folder to an archive, at a path of the host or into a file descriptor.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (f *FS) Archive(ctx context.Context, path string, options *ArchiveOptions, calls ...CallOption) (*ArchiveResult, error) {
+	var all ArchiveOptions
+	if options != nil {
+		all = *options
+	}
+	all.Path = path
+	return call[ArchiveResult](ctx, f.target(), "fs.archive", &all, calls)
+}
+
+// Extract does fs.extract: makes a folder of an archive, from a path of the host or a file descriptor.
+//
+// Nil options stand for the defaults; the arguments decide over their fields.
+func (f *FS) Extract(ctx context.Context, path string, options *ExtractOptions, calls ...CallOption) (*ExtractResult, error) {
+	var all ExtractOptions
+	if options != nil {
+		all = *options
+	}
+	all.Path = path
+	return call[ExtractResult](ctx, f.target(), "fs.extract", &all, calls)
 }
 
 // Mkdir does fs.mkdir: makes a directory and its missing parents.

@@ -1598,7 +1598,8 @@ dunnage_status dunnage_fs_read_text(const struct dunnage_engine *engine,
  * `fs.upload`: copies a file of the host inside.
  *
  * `options_json` is a `UploadOptions` as JSON, or NULL for its defaults. `*result` becomes a `WriteResult`
- * as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ * as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event` takes `Event`s;
+ * cancelling it undoes what was begun.
  *
  * The caller promises:
  * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
@@ -1614,7 +1615,8 @@ dunnage_status dunnage_fs_upload(const struct dunnage_engine *engine,
  * `fs.download`: copies a file to the host, at once or not at all.
  *
  * `options_json` is a `DownloadOptions` as JSON, or NULL for its defaults. `*result` becomes a
- * `DownloadResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+ * `DownloadResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event`
+ * takes `Event`s; cancelling it undoes what was begun.
  *
  * The caller promises:
  * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
@@ -1625,6 +1627,40 @@ dunnage_status dunnage_fs_download(const struct dunnage_engine *engine,
                                    const struct dunnage_call *call,
                                    char **result,
                                    struct dunnage_error **error);
+
+/**
+ * `fs.archive`: writes a folder to an archive, at a path of the host or into a file descriptor.
+ *
+ * `options_json` is a `ArchiveOptions` as JSON, or NULL for its defaults. `*result` becomes a
+ * `ArchiveResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event`
+ * takes `Event`s; cancelling it undoes what was begun.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_fs_archive(const struct dunnage_engine *engine,
+                                  const char *workspace_id,
+                                  const char *options_json,
+                                  const struct dunnage_call *call,
+                                  char **result,
+                                  struct dunnage_error **error);
+
+/**
+ * `fs.extract`: makes a folder of an archive, from a path of the host or a file descriptor.
+ *
+ * `options_json` is a `ExtractOptions` as JSON, or NULL for its defaults. `*result` becomes a
+ * `ExtractResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event`
+ * takes `Event`s; cancelling it undoes what was begun.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_fs_extract(const struct dunnage_engine *engine,
+                                  const char *workspace_id,
+                                  const char *options_json,
+                                  const struct dunnage_call *call,
+                                  char **result,
+                                  struct dunnage_error **error);
 
 /**
  * `fs.mkdir`: makes a directory and its missing parents.

@@ -4,6 +4,8 @@ import { type CallOptions, Noun, type OperationCallOptions, operate, plain } fro
 import { type Items, items } from './items.js';
 import type { Operation } from './operation.js';
 import type {
+  ArchiveOptions,
+  ArchiveResult,
   ChangeResult,
   ChmodOptions,
   ChownOptions,
@@ -28,6 +30,8 @@ import type {
   DownloadResult,
   EventsOptions,
   ExitStatus,
+  ExtractOptions,
+  ExtractResult,
   FileEvent,
   GcOptions,
   GcResult,
@@ -368,18 +372,28 @@ export abstract class FsOperations extends Noun {
   upload(
     source: string,
     path: string,
-    options: Omit<UploadOptions, 'source' | 'path'> & CallOptions = {},
-  ): Promise<WriteResult> {
-    return plain(this.link, 'fs.upload', { source, path }, options);
+    options: Omit<UploadOptions, 'source' | 'path'> & OperationCallOptions = {},
+  ): Operation<WriteResult> {
+    return operate(this.link, 'fs.upload', { source, path }, options);
   }
 
   /** Copies a file to the host, at once or not at all. */
   download(
     path: string,
     destination: string,
-    options: Omit<DownloadOptions, 'path' | 'destination'> & CallOptions = {},
-  ): Promise<DownloadResult> {
-    return plain(this.link, 'fs.download', { path, destination }, options);
+    options: Omit<DownloadOptions, 'path' | 'destination'> & OperationCallOptions = {},
+  ): Operation<DownloadResult> {
+    return operate(this.link, 'fs.download', { path, destination }, options);
+  }
+
+  /** Writes a folder to an archive, at a path of the host or into a file descriptor. */
+  archive(path: string, options: Omit<ArchiveOptions, 'path'> & OperationCallOptions = {}): Operation<ArchiveResult> {
+    return operate(this.link, 'fs.archive', { path }, options);
+  }
+
+  /** Makes a folder of an archive, from a path of the host or a file descriptor. */
+  extract(path: string, options: Omit<ExtractOptions, 'path'> & OperationCallOptions = {}): Operation<ExtractResult> {
+    return operate(this.link, 'fs.extract', { path }, options);
   }
 
   /** Makes a directory and its missing parents. */

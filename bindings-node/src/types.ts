@@ -74,6 +74,58 @@ export type AgentKind = 'socket' | 'tcp' | 'none';
  */
 export type ArchiveFormat = 'tar_gz' | 'tar_zst' | 'tar';
 
+/** How a folder is written to an archive. */
+export interface ArchiveOptions {
+  /**
+   * Where the archive goes: the absolute path of a file of the host, or an address, `s3://bucket/key` or
+   * `file:///path`. It is there once it is whole, or not at all; a file has mode 0600 and is on the disk then. Needed
+   * unless `fd` is given.
+   */
+  destination?: string | null | undefined;
+  /** Patterns of what is left out, with all below; they count more than `include`. */
+  exclude?: string[] | undefined;
+  /**
+   * Instead, a file descriptor of this process that is open for writing: a pipe, a socket or a file. It is duplicated
+   * before the call returns, and stays the caller's.
+   */
+  fd?: number | null | undefined;
+  /** How the archive is stored. Default `tar_gz`. */
+  format?: ArchiveFormat | undefined;
+  /**
+   * Patterns of what is archived, with all below; none for everything. `*` and `?` stay within a name, `**` does not; a
+   * pattern without a slash counts at any depth. Paths are as in the archive.
+   */
+  include?: string[] | undefined;
+  /** How hard it is compressed: 1 to 12 for `tar_gz`, 1 by default; 1 to 19 for `tar_zst`, 3 by default. */
+  level?: number | null | undefined;
+  /** Whether what is at `destination` is replaced. Default false: it is ALREADY_EXISTS. */
+  overwrite?: boolean | undefined;
+  /** The folder; a relative path is under the data directory. The archive's paths start there. */
+  path: string;
+  /** How an `s3://` destination is reached. */
+  s3?: S3Options | undefined;
+  /** Whom it is encrypted for. Default: it is not encrypted. */
+  seal?: SealOptions | null | undefined;
+}
+
+/** An archive of a folder. */
+export interface ArchiveResult {
+  /** Bytes of the archive as it is stored. */
+  archive_bytes: number;
+  /** Bytes of files' data; holes do not count. */
+  bytes: number;
+  /** Files that became shorter, and entries that went away, while they were read. */
+  changed: number;
+  /** The digest of these, as `sha256:` and 64 hexadecimal digits. */
+  digest: string;
+  /** Entries in it, the folder itself among them. */
+  entries: number;
+  /** What the object store calls this state of the object, where it goes into one. */
+  etag?: string;
+  /** Sockets, which no archive holds and which were passed over. */
+  sockets: number;
+}
+
 /** Which session to attach to, and from where. */
 export interface AttachOptions {
   /** Whether the output that is kept comes first, before what is new. Default true. */
@@ -692,8 +744,8 @@ export interface Event {
  *
  * - `restoring`: Preserved data is being put back.
  *
- * - `data_progress`: How far an export or import is; `entries`, `total_entries`, `bytes`, `total_bytes`,
- * `archive_bytes`, `total_archive_bytes` and `bytes_per_second` tell, as far as they are known.
+ * - `data_progress`: How far an export, an import or the copying of a file is; `entries`, `total_entries`, `bytes`,
+ * `total_bytes`, `archive_bytes`, `total_archive_bytes` and `bytes_per_second` tell, as far as they are known.
  *
  * - `reconciled`: A workspace was put in order, or could not be; `reconciled`, `done` and `total` tell.
  *
@@ -821,6 +873,64 @@ export interface ExitStatus {
   signal?: number;
   /** Whether its time limit ended it. */
   timed_out: boolean;
+}
+
+/**
+ * What becomes of what is in a folder when an archive is extracted there.
+ *
+ * - `new`: Nothing may be there, or an empty directory.
+ *
+ * - `replace`: It goes: afterwards there is just what the archive has. The folder changes at once, or not at all.
+ *
+ * - `merge`: It stays, except for what the archive has under the same names. Entries come one after another: when it
+ * fails, those before stay.
+ */
+export type ExtractMode = 'new' | 'replace' | 'merge';
+
+/** How an archive becomes a folder. Its format is told from its first bytes. */
+export interface ExtractOptions {
+  /** Whether device files are made. Default false: an archive that has one is UNSUPPORTED. */
+  allow_devices?: boolean | undefined;
+  /** The digest that the archive must have, as `sha256:` and 64 hexadecimal digits. Default: any. */
+  digest?: string | null | undefined;
+  /**
+   * Instead, a file descriptor of this process that is open for reading: a pipe, a socket or a file. It is duplicated
+   * before the call returns, and stays the caller's.
+   */
+  fd?: number | null | undefined;
+  /** The most bytes of files' data, holes aside. Default 1 TiB. */
+  max_bytes?: number | undefined;
+  /** The most entries. Default 10 000 000. */
+  max_entries?: number | undefined;
+  /** The longest path within the archive, and the longest target of a link, in bytes. Default 65 536. */
+  max_path?: number | undefined;
+  /** How many bytes may come of each byte of the archive, once there is more than 1 GiB. Default 200. */
+  max_ratio?: number | undefined;
+  /** What becomes of what is there. Default `new`. */
+  mode?: ExtractMode | undefined;
+  /** The folder; a relative path is under the data directory. Missing parents are made. */
+  path: string;
+  /** How an `s3://` source is reached. */
+  s3?: S3Options | undefined;
+  /**
+   * The archive: the absolute path of a file of the host, or an address, `s3://bucket/key` or `file:///path`. Needed
+   * unless `fd` is given.
+   */
+  source?: string | null | undefined;
+  /** What opens an encrypted archive. Default: nothing; such an archive is UNAUTHENTICATED then. */
+  unseal?: UnsealOptions | null | undefined;
+}
+
+/** A folder that was made of an archive. */
+export interface ExtractResult {
+  /** Bytes of the archive as it is stored. */
+  archive_bytes: number;
+  /** Bytes of files' data; holes do not count. */
+  bytes: number;
+  /** The digest of these, as `sha256:` and 64 hexadecimal digits. */
+  digest: string;
+  /** Entries of the archive. */
+  entries: number;
 }
 
 /** Something that happened in a directory that is watched. */

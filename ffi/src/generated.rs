@@ -919,7 +919,8 @@ pub unsafe extern "C" fn dunnage_fs_read_text(
 /// `fs.upload`: copies a file of the host inside.
 ///
 /// `options_json` is a `UploadOptions` as JSON, or NULL for its defaults. `*result` becomes a `WriteResult`
-/// as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+/// as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event` takes `Event`s;
+/// cancelling it undoes what was begun.
 ///
 /// # Safety
 /// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
@@ -939,7 +940,8 @@ pub unsafe extern "C" fn dunnage_fs_upload(
 /// `fs.download`: copies a file to the host, at once or not at all.
 ///
 /// `options_json` is a `DownloadOptions` as JSON, or NULL for its defaults. `*result` becomes a
-/// `DownloadResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. It has no events.
+/// `DownloadResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event`
+/// takes `Event`s; cancelling it undoes what was begun.
 ///
 /// # Safety
 /// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
@@ -954,6 +956,48 @@ pub unsafe extern "C" fn dunnage_fs_download(
 ) -> dunnage_status {
     // SAFETY: the caller keeps the promises above.
     unsafe { door::json("fs.download", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `fs.archive`: writes a folder to an archive, at a path of the host or into a file descriptor.
+///
+/// `options_json` is a `ArchiveOptions` as JSON, or NULL for its defaults. `*result` becomes a
+/// `ArchiveResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event`
+/// takes `Event`s; cancelling it undoes what was begun.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_fs_archive(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("fs.archive", engine, Some(workspace_id), options_json, call, result, error) }
+}
+
+/// `fs.extract`: makes a folder of an archive, from a path of the host or a file descriptor.
+///
+/// `options_json` is a `ExtractOptions` as JSON, or NULL for its defaults. `*result` becomes a
+/// `ExtractResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event`
+/// takes `Event`s; cancelling it undoes what was begun.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_fs_extract(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe { door::json("fs.extract", engine, Some(workspace_id), options_json, call, result, error) }
 }
 
 /// `fs.mkdir`: makes a directory and its missing parents.

@@ -289,6 +289,14 @@ func (r *run) do(
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.DownloadOptions) (any, error) {
 			return ws.FS.Download(ctx, o.Path, o.Destination, &o, calls...)
 		})
+	case "fs.archive":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.ArchiveOptions) (any, error) {
+			return ws.FS.Archive(ctx, o.Path, &o, calls...)
+		})
+	case "fs.extract":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.ExtractOptions) (any, error) {
+			return ws.FS.Extract(ctx, o.Path, &o, calls...)
+		})
 	case "fs.mkdir":
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.MkdirOptions) (any, error) {
 			return nil, ws.FS.Mkdir(ctx, o.Path, &o, calls...)

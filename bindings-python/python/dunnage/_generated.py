@@ -9,6 +9,7 @@ from typing import Any, Mapping, Sequence
 from ._call import AsyncItems, AsyncNoun, Items, Noun, OnEvent, Operation, StrPath, nothing
 from ._types import (
     ArchiveFormat,
+    ArchiveResult,
     ChangeResult,
     Consistency,
     CopyResult,
@@ -22,6 +23,8 @@ from ._types import (
     DirList,
     DownloadResult,
     ExitStatus,
+    ExtractMode,
+    ExtractResult,
     FileEvent,
     GcResult,
     GlobResult,
@@ -897,6 +900,7 @@ class FsOperations(Noun):
         *,
         expected_revision: str | None = None,
         mode: str | None = None,
+        on_event: OnEvent | None = None,
         time_limit: float | None = None,
     ) -> WriteResult:
         """Copies a file of the host inside.
@@ -908,6 +912,7 @@ class FsOperations(Noun):
                 that a stat or a write told, or `absent` for nothing. Default: whatever is there.
             mode: Its permission bits in octal, such as `0644`, at most `7777`. Default: those of the file replaced,
                 else `0644`.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
             time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
         """
         fields: Mapping[str, Any] = {
@@ -916,18 +921,133 @@ class FsOperations(Noun):
             "expected_revision": expected_revision,
             "mode": mode,
         }
-        return self._plain(WriteResult.from_json, "fs.upload", fields, time_limit)
+        return self._operate(WriteResult.from_json, "fs.upload", fields, on_event, time_limit)
 
-    def download(self, path: StrPath, destination: StrPath, *, time_limit: float | None = None) -> DownloadResult:
+    def download(
+        self,
+        path: StrPath,
+        destination: StrPath,
+        *,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> DownloadResult:
         """Copies a file to the host, at once or not at all.
 
         Args:
             path: The file inside; a relative path is under the data directory.
             destination: The file on the host; its directory must exist. It is replaced at once or not at all.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
             time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
         """
         fields: Mapping[str, Any] = {"path": path, "destination": destination}
-        return self._plain(DownloadResult.from_json, "fs.download", fields, time_limit)
+        return self._operate(DownloadResult.from_json, "fs.download", fields, on_event, time_limit)
+
+    def archive(
+        self,
+        path: StrPath,
+        *,
+        destination: str | None = None,
+        exclude: Sequence[str] | None = None,
+        fd: int | None = None,
+        format: ArchiveFormat = "tar_gz",
+        include: Sequence[str] | None = None,
+        level: int | None = None,
+        overwrite: bool = False,
+        s3: S3Options | None = None,
+        seal: SealOptions | None = None,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> ArchiveResult:
+        """Writes a folder to an archive, at a path of the host or into a file descriptor.
+
+        Args:
+            path: The folder; a relative path is under the data directory. The archive's paths start there.
+            destination: Where the archive goes: the absolute path of a file of the host, or an address,
+                `s3://bucket/key` or `file:///path`. It is there once it is whole, or not at all; a file has mode 0600
+                and is on the disk then. Needed unless `fd` is given.
+            exclude: Patterns of what is left out, with all below; they count more than `include`.
+            fd: Instead, a file descriptor of this process that is open for writing: a pipe, a socket or a file. It
+                is duplicated before the call returns, and stays the caller's.
+            format: How the archive is stored. Default `tar_gz`.
+            include: Patterns of what is archived, with all below; none for everything. `*` and `?` stay within a
+                name, `**` does not; a pattern without a slash counts at any depth. Paths are as in the archive.
+            level: How hard it is compressed: 1 to 12 for `tar_gz`, 1 by default; 1 to 19 for `tar_zst`, 3 by
+                default.
+            overwrite: Whether what is at `destination` is replaced. Default false: it is ALREADY_EXISTS.
+            s3: How an `s3://` destination is reached.
+            seal: Whom it is encrypted for. Default: it is not encrypted.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {
+            "path": path,
+            "destination": destination,
+            "exclude": exclude,
+            "fd": fd,
+            "format": format,
+            "include": include,
+            "level": level,
+            "overwrite": overwrite,
+            "s3": s3,
+            "seal": seal,
+        }
+        return self._operate(ArchiveResult.from_json, "fs.archive", fields, on_event, time_limit)
+
+    def extract(
+        self,
+        path: StrPath,
+        *,
+        allow_devices: bool = False,
+        digest: str | None = None,
+        fd: int | None = None,
+        max_bytes: int = 1099511627776,
+        max_entries: int = 10000000,
+        max_path: int = 65536,
+        max_ratio: int = 200,
+        mode: ExtractMode = "new",
+        s3: S3Options | None = None,
+        source: str | None = None,
+        unseal: UnsealOptions | None = None,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> ExtractResult:
+        """Makes a folder of an archive, from a path of the host or a file descriptor.
+
+        Args:
+            path: The folder; a relative path is under the data directory. Missing parents are made.
+            allow_devices: Whether device files are made. Default false: an archive that has one is UNSUPPORTED.
+            digest: The digest that the archive must have, as `sha256:` and 64 hexadecimal digits. Default: any.
+            fd: Instead, a file descriptor of this process that is open for reading: a pipe, a socket or a file. It
+                is duplicated before the call returns, and stays the caller's.
+            max_bytes: The most bytes of files' data, holes aside. Default 1 TiB.
+            max_entries: The most entries. Default 10 000 000.
+            max_path: The longest path within the archive, and the longest target of a link, in bytes. Default 65
+                536.
+            max_ratio: How many bytes may come of each byte of the archive, once there is more than 1 GiB. Default
+                200.
+            mode: What becomes of what is there. Default `new`.
+            s3: How an `s3://` source is reached.
+            source: The archive: the absolute path of a file of the host, or an address, `s3://bucket/key` or
+                `file:///path`. Needed unless `fd` is given.
+            unseal: What opens an encrypted archive. Default: nothing; such an archive is UNAUTHENTICATED then.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {
+            "path": path,
+            "allow_devices": allow_devices,
+            "digest": digest,
+            "fd": fd,
+            "max_bytes": max_bytes,
+            "max_entries": max_entries,
+            "max_path": max_path,
+            "max_ratio": max_ratio,
+            "mode": mode,
+            "s3": s3,
+            "source": source,
+            "unseal": unseal,
+        }
+        return self._operate(ExtractResult.from_json, "fs.extract", fields, on_event, time_limit)
 
     def mkdir(self, path: StrPath, *, time_limit: float | None = None) -> None:
         """Makes a directory and its missing parents.
@@ -2160,15 +2280,16 @@ class AsyncFsOperations(AsyncNoun):
         fields: Mapping[str, Any] = {"path": path, "line_offset": line_offset, "n_lines": n_lines}
         return await self._plain(TextFile.from_json, "fs.read_text", fields, time_limit)
 
-    async def upload(
+    def upload(
         self,
         source: StrPath,
         path: StrPath,
         *,
         expected_revision: str | None = None,
         mode: str | None = None,
+        on_event: OnEvent | None = None,
         time_limit: float | None = None,
-    ) -> WriteResult:
+    ) -> Operation[WriteResult]:
         """Copies a file of the host inside.
 
         Args:
@@ -2178,6 +2299,7 @@ class AsyncFsOperations(AsyncNoun):
                 that a stat or a write told, or `absent` for nothing. Default: whatever is there.
             mode: Its permission bits in octal, such as `0644`, at most `7777`. Default: those of the file replaced,
                 else `0644`.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
             time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
         """
         fields: Mapping[str, Any] = {
@@ -2186,18 +2308,133 @@ class AsyncFsOperations(AsyncNoun):
             "expected_revision": expected_revision,
             "mode": mode,
         }
-        return await self._plain(WriteResult.from_json, "fs.upload", fields, time_limit)
+        return self._operate(WriteResult.from_json, "fs.upload", fields, on_event, time_limit)
 
-    async def download(self, path: StrPath, destination: StrPath, *, time_limit: float | None = None) -> DownloadResult:
+    def download(
+        self,
+        path: StrPath,
+        destination: StrPath,
+        *,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> Operation[DownloadResult]:
         """Copies a file to the host, at once or not at all.
 
         Args:
             path: The file inside; a relative path is under the data directory.
             destination: The file on the host; its directory must exist. It is replaced at once or not at all.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
             time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
         """
         fields: Mapping[str, Any] = {"path": path, "destination": destination}
-        return await self._plain(DownloadResult.from_json, "fs.download", fields, time_limit)
+        return self._operate(DownloadResult.from_json, "fs.download", fields, on_event, time_limit)
+
+    def archive(
+        self,
+        path: StrPath,
+        *,
+        destination: str | None = None,
+        exclude: Sequence[str] | None = None,
+        fd: int | None = None,
+        format: ArchiveFormat = "tar_gz",
+        include: Sequence[str] | None = None,
+        level: int | None = None,
+        overwrite: bool = False,
+        s3: S3Options | None = None,
+        seal: SealOptions | None = None,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> Operation[ArchiveResult]:
+        """Writes a folder to an archive, at a path of the host or into a file descriptor.
+
+        Args:
+            path: The folder; a relative path is under the data directory. The archive's paths start there.
+            destination: Where the archive goes: the absolute path of a file of the host, or an address,
+                `s3://bucket/key` or `file:///path`. It is there once it is whole, or not at all; a file has mode 0600
+                and is on the disk then. Needed unless `fd` is given.
+            exclude: Patterns of what is left out, with all below; they count more than `include`.
+            fd: Instead, a file descriptor of this process that is open for writing: a pipe, a socket or a file. It
+                is duplicated before the call returns, and stays the caller's.
+            format: How the archive is stored. Default `tar_gz`.
+            include: Patterns of what is archived, with all below; none for everything. `*` and `?` stay within a
+                name, `**` does not; a pattern without a slash counts at any depth. Paths are as in the archive.
+            level: How hard it is compressed: 1 to 12 for `tar_gz`, 1 by default; 1 to 19 for `tar_zst`, 3 by
+                default.
+            overwrite: Whether what is at `destination` is replaced. Default false: it is ALREADY_EXISTS.
+            s3: How an `s3://` destination is reached.
+            seal: Whom it is encrypted for. Default: it is not encrypted.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {
+            "path": path,
+            "destination": destination,
+            "exclude": exclude,
+            "fd": fd,
+            "format": format,
+            "include": include,
+            "level": level,
+            "overwrite": overwrite,
+            "s3": s3,
+            "seal": seal,
+        }
+        return self._operate(ArchiveResult.from_json, "fs.archive", fields, on_event, time_limit)
+
+    def extract(
+        self,
+        path: StrPath,
+        *,
+        allow_devices: bool = False,
+        digest: str | None = None,
+        fd: int | None = None,
+        max_bytes: int = 1099511627776,
+        max_entries: int = 10000000,
+        max_path: int = 65536,
+        max_ratio: int = 200,
+        mode: ExtractMode = "new",
+        s3: S3Options | None = None,
+        source: str | None = None,
+        unseal: UnsealOptions | None = None,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> Operation[ExtractResult]:
+        """Makes a folder of an archive, from a path of the host or a file descriptor.
+
+        Args:
+            path: The folder; a relative path is under the data directory. Missing parents are made.
+            allow_devices: Whether device files are made. Default false: an archive that has one is UNSUPPORTED.
+            digest: The digest that the archive must have, as `sha256:` and 64 hexadecimal digits. Default: any.
+            fd: Instead, a file descriptor of this process that is open for reading: a pipe, a socket or a file. It
+                is duplicated before the call returns, and stays the caller's.
+            max_bytes: The most bytes of files' data, holes aside. Default 1 TiB.
+            max_entries: The most entries. Default 10 000 000.
+            max_path: The longest path within the archive, and the longest target of a link, in bytes. Default 65
+                536.
+            max_ratio: How many bytes may come of each byte of the archive, once there is more than 1 GiB. Default
+                200.
+            mode: What becomes of what is there. Default `new`.
+            s3: How an `s3://` source is reached.
+            source: The archive: the absolute path of a file of the host, or an address, `s3://bucket/key` or
+                `file:///path`. Needed unless `fd` is given.
+            unseal: What opens an encrypted archive. Default: nothing; such an archive is UNAUTHENTICATED then.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {
+            "path": path,
+            "allow_devices": allow_devices,
+            "digest": digest,
+            "fd": fd,
+            "max_bytes": max_bytes,
+            "max_entries": max_entries,
+            "max_path": max_path,
+            "max_ratio": max_ratio,
+            "mode": mode,
+            "s3": s3,
+            "source": source,
+            "unseal": unseal,
+        }
+        return self._operate(ExtractResult.from_json, "fs.extract", fields, on_event, time_limit)
 
     async def mkdir(self, path: StrPath, *, time_limit: float | None = None) -> None:
         """Makes a directory and its missing parents.

@@ -10,6 +10,7 @@ from typing import Any, Literal, Mapping, Sequence, TypedDict
 __all__ = [
     "AgentKind",
     "ArchiveFormat",
+    "ArchiveResult",
     "BackendHealth",
     "BackendKind",
     "ChangeAspect",
@@ -38,6 +39,8 @@ __all__ = [
     "EventType",
     "ExecResult",
     "ExitStatus",
+    "ExtractMode",
+    "ExtractResult",
     "FileEvent",
     "FileEventKind",
     "GcResult",
@@ -254,14 +257,25 @@ EventType = Literal[
 
 - `restoring`: Preserved data is being put back.
 
-- `data_progress`: How far an export or import is; `entries`, `total_entries`, `bytes`, `total_bytes`, `archive_bytes`,
-`total_archive_bytes` and `bytes_per_second` tell, as far as they are known.
+- `data_progress`: How far an export, an import or the copying of a file is; `entries`, `total_entries`, `bytes`,
+`total_bytes`, `archive_bytes`, `total_archive_bytes` and `bytes_per_second` tell, as far as they are known.
 
 - `reconciled`: A workspace was put in order, or could not be; `reconciled`, `done` and `total` tell.
 
 - `complete`: The operation has succeeded. The last event.
 
 - `error`: The operation has failed or was cancelled; `message` and `code` tell. The last event.
+"""
+
+ExtractMode = Literal["new", "replace", "merge"]
+"""What becomes of what is in a folder when an archive is extracted there.
+
+- `new`: Nothing may be there, or an empty directory.
+
+- `replace`: It goes: afterwards there is just what the archive has. The folder changes at once, or not at all.
+
+- `merge`: It stays, except for what the archive has under the same names. Entries come one after another: when it
+fails, those before stay.
 """
 
 FileEventKind = Literal["created", "changed", "removed", "renamed", "overflow"]
@@ -447,6 +461,39 @@ WorkspaceStatus = Literal["created", "running", "stopped", "paused", "unknown"]
 
 - `unknown`: The backend does not tell.
 """
+
+
+@dataclass(frozen=True)
+class ArchiveResult:
+    """An archive of a folder."""
+
+    archive_bytes: int
+    """Bytes of the archive as it is stored."""
+    bytes: int
+    """Bytes of files' data; holes do not count."""
+    changed: int
+    """Files that became shorter, and entries that went away, while they were read."""
+    digest: str
+    """The digest of these, as `sha256:` and 64 hexadecimal digits."""
+    entries: int
+    """Entries in it, the folder itself among them."""
+    sockets: int
+    """Sockets, which no archive holds and which were passed over."""
+    etag: str | None = None
+    """What the object store calls this state of the object, where it goes into one."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ArchiveResult:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            archive_bytes=data["archive_bytes"],
+            bytes=data["bytes"],
+            changed=data["changed"],
+            digest=data["digest"],
+            entries=data["entries"],
+            sockets=data["sockets"],
+            etag=data.get("etag"),
+        )
 
 
 @dataclass(frozen=True)
@@ -1073,6 +1120,30 @@ class ExitStatus:
             timed_out=data["timed_out"],
             session_id=data.get("session_id"),
             signal=data.get("signal"),
+        )
+
+
+@dataclass(frozen=True)
+class ExtractResult:
+    """A folder that was made of an archive."""
+
+    archive_bytes: int
+    """Bytes of the archive as it is stored."""
+    bytes: int
+    """Bytes of files' data; holes do not count."""
+    digest: str
+    """The digest of these, as `sha256:` and 64 hexadecimal digits."""
+    entries: int
+    """Entries of the archive."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ExtractResult:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            archive_bytes=data["archive_bytes"],
+            bytes=data["bytes"],
+            digest=data["digest"],
+            entries=data["entries"],
         )
 
 

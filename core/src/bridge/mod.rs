@@ -37,5 +37,6 @@ pub(crate) use dial::BridgeTarget;
 pub(crate) use exec::GuestCommands;
 pub use exec::{Output, Process, Signal, StreamKind};
 pub use fs::{FileEvents, FileReader, FileWriter};
+pub(crate) use path::clean as clean_path;
 pub(crate) use pool::BridgePool;
 pub(crate) use tree::{Hold, Tree, TreeServer};

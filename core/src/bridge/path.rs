@@ -12,7 +12,7 @@ const MAX_NAME: usize = 255;
 ///
 /// # Errors
 /// INVALID_ARGUMENT when it is empty, holds a NUL or is longer than the kernel takes.
-pub(super) fn clean(path: &str, data_dir: &str) -> Result<String> {
+pub(crate) fn clean(path: &str, data_dir: &str) -> Result<String> {
     let refuse = |message: &str| Error::invalid_argument(message).with("path", path.escape_default());
     if path.is_empty() {
         return Err(refuse("the path is empty; name a file or directory"));

@@ -1,14 +1,14 @@
 use super::spec::{Bytes, OperationSpec};
 use crate::types::{
-    AttachOptions, ChmodOptions, ChownOptions, CopyOptions, CreateOptions, DataDiscardOptions,
-    DataExportOptions, DataExportResult, DataImportOptions, DataImportResult, DataPreserveOptions,
-    DataRestoreOptions, DeleteOptions, DirList, DownloadOptions, EventsOptions, ExecOptions, ExecResult,
-    ExitStatus, GcOptions, GlobOptions, GrepOptions, ImageName, InfoOptions, ListDirOptions, ListOptions,
-    McpConnectOptions, McpConnectionOptions, McpSendOptions, MetricsOptions, MetricsStreamOptions,
-    MkdirOptions, OpenReadOptions, PreservedOptions, PullOptions, ReadOptions, ReadTextOptions,
-    ReconcileOptions, RecreateOptions, RemoveOptions, RenameOptions, RunOptions, SessionSignalOptions,
-    SessionWaitOptions, SessionsOptions, ShellOptions, SkillDeleteOptions, SkillListOptions,
-    SkillUpsertOptions, SnapshotCreateOptions, SnapshotDeleteOptions, SnapshotDiffOptions,
+    ArchiveOptions, AttachOptions, ChmodOptions, ChownOptions, CopyOptions, CreateOptions,
+    DataDiscardOptions, DataExportOptions, DataExportResult, DataImportOptions, DataImportResult,
+    DataPreserveOptions, DataRestoreOptions, DeleteOptions, DirList, DownloadOptions, EventsOptions,
+    ExecOptions, ExecResult, ExitStatus, ExtractOptions, GcOptions, GlobOptions, GrepOptions, ImageName,
+    InfoOptions, ListDirOptions, ListOptions, McpConnectOptions, McpConnectionOptions, McpSendOptions,
+    MetricsOptions, MetricsStreamOptions, MkdirOptions, OpenReadOptions, PreservedOptions, PullOptions,
+    ReadOptions, ReadTextOptions, ReconcileOptions, RecreateOptions, RemoveOptions, RenameOptions,
+    RunOptions, SessionSignalOptions, SessionWaitOptions, SessionsOptions, ShellOptions, SkillDeleteOptions,
+    SkillListOptions, SkillUpsertOptions, SnapshotCreateOptions, SnapshotDeleteOptions, SnapshotDiffOptions,
     SnapshotForkOptions, SnapshotListOptions, SnapshotPruneOptions, SnapshotRollbackOptions, StartOptions,
     StatOptions, StopOptions, SymlinkOptions, ToolCallOptions, TreeOptions, UploadOptions, VersionsOptions,
     WalkOptions, WatchOptions, WriteOptions, WriteResult,
@@ -319,17 +319,29 @@ pub(super) static ROWS: LazyLock<Vec<OperationSpec>> = LazyLock::new(|| {
             &["path"],
             "Opens a file for writing piece by piece; it takes the old one's place when finished.",
         ),
-        OperationSpec::workspace(
+        OperationSpec::workspace_operation(
             "fs.upload",
             &["source", "path"],
             "Copies a file of the host inside.",
-            |workspace, options: UploadOptions| async move { workspace.fs().upload(options).await },
+            |workspace, options: UploadOptions| workspace.fs().upload(options),
         ),
-        OperationSpec::workspace(
+        OperationSpec::workspace_operation(
             "fs.download",
             &["path", "destination"],
             "Copies a file to the host, at once or not at all.",
-            |workspace, options: DownloadOptions| async move { workspace.fs().download(options).await },
+            |workspace, options: DownloadOptions| workspace.fs().download(options),
+        ),
+        OperationSpec::workspace_operation(
+            "fs.archive",
+            &["path"],
+            "Writes a folder to an archive, at a path of the host or into a file descriptor.",
+            |workspace, options: ArchiveOptions| workspace.fs().archive(options),
+        ),
+        OperationSpec::workspace_operation(
+            "fs.extract",
+            &["path"],
+            "Makes a folder of an archive, from a path of the host or a file descriptor.",
+            |workspace, options: ExtractOptions| workspace.fs().extract(options),
         ),
         OperationSpec::workspace(
             "fs.mkdir",

@@ -3,11 +3,14 @@ use crate::ErrorKind;
 use crate::bridge::{BridgeClient, FileEvents, FileReader, FileWriter};
 use crate::error::{Error, Result};
 use crate::lifecycle;
+use crate::lifecycle::data::{Inlet, Outlet};
+use crate::operation::{Copied, Operation};
 use crate::types::{
-    ChangeResult, ChmodOptions, ChownOptions, CopyOptions, CopyResult, DirEntry, DirList, DownloadOptions,
-    DownloadResult, GlobOptions, GlobResult, GrepOptions, GrepResult, ListDirOptions, MkdirOptions,
-    OpenReadOptions, ReadOptions, ReadTextOptions, RemoveOptions, RenameOptions, StatOptions, SymlinkOptions,
-    TextFile, UploadOptions, WalkOptions, WalkPage, WatchOptions, WriteOptions, WriteResult,
+    ArchiveOptions, ArchiveResult, ChangeResult, ChmodOptions, ChownOptions, CopyOptions, CopyResult,
+    DirEntry, DirList, DownloadOptions, DownloadResult, ExtractOptions, ExtractResult, GlobOptions,
+    GlobResult, GrepOptions, GrepResult, ListDirOptions, MkdirOptions, OpenReadOptions, ReadOptions,
+    ReadTextOptions, RemoveOptions, RenameOptions, StatOptions, SymlinkOptions, TextFile, UploadOptions,
+    WalkOptions, WalkPage, WatchOptions, WriteOptions, WriteResult,
 };
 use bytes::Bytes;
 use std::future::Future;
@@ -78,16 +81,6 @@ forward! {
     /// # Errors
     /// CONFLICT when what is there is not what was expected; FAILED_PRECONDITION when the path is a directory; PERMISSION_DENIED; RESOURCE_EXHAUSTED on a full disk.
     Write write("fs.write", WriteOptions, content: Bytes) -> WriteResult;
-    /// Copies a file of the host inside, of any length.
-    ///
-    /// # Errors
-    /// NOT_FOUND when the host has no such file; FAILED_PRECONDITION when it is no regular file; as for `write`.
-    Write upload("fs.upload", UploadOptions) -> WriteResult;
-    /// Copies a file to the host, of any length, at once or not at all.
-    ///
-    /// # Errors
-    /// NOT_FOUND; FAILED_PRECONDITION when it is no regular file; RESOURCE_EXHAUSTED when the host's disk is full.
-    Read download("fs.download", DownloadOptions) -> DownloadResult;
     /// Makes a directory and its missing parents. One that is there is no error.
     ///
     /// # Errors
@@ -172,6 +165,70 @@ impl Fs {
 }
 
 impl Fs {
+    /// Copies a file of the host inside, of any length. Events: `data_progress`…; then `complete` or `error`.
+    ///
+    /// # Errors
+    /// NOT_FOUND when the host has no such file; INVALID_ARGUMENT when it is no regular file; as for [`Fs::write`]; CANCELLED,
+    /// and nothing has changed then.
+    pub fn upload(&self, options: UploadOptions) -> Operation<WriteResult> {
+        let workspace = self.workspace.clone();
+        self.workspace.engine.inner.runner.run("fs.upload", async move |context| {
+            let copied = Copied::default();
+            let call = async |client: BridgeClient| client.upload(&options, &copied).await;
+            let work = workspace.with_files(Access::Write, call);
+            context.with_copy_progress(&copied, context.or_cancelled(work)).await
+        })
+    }
+
+    /// Copies a file to the host, of any length, at once or not at all. Events: `data_progress`…; then `complete` or `error`.
+    ///
+    /// # Errors
+    /// NOT_FOUND; FAILED_PRECONDITION when it is no regular file; RESOURCE_EXHAUSTED when the host's disk is full; CANCELLED,
+    /// and nothing has changed then.
+    pub fn download(&self, options: DownloadOptions) -> Operation<DownloadResult> {
+        let workspace = self.workspace.clone();
+        self.workspace.engine.inner.runner.run("fs.download", async move |context| {
+            let copied = Copied::default();
+            let call = async |client: BridgeClient| client.download(&options, &copied).await;
+            let work = workspace.with_files(Access::Read, call);
+            context.with_copy_progress(&copied, context.or_cancelled(work)).await
+        })
+    }
+
+    /// Writes a folder to an archive, as [`Data::export`](super::Data::export) writes the data directory: with all that the
+    /// tree has, and with the engine's rights, not those of the workspace's user. A workspace that runs goes on: each file
+    /// is as it was while it was read. Events: `exporting`, `data_progress`…; then `complete` or `error`.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT for a malformed option; NOT_FOUND; FAILED_PRECONDITION for something else than a directory;
+    /// ALREADY_EXISTS for a destination that is there, without `overwrite`; UNSUPPORTED where this process cannot look into
+    /// the workspace; RESOURCE_EXHAUSTED on a full disk; CANCELLED. In each case no file is left at the destination.
+    pub fn archive(&self, options: ArchiveOptions) -> Operation<ArchiveResult> {
+        let outlet = Outlet::of(&options.as_export());
+        let Workspace { engine, id } = self.workspace.clone();
+        self.workspace.engine.inner.runner.run("fs.archive", async move |context| {
+            lifecycle::data::archive(&engine.inner, &id, options, outlet, &context).await
+        })
+    }
+
+    /// Makes a folder of an archive, as [`Data::import`](super::Data::import) reads one: owners, modes and times are the
+    /// archive's. The folder is made beside and takes its place at once, unless it is merged into what is there. Events:
+    /// `importing`, `data_progress`…; then `complete` or `error`.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT for a malformed option; NOT_FOUND for a workspace or `source` that is not there; ALREADY_EXISTS when
+    /// the folder is there and not empty, with the mode `new`; FAILED_PRECONDITION when something else is; DATA_CORRUPT for an
+    /// archive that is damaged, cut off, or names what no honest archive names; RESOURCE_EXHAUSTED for one that passes a
+    /// limit, and on a full disk; UNSUPPORTED for devices that are not allowed, and where this process cannot look into the
+    /// workspace; CANCELLED.
+    pub fn extract(&self, options: ExtractOptions) -> Operation<ExtractResult> {
+        let inlet = Inlet::of(&options.as_import());
+        let Workspace { engine, id } = self.workspace.clone();
+        self.workspace.engine.inner.runner.run("fs.extract", async move |context| {
+            lifecycle::data::extract(&engine.inner, &id, options, inlet, &context).await
+        })
+    }
+
     /// Watches a directory: what happens in it after this returns is told. UNAVAILABLE when the workspace does not run.
     ///
     /// # Errors

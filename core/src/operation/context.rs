@@ -3,12 +3,44 @@ use crate::backend::PullTracker;
 use crate::error::{Error, Result};
 use crate::types::{Event, EventType};
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// How often progress is shown: 20 times a second at most.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How much of a file is copied. Clones share the count.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Copied(Arc<CopiedCounts>);
+
+#[derive(Debug, Default)]
+struct CopiedCounts {
+    bytes: AtomicU64,
+    /// The length of the file plus 1; 0 while it is not known.
+    total: AtomicU64,
+}
+
+impl Copied {
+    /// More bytes are where they are to be.
+    pub(crate) fn add(&self, bytes: u64) {
+        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The length of the file turned out.
+    pub(crate) fn set_total(&self, bytes: u64) {
+        self.0.total.store(bytes.saturating_add(1), Ordering::Relaxed);
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    fn total(&self) -> Option<u64> {
+        self.0.total.load(Ordering::Relaxed).checked_sub(1)
+    }
+}
 
 /// What the body of an operation works with: its id, its events and its cancellation.
 #[derive(Debug, Clone)]
@@ -81,6 +113,43 @@ impl OperationContext {
             biased;
             () = self.cancel.cancelled() => Err(cancelled()),
             done = work => done,
+        }
+    }
+
+    /// Waits for the copying of a file and shows its progress meanwhile.
+    pub(crate) async fn with_copy_progress<T>(
+        &self,
+        copied: &Copied,
+        copying: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let began = Instant::now();
+        let show = |bytes: u64| {
+            let mut event = Event::new(EventType::DataProgress);
+            (event.bytes, event.total_bytes) = (Some(bytes), copied.total().map(|total| total.max(bytes)));
+            let micros = began.elapsed().as_micros().max(1);
+            event.bytes_per_second = u64::try_from(u128::from(bytes) * 1_000_000 / micros).ok();
+            self.emit(event);
+        };
+        tokio::pin!(copying);
+        let mut tick = tokio::time::interval(PROGRESS_INTERVAL);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut shown = None;
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut copying => {
+                    if done.is_ok() {
+                        show(copied.bytes());
+                    }
+                    return done;
+                }
+                _ = tick.tick() => {
+                    let bytes = copied.bytes();
+                    if shown.replace(bytes) != Some(bytes) {
+                        show(bytes);
+                    }
+                }
+            }
         }
     }
 

@@ -12,6 +12,6 @@ mod runner;
 pub use events::EventStream;
 pub use handle::{Operation, OperationStatus};
 
-pub(crate) use context::{OperationContext, cancelled};
+pub(crate) use context::{Copied, OperationContext, cancelled};
 pub(crate) use locks::{WorkspaceGuard, WorkspaceLocks};
 pub(crate) use runner::{Runner, timed_out};

@@ -29,7 +29,7 @@ pub enum EventType {
     Preserving,
     /// Preserved data is being put back.
     Restoring,
-    /// How far an export or import is; `entries`, `total_entries`, `bytes`, `total_bytes`, `archive_bytes`,
+    /// How far an export, an import or the copying of a file is; `entries`, `total_entries`, `bytes`, `total_bytes`, `archive_bytes`,
     /// `total_archive_bytes` and `bytes_per_second` tell, as far as they are known.
     DataProgress,
     /// A workspace was put in order, or could not be; `reconciled`, `done` and `total` tell.

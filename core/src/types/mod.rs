@@ -10,6 +10,7 @@ mod event;
 mod exec;
 mod fork;
 mod fs;
+mod fs_archive;
 mod fs_change;
 mod fs_search;
 mod fs_watch;
@@ -43,6 +44,7 @@ pub use fs::{
     OpenReadOptions, ReadOptions, ReadTextOptions, RemoveOptions, RenameOptions, StatOptions, TextFile,
     UploadOptions, WriteOptions, WriteResult,
 };
+pub use fs_archive::{ArchiveOptions, ArchiveResult, ExtractMode, ExtractOptions, ExtractResult};
 pub use fs_change::{ChangeResult, ChmodOptions, ChownOptions, CopyOptions, CopyResult, SymlinkOptions};
 pub use fs_search::{GlobOptions, GlobResult, GrepMatch, GrepOptions, GrepResult, WalkOptions, WalkPage};
 pub use fs_watch::{FileEvent, FileEventKind, WatchOptions};

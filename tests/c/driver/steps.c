@@ -67,6 +67,8 @@ static const struct {
     {"fs.read_text", NULL, dunnage_fs_read_text, NULL},
     {"fs.upload", NULL, dunnage_fs_upload, NULL},
     {"fs.download", NULL, dunnage_fs_download, NULL},
+    {"fs.archive", NULL, dunnage_fs_archive, NULL},
+    {"fs.extract", NULL, dunnage_fs_extract, NULL},
     {"fs.mkdir", NULL, NULL, dunnage_fs_mkdir},
     {"fs.rename", NULL, NULL, dunnage_fs_rename},
     {"fs.remove", NULL, NULL, dunnage_fs_remove},

@@ -2,6 +2,7 @@
 
 use super::super::fd::Abandoned;
 use crate::error::{Error, Result};
+use crate::operation::Copied;
 use std::fs::File;
 use std::io::{self, Read};
 
@@ -10,7 +11,7 @@ const STRIDE: u64 = 16 << 20;
 
 /// Copies from here to the end. The kernel does it where it can: a clone on file systems that share blocks, else a
 /// copy without a detour through this process.
-pub(super) fn copy(from: &File, to: &mut File, abandoned: &Abandoned) -> Result<u64> {
+pub(super) fn copy(from: &File, to: &mut File, abandoned: &Abandoned, shown: &Copied) -> Result<u64> {
     let mut total = 0;
     loop {
         abandoned.check()?;
@@ -20,5 +21,6 @@ pub(super) fn copy(from: &File, to: &mut File, abandoned: &Abandoned) -> Result<
             return Ok(total);
         }
         total += copied;
+        shown.add(copied);
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::operation::Copied;
 use crate::types::{
     ChmodOptions, ChownOptions, CopyOptions, EntryKind, FileEventKind, GlobOptions, GrepOptions, StatOptions,
     SymlinkOptions, UploadOptions, WalkOptions, WatchOptions,
@@ -107,8 +108,10 @@ async fn a_write_happens_only_where_it_is_expected() {
     let source = fixture.path("host").join("source");
     std::fs::write(&source, "uploaded").unwrap();
     let upload = UploadOptions::default().source(text(&source)).path("u").expected_revision("absent");
-    assert!(client.upload(&upload.clone().mode("0640")).await.unwrap().revision.is_some());
-    assert_eq!(kind(client.upload(&upload).await), ErrorKind::Conflict);
+    assert!(
+        client.upload(&upload.clone().mode("0640"), &Copied::default()).await.unwrap().revision.is_some()
+    );
+    assert_eq!(kind(client.upload(&upload, &Copied::default()).await), ErrorKind::Conflict);
     for bad in [write("x").mode("x"), write("x").expected_revision("")] {
         assert_eq!(kind(client.write(&bad, Bytes::new()).await), ErrorKind::InvalidArgument);
         assert_eq!(kind(client.open_write(&bad).await), ErrorKind::InvalidArgument);

@@ -1,5 +1,6 @@
 use super::*;
 use crate::ErrorKind;
+use crate::operation::Copied;
 use crate::types::{DownloadOptions, UploadOptions};
 use bytes::Bytes;
 use std::os::unix::fs::PermissionsExt;
@@ -106,15 +107,15 @@ async fn host_files_are_uploaded_and_downloaded_by_either_way() {
         let content = bytes(2_500_000);
         std::fs::write(host.join("source"), &content).unwrap();
         let up = UploadOptions::default().source(text(&host.join("source"))).path("deep/er/up");
-        assert_eq!(client.upload(&up).await.unwrap().bytes_written, 2_500_000);
+        assert_eq!(client.upload(&up, &Copied::default()).await.unwrap().bytes_written, 2_500_000);
         assert!(std::fs::read(fixture.data().join("deep/er/up")).unwrap() == content);
 
         let destination = host.join("down");
         let down = DownloadOptions::default().path("deep/er/up").destination(text(&destination));
-        assert_eq!(client.download(&down).await.unwrap().bytes_read, 2_500_000);
+        assert_eq!(client.download(&down, &Copied::default()).await.unwrap().bytes_read, 2_500_000);
         assert!(std::fs::read(&destination).unwrap() == content);
         std::fs::set_permissions(&destination, PermissionsExt::from_mode(0o600)).unwrap();
-        client.download(&down).await.unwrap();
+        client.download(&down, &Copied::default()).await.unwrap();
         assert_eq!(destination.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(&host).unwrap().count(), 2, "something was left behind");
     }
@@ -134,7 +135,9 @@ async fn bad_sources_and_destinations_are_refused() {
         ("".into(), ErrorKind::InvalidArgument),
     ] {
         let up = UploadOptions::default().source(text(&source)).path("x");
-        let result = tokio::time::timeout(Duration::from_secs(3), client.upload(&up)).await.unwrap();
+        let result = tokio::time::timeout(Duration::from_secs(3), client.upload(&up, &Copied::default()))
+            .await
+            .unwrap();
         assert_eq!(result.unwrap_err().kind(), kind, "{}", source.display());
     }
     assert!(!fixture.data().join("x").exists());
@@ -146,11 +149,11 @@ async fn bad_sources_and_destinations_are_refused() {
         ("".into(), ErrorKind::InvalidArgument),
     ] {
         let down = DownloadOptions::default().path("f").destination(text(&destination));
-        let error = client.download(&down).await.unwrap_err();
+        let error = client.download(&down, &Copied::default()).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
     }
     let down = DownloadOptions::default().path("none").destination(text(&host.join("d")));
-    assert_eq!(client.download(&down).await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(client.download(&down, &Copied::default()).await.unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(std::fs::read_dir(&host).unwrap().count(), 1);
 }
 
@@ -184,7 +187,7 @@ async fn a_full_disk_is_exhaustion_and_leaves_nothing() {
         client.write(&write("big"), bytes(3 << 20)).await.unwrap();
         std::fs::write(host.join("d"), "old").unwrap();
         let down = DownloadOptions::default().path("big").destination(text(&host.join("d")));
-        let error = client.download(&down).await.unwrap_err();
+        let error = client.download(&down, &Copied::default()).await.unwrap_err();
         assert_eq!((error.kind(), error.operation()), (ErrorKind::ResourceExhausted, "fs.download"));
         assert_eq!(std::fs::read_dir(&host).unwrap().count(), 1);
         assert_eq!(std::fs::read(host.join("d")).unwrap(), b"old");

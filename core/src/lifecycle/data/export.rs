@@ -1,6 +1,6 @@
 use super::carry::{Digesting, Load, Total, carry};
 use super::options;
-use super::place::Outlet;
+use super::place::{Opened, Outlet};
 use super::still::Still;
 use crate::backend::OpenDir;
 use crate::engine::EngineInner;
@@ -14,6 +14,7 @@ use crate::names::WorkspaceId;
 use crate::operation::OperationContext;
 use crate::types::{DataExportOptions, DataExportResult, EventType, Phases};
 use dunnage_archive::{PackOptions, Packed, Watch, measure, pack, pack_nothing};
+use dunnage_transfer::Seal;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::io;
@@ -43,8 +44,7 @@ pub(crate) async fn export(
         let cancel = context.cancel_token().clone();
         move || outlet.open(&cancel)
     });
-    let mut place =
-        opening.await.map_err(|e| Error::unexpected("the place was not opened").caused_by(e))??;
+    let place = opening.await.map_err(|e| Error::unexpected("the place was not opened").caused_by(e))??;
     let mut phases = Phases::default();
     let mut still = Still::begin(inner, id, &found, options.consistency, false, context).await?;
     let packed = async {
@@ -54,22 +54,7 @@ pub(crate) async fn export(
         context.emit_kind(EventType::Exporting);
         let opened = inner.backend.open_dir(&still.dir()).await?;
         let tree = Tree::of(opened, subpath.as_deref())?;
-        // It comes back, as it may have to be put in its place.
-        write(context, tree, pack, move |out: &mut dyn FnMut(&mut dyn Write) -> Result<Packed>| {
-            let (mut digesting, sum) = Digesting::new(place.writer());
-            let mut packed = match seal {
-                None => out(&mut digesting)?,
-                Some(seal) => {
-                    let mut sealer = dunnage_transfer::seal(&mut digesting, &seal)?;
-                    let packed = out(&mut sealer)?;
-                    sealer.finish()?;
-                    packed
-                }
-            };
-            packed.packed = sum.bytes();
-            Ok((packed, sum.digest(), place))
-        })
-        .await
+        pack_into(context, tree, pack, seal, place).await
     };
     let packed: Result<_> = packed.await;
     let released = still.release(&mut phases).await;
@@ -94,6 +79,33 @@ pub(crate) async fn export(
         downtime_ms,
         phases_ms: phases,
     })
+}
+
+/// Packs a tree into a place that is open, encrypted if it is to be. Returns the digest of what was written, and the place,
+/// which has to be finished.
+pub(super) async fn pack_into(
+    context: &OperationContext,
+    tree: Tree,
+    pack: PackOptions,
+    seal: Option<Seal>,
+    mut place: Opened,
+) -> Result<(Packed, String, Opened)> {
+    // It comes back, as it may have to be put in its place.
+    write(context, tree, pack, move |out: &mut dyn FnMut(&mut dyn Write) -> Result<Packed>| {
+        let (mut digesting, sum) = Digesting::new(place.writer());
+        let mut packed = match seal {
+            None => out(&mut digesting)?,
+            Some(seal) => {
+                let mut sealer = dunnage_transfer::seal(&mut digesting, &seal)?;
+                let packed = out(&mut sealer)?;
+                sealer.finish()?;
+                packed
+            }
+        };
+        packed.packed = sum.bytes();
+        Ok((packed, sum.digest(), place))
+    })
+    .await
 }
 
 /// What is packed.

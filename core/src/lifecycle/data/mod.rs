@@ -7,6 +7,7 @@ mod carry;
 mod channel;
 mod descriptor;
 mod export;
+mod folder;
 mod generation;
 mod import;
 mod options;
@@ -20,6 +21,7 @@ mod tests;
 
 pub use channel::{DataFeed, DataPieces};
 pub(crate) use export::export;
+pub(crate) use folder::{archive, extract};
 pub(in crate::lifecycle) use generation::{Generation, all as generations, number as generation, restored};
 pub(crate) use import::import;
 pub(crate) use place::{Inlet, Outlet};
