@@ -103,7 +103,7 @@ async fn upload(workspace: &Workspace, source: &str, path: &str) -> Result<Durat
     timed(workspace.fs().upload(UploadOptions::default().source(source).path(path))).await
 }
 
-async fn timed<T>(work: impl Future<Output = dunnage::Result<T>>) -> Result<Duration, Failure> {
+async fn timed<T>(work: impl IntoFuture<Output = dunnage::Result<T>>) -> Result<Duration, Failure> {
     let began = Instant::now();
     work.await?;
     Ok(began.elapsed())
