@@ -13,7 +13,7 @@ use super::config::Config;
 use super::server::{self, Sockets};
 use super::state::Agent;
 use super::tree::Tree;
-use super::{channel, memory, seed};
+use super::{channel, memory, own_fds, seed};
 use crate::consts::FILES;
 
 /// Threads for file system calls.
@@ -44,6 +44,7 @@ fn run() -> std::io::Result<()> {
     if let Err(error) = set_child_subreaper(rustix::process::Pid::from_raw(1)) {
         complain(&format!("orphans will not be reaped: {error}"));
     }
+    own_fds::keep();
     let nofile = raise_nofile();
     let config = Config::from_env();
     if let Err(error) = seed::seed(&config.templates(), &config.data_dir) {

@@ -7,6 +7,7 @@ mod more_files;
 mod old_agent;
 mod sessions;
 mod transfers;
+mod tree;
 
 use super::{BridgeClient, BridgePool, BridgeTarget};
 use crate::config::Config;
