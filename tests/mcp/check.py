@@ -1,7 +1,7 @@
 """MCP both ways: the server of a workspace's tools, judged by the official clients of Python and TypeScript, and a server from npm that
 runs inside a workspace.
 
-Runs beside a private containerd: ./scripts/with-harness --images busybox -- python tests/mcp/check.py PROGRAM
+Runs beside a private containerd: ./scripts/with-harness --images musl -- python tests/mcp/check.py PROGRAM
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -163,25 +161,19 @@ def check(config: Path, id: str, tmp: Path) -> None:
         server.wait()
 
 
-def install_node(workspace: dunnage.Workspace, tmp: Path) -> None:
-    """Puts this machine's Node, what it is linked with, and the server's packages into the workspace."""
-    node = Path(shutil.which("node") or "node").resolve()
-    linked = subprocess.run(["ldd", str(node)], check=True, capture_output=True, text=True).stdout
-    libraries = set(re.findall(r"(/\S+) \(0x", linked))
-    archive = tmp / "node.tar"
-    with tarfile.open(archive, "w", dereference=True) as tar:
-        tar.add(node, "usr/bin/node")
-        for library in libraries:
-            tar.add(library, library.lstrip("/"))
+def install(workspace: dunnage.Workspace, tmp: Path) -> None:
+    """Puts the server's packages into the workspace. The Node that runs them is the toolkit's: the image has none."""
+    archive = tmp / "server.tar"
+    with tarfile.open(archive, "w") as tar:
         tar.add(HERE / "node_modules", "opt/server/node_modules")
-    workspace.fs.upload(str(archive), "/node.tar")
-    done = workspace.exec.run("tar -xf /node.tar -C / && rm /node.tar && node --version", timeout_ms=120_000)
+    workspace.fs.upload(str(archive), "/server.tar")
+    done = workspace.exec.run("tar -xf /server.tar -C / && rm /server.tar && node --version", timeout_ms=120_000)
     assert done.exit_code == 0, done
 
 
 def inside(workspace: dunnage.Workspace, tmp: Path) -> None:
     """A server that knows the whole protocol, from npm, inside."""
-    install_node(workspace, tmp)
+    install(workspace, tmp)
     script = "/opt/server/node_modules/@modelcontextprotocol/server-everything/dist/index.js"
     made = workspace.mcp.connect("node", args=[script, "stdio"], timeout_ms=60_000)
     assert made.server_name == "mcp-servers/everything" and made.running, made
@@ -239,7 +231,7 @@ def main() -> None:
         settings: dict[str, Any] = {
             "data_root": ENV["data_root"],
             "runtime_dir": os.environ["DUNNAGE_RUNTIME_DIR"],
-            "default_image": ENV["images"]["busybox"],
+            "default_image": ENV["images"]["musl"],
             "containerd": {"address": ENV["address"], "namespace": ENV["namespace"]},
             "network": {"mode": "none", "plugin_dirs": [ENV["cni_plugin_dir"]], "config_dir": ENV["cni_conf_dir"]},
         }
