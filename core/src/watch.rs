@@ -449,6 +449,39 @@ mod tests {
     }
 
     #[test]
+    fn an_end_for_want_of_memory_is_told_as_one() {
+        use TaskChange::{Created, Exited, OutOfMemory, Started};
+        let killed = |code| Exited(TaskExit { code, at: Timestamp::UNIX_EPOCH });
+        let starved = OutOfMemory(Timestamp::UNIX_EPOCH);
+        for (life, wanted) in [
+            (vec![Created, Started, starved, killed(137)], true),
+            // Somebody else's process was killed, and this one ended by itself.
+            (vec![Created, Started, starved, killed(1)], false),
+            (vec![Created, Started, killed(137)], false),
+            // It was in another life.
+            (vec![Created, starved, Created, Started, killed(137)], false),
+        ] {
+            let mut state = State {
+                watch: 1,
+                known: Known::default(),
+                changed: HashMap::from([("c".to_owned(), 1)]),
+                changes: 1,
+                marks: HashMap::new(),
+                starved: HashSet::new(),
+            };
+            let mut told = None;
+            for change in life.iter().copied() {
+                let event = BackendEvent::Task(TaskEvent { container: "c".to_owned(), pid: 7, change });
+                if let Some(TaskEnd::Exited { out_of_memory, .. }) = state.end(&event) {
+                    told = Some(out_of_memory);
+                }
+                state.apply(event);
+            }
+            assert_eq!(told, Some(wanted), "{life:?}");
+        }
+    }
+
+    #[test]
     fn what_comes_late_changes_nothing() {
         use TaskChange::{Created, Deleted, Paused, Started};
         // Of the same process, and of the one before it.

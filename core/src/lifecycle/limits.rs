@@ -69,8 +69,7 @@ pub(crate) async fn set_limits(
     let found = existing(inner, id).await?;
     let task = inner.backend.task(&found.container.id).await?;
     let limits = Told { clear: &intent.clear, refused }.all(inner, &found, task.as_ref()).await;
-    let mut info = describe(inner, id, &found, task.as_ref());
-    info.limits.clone_from(&limits);
+    let info = describe(inner, id, &found, task.as_ref());
     context.complete_with(|event| event.container = Some(Box::new(info)));
     Ok(SetLimitsResult { workspace_id: id.to_string(), container_id: found.container.id, limits })
 }

@@ -74,14 +74,17 @@ impl InForce {
         self.groups.controller(name)
     }
 
-    /// Bytes that the kernel cannot take back from the processes without ending one: all but the page cache.
+    /// Bytes that the kernel cannot take back from the processes without swapping or ending one: all but the page cache of
+    /// files. What is in memory file systems counts as cache, but has nowhere else to be.
     pub(crate) fn memory_held(&self) -> Option<u64> {
-        let (group, usage, cache) = match self.unified() {
-            Some(group) => (group, "memory.current", "file"),
-            None => (self.controller("memory")?, "memory.usage_in_bytes", "total_cache"),
+        let (group, usage, cache, shared) = match self.unified() {
+            Some(group) => (group, "memory.current", "file", "shmem"),
+            None => (self.controller("memory")?, "memory.usage_in_bytes", "total_cache", "total_shmem"),
         };
-        let cache = group.named("memory.stat").map_or(0, |stat| stat.or_zero(cache));
-        Some(group.number(usage)?.saturating_sub(cache))
+        let files = group
+            .named("memory.stat")
+            .map_or(0, |stat| stat.or_zero(cache).saturating_sub(stat.or_zero(shared)));
+        Some(group.number(usage)?.saturating_sub(files))
     }
 
     /// What is seen of a limit.

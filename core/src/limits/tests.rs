@@ -24,7 +24,7 @@ const V2: &[(&str, &str)] = &[
     ("sys/fs/cgroup/n/w/cpu.weight", "50\n"),
     ("sys/fs/cgroup/n/w/memory.max", "67108864\n"),
     ("sys/fs/cgroup/n/w/memory.current", "1000\n"),
-    ("sys/fs/cgroup/n/w/memory.stat", "anon 600\nfile 300\n"),
+    ("sys/fs/cgroup/n/w/memory.stat", "anon 600\nfile 300\nshmem 100\n"),
     ("sys/fs/cgroup/n/w/pids.max", "max\n"),
     ("sys/fs/cgroup/n/w/io.bfq.weight", "default 200\n8:16 300\n"),
     (
@@ -48,7 +48,7 @@ const V1: &[(&str, &str)] = &[
     ("sys/fs/cgroup/cpu/n/w/cpu.shares", "2048\n"),
     ("sys/fs/cgroup/memory/n/w/memory.limit_in_bytes", "9223372036854771712\n"),
     ("sys/fs/cgroup/memory/n/w/memory.usage_in_bytes", "1000\n"),
-    ("sys/fs/cgroup/memory/n/w/memory.stat", "cache 1\ntotal_cache 400\n"),
+    ("sys/fs/cgroup/memory/n/w/memory.stat", "cache 1\ntotal_cache 400\ntotal_shmem 50\n"),
     ("sys/fs/cgroup/blkio/n/w/blkio.throttle.read_bps_device", "8:0 4096\n"),
     ("sys/fs/cgroup/blkio/n/w/blkio.throttle.write_bps_device", "8:16 4096\n"),
 ];
@@ -81,7 +81,7 @@ fn what_is_in_force_is_read_of_both_versions() {
         [Unlimited, At(200.0), Unlimited, Missing, Missing, At(4096.0), Unlimited, Missing, Missing, Missing];
     assert_eq!(seen(one.path()), wanted);
     let held = |root| InForce::below(root, 7, "w", None).unwrap().memory_held();
-    assert_eq!((held(two.path()), held(one.path())), (Some(700), Some(600)));
+    assert_eq!((held(two.path()), held(one.path())), (Some(800), Some(650)));
     // The groups of another container, and of nobody.
     for root in [two.path(), one.path()] {
         assert!(InForce::below(root, 7, "v", None).is_none());
