@@ -399,6 +399,8 @@ type CreateResult struct {
 	HasPreservedData bool `json:"has_preserved_data"`
 	// Its image, in the full form.
 	Image string `json:"image"`
+	// The limits that it was made with, and whether they are in force.
+	Limits []LimitInfo `json:"limits"`
 	// How long each phase took.
 	PhasesMs Phases `json:"phases_ms"`
 	// Its snapshotter.
@@ -1204,6 +1206,8 @@ type LifecycleEvent struct {
 	Message string `json:"message,omitempty"`
 	// The operation that did it.
 	OperationID string `json:"operation_id,omitempty"`
+	// On `exit`: that the first process was killed for want of memory, where that is known; absent otherwise.
+	OutOfMemory *bool `json:"out_of_memory,omitempty"`
 	// Milliseconds that the attempt was put off.
 	PauseMs *uint64 `json:"pause_ms,omitempty"`
 	// Its number: the next event of the same data root has the next number. What was dropped for its age leaves
@@ -1247,14 +1251,93 @@ const (
 	LifecycleKindRestart LifecycleKind = "restart"
 )
 
-// Limits: resource limits of a workspace. Absent means unlimited.
+// LimitInfo: a limit, as it was asked for and as it is.
+type LimitInfo struct {
+	// What the kernel holds the processes to now, as it tells; none where that is nothing, or nothing runs.
+	Effective *float64 `json:"effective,omitempty"`
+	// Which one.
+	Name LimitName `json:"name"`
+	// Why it is not, for people.
+	Reason string `json:"reason,omitempty"`
+	// Whether it is in force.
+	State LimitState `json:"state"`
+	// What was asked for, a whole number for all but `cpus`; none where it is to be unlimited.
+	Wanted *float64 `json:"wanted,omitempty"`
+}
+
+// LimitName: which limit.
+type LimitName string
+
+// The values of LimitName.
+const (
+	// Processors' worth of time.
+	LimitNameCPUs LimitName = "cpus"
+	// Share of the processors' time.
+	LimitNameCpuWeight LimitName = "cpu_weight"
+	// Bytes of memory.
+	LimitNameMemoryBytes LimitName = "memory_bytes"
+	// Processes and threads.
+	LimitNamePIDs LimitName = "pids"
+	// Share of the block device's time.
+	LimitNameIoWeight LimitName = "io_weight"
+	// Bytes read a second.
+	LimitNameIoReadBytesPerSecond LimitName = "io_read_bytes_per_second"
+	// Bytes written a second.
+	LimitNameIoWriteBytesPerSecond LimitName = "io_write_bytes_per_second"
+	// Reads a second.
+	LimitNameIoReadOpsPerSecond LimitName = "io_read_ops_per_second"
+	// Writes a second.
+	LimitNameIoWriteOpsPerSecond LimitName = "io_write_ops_per_second"
+	// Bytes in the writable snapshot.
+	LimitNameStorageBytes LimitName = "storage_bytes"
+)
+
+// LimitState: whether a limit is in force.
+type LimitState string
+
+// The values of LimitState.
+const (
+	// The kernel holds the workspace's processes to it now.
+	LimitStateApplied LimitState = "applied"
+	// It is what the next start begins with: the workspace does not run, or the kernel does not take it now;
+	// `reason` tells.
+	LimitStatePendingRestart LimitState = "pending_restart"
+	// The host cannot hold a workspace to it; `reason` tells why.
+	LimitStateUnsupported LimitState = "unsupported"
+)
+
+// Limits: resource limits of a workspace: of all its processes together. Absent means unlimited, of a weight
+// the kernel's default.
+//
+// What the host cannot hold a workspace to is no error: it is kept, told as `unsupported` with the reason,
+// and not emulated.
 type Limits struct {
+	// Share of the processors' time while others want it too, 1 to 10000; others have 100. With cgroup version 1
+	// it becomes CPU shares, 1024 for 100.
+	CpuWeight *int64 `json:"cpu_weight,omitempty"`
 	// Processors' worth of time, such as 1.5; 0.01 to 1024.
 	CPUs *float64 `json:"cpus,omitempty"`
-	// Bytes of memory; at least 6 MiB, what containerd's runtimes can start with.
+	// Bytes read a second from the device of the writable snapshot; at least 4096. What is in the page cache is
+	// not read from it.
+	IoReadBytesPerSecond *int64 `json:"io_read_bytes_per_second,omitempty"`
+	// Reads a second from it; at least 1.
+	IoReadOpsPerSecond *int64 `json:"io_read_ops_per_second,omitempty"`
+	// Share of the block device's time while others want it too, 10 to 1000; others have 100. It needs the
+	// scheduler `bfq` on the device of the writable snapshot.
+	IoWeight *int64 `json:"io_weight,omitempty"`
+	// Bytes written a second to it; at least 4096. With cgroup version 1 the kernel counts only what is not
+	// written back from the page cache later: direct and synchronous writes.
+	IoWriteBytesPerSecond *int64 `json:"io_write_bytes_per_second,omitempty"`
+	// Writes a second to it, counted as `io_write_bytes_per_second`; at least 1.
+	IoWriteOpsPerSecond *int64 `json:"io_write_ops_per_second,omitempty"`
+	// Bytes of memory, page cache included, swap not; at least 6 MiB, what containerd's runtimes can start with.
+	// The kernel rounds it to whole pages.
 	MemoryBytes *int64 `json:"memory_bytes,omitempty"`
 	// Processes and threads; at least 4.
 	PIDs *int64 `json:"pids,omitempty"`
+	// Bytes in the writable snapshot; at least 1 MiB. No file system's quotas are used for it yet: it is always
+	// `unsupported`, and the reason names the file system.
+	StorageBytes *int64 `json:"storage_bytes,omitempty"`
 }
 
 // ListDirOptions: which directory to list.
@@ -1953,6 +2036,25 @@ type SessionWaitOptions struct {
 // SessionsOptions: options of `exec.sessions`: none yet.
 type SessionsOptions struct{}
 
+// SetLimitsOptions: how to change a workspace's limits. A limit that is neither in `limits` nor in `clear`
+// stays as it is; with neither, what is pending is tried again.
+type SetLimitsOptions struct {
+	// Which limits there are to be no more. One may not be in `limits` too.
+	Clear []LimitName `json:"clear,omitzero"`
+	// The new limits.
+	Limits Limits `json:"limits,omitzero"`
+}
+
+// SetLimitsResult: a workspace after its limits were changed.
+type SetLimitsResult struct {
+	// Its container.
+	ContainerID string `json:"container_id"`
+	// All limits that it has now, and those that were cleared.
+	Limits []LimitInfo `json:"limits"`
+	// The workspace's id.
+	WorkspaceID string `json:"workspace_id"`
+}
+
 // ShellInfo: the shell that a terminal without a command would get.
 type ShellInfo struct {
 	// Whether there is a shell, and a terminal for it.
@@ -2588,6 +2690,9 @@ type WorkspaceInfo struct {
 	Labels map[string]string `json:"labels"`
 	// Whether an older implementation made it.
 	Legacy bool `json:"legacy"`
+	// Its limits, and whether they are in force; none where it has none. Only `workspace.info` tells them: in
+	// events they are left out.
+	Limits []LimitInfo `json:"limits"`
 	// The backend's namespace.
 	Namespace string `json:"namespace"`
 	// How it is connected.
@@ -2771,6 +2876,14 @@ func (w *Workspace) Create(ctx context.Context, options *CreateOptions, calls ..
 // Info does workspace.info: looks at the workspace.
 func (w *Workspace) Info(ctx context.Context, options *InfoOptions, calls ...CallOption) (*WorkspaceInfo, error) {
 	return call[WorkspaceInfo](ctx, w.target(), "workspace.info", options, calls)
+}
+
+// SetLimits does workspace.set_limits: changes the workspace's limits, of what it runs too where the kernel
+// allows that.
+//
+// Nil options stand for the defaults.
+func (w *Workspace) SetLimits(ctx context.Context, options *SetLimitsOptions, calls ...CallOption) (*SetLimitsResult, error) {
+	return call[SetLimitsResult](ctx, w.target(), "workspace.set_limits", options, calls)
 }
 
 // Metrics does workspace.metrics: measures what the workspace uses.

@@ -1107,6 +1107,23 @@ dunnage_status dunnage_workspace_info(const struct dunnage_engine *engine,
                                       struct dunnage_error **error);
 
 /**
+ * `workspace.set_limits`: changes the workspace's limits, of what it runs too where the kernel allows that.
+ *
+ * `options_json` is a `SetLimitsOptions` as JSON, or NULL for its defaults. `*result` becomes a
+ * `SetLimitsResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event`
+ * takes `Event`s; cancelling it undoes what was begun.
+ *
+ * The caller promises:
+ * `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+ */
+dunnage_status dunnage_workspace_set_limits(const struct dunnage_engine *engine,
+                                            const char *workspace_id,
+                                            const char *options_json,
+                                            const struct dunnage_call *call,
+                                            char **result,
+                                            struct dunnage_error **error);
+
+/**
  * `workspace.metrics`: measures what the workspace uses.
  *
  * `options_json` is a `MetricsOptions` as JSON, or NULL for its defaults. `*result` becomes a `Metrics` as

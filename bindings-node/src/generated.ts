@@ -76,6 +76,8 @@ import type {
   SessionSignalOptions,
   SessionWaitOptions,
   SessionsOptions,
+  SetLimitsOptions,
+  SetLimitsResult,
   ShellInfo,
   ShellOptions,
   SkillDeleteOptions,
@@ -189,6 +191,11 @@ export abstract class WorkspaceOperations extends Noun {
   /** Looks at the workspace. */
   info(options: InfoOptions & CallOptions = {}): Promise<WorkspaceInfo> {
     return plain(this.link, 'workspace.info', {}, options);
+  }
+
+  /** Changes the workspace's limits, of what it runs too where the kernel allows that. */
+  setLimits(options: SetLimitsOptions & OperationCallOptions = {}): Operation<SetLimitsResult> {
+    return operate(this.link, 'workspace.set_limits', {}, options);
   }
 
   /** Measures what the workspace uses. */

@@ -373,6 +373,8 @@ export interface CreateResult {
   has_preserved_data: boolean;
   /** Its image, in the full form. */
   image: string;
+  /** The limits that it was made with, and whether they are in force. */
+  limits?: LimitInfo[];
   /** How long each phase took. */
   phases_ms: Phases;
   /** Its snapshotter. */
@@ -1214,6 +1216,8 @@ export interface LifecycleEvent {
   message?: string;
   /** The operation that did it. */
   operation_id?: string;
+  /** On `exit`: that the first process was killed for want of memory, where that is known; absent otherwise. */
+  out_of_memory?: boolean;
   /** Milliseconds that the attempt was put off. */
   pause_ms?: number;
   /**
@@ -1269,14 +1273,113 @@ export type LifecycleKind =
   | 'pull'
   | 'restart';
 
-/** Resource limits of a workspace. Absent means unlimited. */
+/** A limit, as it was asked for and as it is. */
+export interface LimitInfo {
+  /** What the kernel holds the processes to now, as it tells; none where that is nothing, or nothing runs. */
+  effective?: number;
+  /** Which one. */
+  name: LimitName;
+  /** Why it is not, for people. */
+  reason?: string;
+  /** Whether it is in force. */
+  state: LimitState;
+  /** What was asked for, a whole number for all but `cpus`; none where it is to be unlimited. */
+  wanted?: number;
+}
+
+/**
+ * Which limit.
+ *
+ * - `cpus`: Processors' worth of time.
+ *
+ * - `cpu_weight`: Share of the processors' time.
+ *
+ * - `memory_bytes`: Bytes of memory.
+ *
+ * - `pids`: Processes and threads.
+ *
+ * - `io_weight`: Share of the block device's time.
+ *
+ * - `io_read_bytes_per_second`: Bytes read a second.
+ *
+ * - `io_write_bytes_per_second`: Bytes written a second.
+ *
+ * - `io_read_ops_per_second`: Reads a second.
+ *
+ * - `io_write_ops_per_second`: Writes a second.
+ *
+ * - `storage_bytes`: Bytes in the writable snapshot.
+ */
+export type LimitName =
+  | 'cpus'
+  | 'cpu_weight'
+  | 'memory_bytes'
+  | 'pids'
+  | 'io_weight'
+  | 'io_read_bytes_per_second'
+  | 'io_write_bytes_per_second'
+  | 'io_read_ops_per_second'
+  | 'io_write_ops_per_second'
+  | 'storage_bytes';
+
+/**
+ * Whether a limit is in force.
+ *
+ * - `applied`: The kernel holds the workspace's processes to it now.
+ *
+ * - `pending_restart`: It is what the next start begins with: the workspace does not run, or the kernel does not take
+ * it now; `reason` tells.
+ *
+ * - `unsupported`: The host cannot hold a workspace to it; `reason` tells why.
+ */
+export type LimitState = 'applied' | 'pending_restart' | 'unsupported';
+
+/**
+ * Resource limits of a workspace: of all its processes together. Absent means unlimited, of a weight the kernel's
+ * default.
+ *
+ * What the host cannot hold a workspace to is no error: it is kept, told as `unsupported` with the reason, and not
+ * emulated.
+ */
 export interface Limits {
+  /**
+   * Share of the processors' time while others want it too, 1 to 10000; others have 100. With cgroup version 1 it
+   * becomes CPU shares, 1024 for 100.
+   */
+  cpu_weight?: number | null | undefined;
   /** Processors' worth of time, such as 1.5; 0.01 to 1024. */
   cpus?: number | null | undefined;
-  /** Bytes of memory; at least 6 MiB, what containerd's runtimes can start with. */
+  /**
+   * Bytes read a second from the device of the writable snapshot; at least 4096. What is in the page cache is not read
+   * from it.
+   */
+  io_read_bytes_per_second?: number | null | undefined;
+  /** Reads a second from it; at least 1. */
+  io_read_ops_per_second?: number | null | undefined;
+  /**
+   * Share of the block device's time while others want it too, 10 to 1000; others have 100. It needs the scheduler
+   * `bfq` on the device of the writable snapshot.
+   */
+  io_weight?: number | null | undefined;
+  /**
+   * Bytes written a second to it; at least 4096. With cgroup version 1 the kernel counts only what is not written back
+   * from the page cache later: direct and synchronous writes.
+   */
+  io_write_bytes_per_second?: number | null | undefined;
+  /** Writes a second to it, counted as `io_write_bytes_per_second`; at least 1. */
+  io_write_ops_per_second?: number | null | undefined;
+  /**
+   * Bytes of memory, page cache included, swap not; at least 6 MiB, what containerd's runtimes can start with. The
+   * kernel rounds it to whole pages.
+   */
   memory_bytes?: number | null | undefined;
   /** Processes and threads; at least 4. */
   pids?: number | null | undefined;
+  /**
+   * Bytes in the writable snapshot; at least 1 MiB. No file system's quotas are used for it yet: it is always
+   * `unsupported`, and the reason names the file system.
+   */
+  storage_bytes?: number | null | undefined;
 }
 
 /** Which directory to list. */
@@ -1988,6 +2091,27 @@ export interface SessionWaitOptions {
 /** Options of `exec.sessions`: none yet. */
 export interface SessionsOptions {}
 
+/**
+ * How to change a workspace's limits. A limit that is neither in `limits` nor in `clear` stays as it is; with neither,
+ * what is pending is tried again.
+ */
+export interface SetLimitsOptions {
+  /** Which limits there are to be no more. One may not be in `limits` too. */
+  clear?: LimitName[] | undefined;
+  /** The new limits. */
+  limits?: Limits | undefined;
+}
+
+/** A workspace after its limits were changed. */
+export interface SetLimitsResult {
+  /** Its container. */
+  container_id: string;
+  /** All limits that it has now, and those that were cleared. */
+  limits: LimitInfo[];
+  /** The workspace's id. */
+  workspace_id: string;
+}
+
 /** The shell that a terminal without a command would get. */
 export interface ShellInfo {
   /** Whether there is a shell, and a terminal for it. */
@@ -2638,6 +2762,11 @@ export interface WorkspaceInfo {
   labels: Record<string, string>;
   /** Whether an older implementation made it. */
   legacy: boolean;
+  /**
+   * Its limits, and whether they are in force; none where it has none. Only `workspace.info` tells them: in events they
+   * are left out.
+   */
+  limits?: LimitInfo[];
   /** The backend's namespace. */
   namespace: string;
   /** How it is connected. */

@@ -16,6 +16,7 @@ pub mod failpoints;
 mod feed;
 mod host_file;
 mod lifecycle;
+mod limits;
 mod mcp;
 mod metrics;
 mod names;

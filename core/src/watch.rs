@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream, TryStreamExt};
 use jiff::Timestamp;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -24,6 +24,9 @@ const MARK_LIMIT: Duration = Duration::from_millis(500);
 /// How many containers may have changed unread. Where nobody looks, changes would gather without end: beyond this many the
 /// watch begins anew, which reads them all at once.
 const MOST_CHANGED: usize = 1000;
+
+/// How a process ends that SIGKILL has ended (signal(7)): 128 and the signal's number.
+const KILLED: u32 = 128 + 9;
 
 /// How many containers are asked for at a time.
 const AT_ONCE: usize = 8;
@@ -54,7 +57,14 @@ pub(crate) struct Known {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TaskEnd {
     /// The first process has ended.
-    Exited { container: String, pid: u32, exit: TaskExit },
+    Exited {
+        container: String,
+        pid: u32,
+        exit: TaskExit,
+        /// Whether it was killed after some process of the container was, for want of memory, since it began; the order of the
+        /// two is not certain, so that it may have been so also where this is false.
+        out_of_memory: bool,
+    },
     /// Some process was killed for want of memory.
     OutOfMemory { container: String, at: Timestamp },
 }
@@ -75,6 +85,8 @@ struct State {
     changes: u64,
     /// Who waits for which mark.
     marks: HashMap<String, oneshot::Sender<()>>,
+    /// The containers of which some process was killed for want of memory, since their tasks were made.
+    starved: HashSet<String>,
 }
 
 impl Watch {
@@ -215,7 +227,14 @@ async fn begin(
         containers: containers.into_iter().map(|container| (container.id.clone(), container)).collect(),
         tasks: tasks.into_iter().map(|task| (task.container.clone(), task)).collect(),
     };
-    let state = State { watch, known, changed: HashMap::new(), changes: 0, marks: HashMap::new() };
+    let state = State {
+        watch,
+        known,
+        changed: HashMap::new(),
+        changes: 0,
+        marks: HashMap::new(),
+        starved: HashSet::new(),
+    };
     Ok((events, state))
 }
 
@@ -225,7 +244,8 @@ impl State {
         let of_ours = self.known.tasks.values().filter(|task| self.is_ours(&task.container));
         let end = |task: &Task| {
             let exit = task.exit?;
-            Some(TaskEnd::Exited { container: task.container.clone(), pid: task.pid, exit })
+            let container = task.container.clone();
+            Some(TaskEnd::Exited { container, pid: task.pid, exit, out_of_memory: false })
         };
         of_ours.filter_map(end).collect()
     }
@@ -241,7 +261,8 @@ impl State {
                 let task = self.known.tasks.get(container).filter(|task| task.pid == *pid);
                 // One that was made and never let go has not run.
                 let ran = task.is_none_or(|task| task.status != TaskStatus::Created);
-                ran.then(|| TaskEnd::Exited { container: container.clone(), pid: *pid, exit })
+                let out_of_memory = exit.code == KILLED && self.starved.contains(container);
+                ran.then(|| TaskEnd::Exited { container: container.clone(), pid: *pid, exit, out_of_memory })
             }
             TaskChange::OutOfMemory(at) => Some(TaskEnd::OutOfMemory { container: container.clone(), at }),
             _ => None,
@@ -255,7 +276,18 @@ impl State {
 
     fn apply(&mut self, event: BackendEvent) {
         match event {
-            BackendEvent::Task(event) => apply(&mut self.known.tasks, event),
+            BackendEvent::Task(event) => {
+                match event.change {
+                    TaskChange::OutOfMemory(_) if self.is_ours(&event.container) => {
+                        self.starved.insert(event.container.clone());
+                    }
+                    TaskChange::Created | TaskChange::Deleted => {
+                        self.starved.remove(&event.container);
+                    }
+                    _ => {}
+                }
+                apply(&mut self.known.tasks, event);
+            }
             BackendEvent::Container(id) => {
                 self.changes += 1;
                 self.changed.insert(id, self.changes);
@@ -413,6 +445,39 @@ mod tests {
         for end in 1..=life.len() {
             let changes: Vec<_> = life[..end].iter().map(|(pid, change, _)| (*pid, *change)).collect();
             assert_eq!(told(&changes), life[end - 1].2, "{changes:?}");
+        }
+    }
+
+    #[test]
+    fn an_end_for_want_of_memory_is_told_as_one() {
+        use TaskChange::{Created, Exited, OutOfMemory, Started};
+        let killed = |code| Exited(TaskExit { code, at: Timestamp::UNIX_EPOCH });
+        let starved = OutOfMemory(Timestamp::UNIX_EPOCH);
+        for (life, wanted) in [
+            (vec![Created, Started, starved, killed(137)], true),
+            // Somebody else's process was killed, and this one ended by itself.
+            (vec![Created, Started, starved, killed(1)], false),
+            (vec![Created, Started, killed(137)], false),
+            // It was in another life.
+            (vec![Created, starved, Created, Started, killed(137)], false),
+        ] {
+            let mut state = State {
+                watch: 1,
+                known: Known::default(),
+                changed: HashMap::from([("c".to_owned(), 1)]),
+                changes: 1,
+                marks: HashMap::new(),
+                starved: HashSet::new(),
+            };
+            let mut told = None;
+            for change in life.iter().copied() {
+                let event = BackendEvent::Task(TaskEvent { container: "c".to_owned(), pid: 7, change });
+                if let Some(TaskEnd::Exited { out_of_memory, .. }) = state.end(&event) {
+                    told = Some(out_of_memory);
+                }
+                state.apply(event);
+            }
+            assert_eq!(told, Some(wanted), "{life:?}");
         }
     }
 

@@ -306,6 +306,29 @@ pub unsafe extern "C" fn dunnage_workspace_info(
     unsafe { door::json("workspace.info", engine, Some(workspace_id), options_json, call, result, error) }
 }
 
+/// `workspace.set_limits`: changes the workspace's limits, of what it runs too where the kernel allows that.
+///
+/// `options_json` is a `SetLimitsOptions` as JSON, or NULL for its defaults. `*result` becomes a
+/// `SetLimitsResult` as JSON, to be freed by `dunnage_string_free`; `result` may be NULL. `call->on_event`
+/// takes `Event`s; cancelling it undoes what was begun.
+///
+/// # Safety
+/// `engine` is alive; `workspace_id` and `options_json` are NUL-terminated or NULL; the others may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dunnage_workspace_set_limits(
+    engine: *const dunnage_engine,
+    workspace_id: *const c_char,
+    options_json: *const c_char,
+    call: *const dunnage_call,
+    result: *mut *mut c_char,
+    error: *mut *mut dunnage_error,
+) -> dunnage_status {
+    // SAFETY: the caller keeps the promises above.
+    unsafe {
+        door::json("workspace.set_limits", engine, Some(workspace_id), options_json, call, result, error)
+    }
+}
+
 /// `workspace.metrics`: measures what the workspace uses.
 ///
 /// `options_json` is a `MetricsOptions` as JSON, or NULL for its defaults. `*result` becomes a `Metrics` as

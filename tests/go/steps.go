@@ -206,6 +206,8 @@ func (r *run) do(
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.DataDiscardOptions) (any, error) {
 			return ws.Data.Discard(ctx, o.Generation, &o, calls...)
 		})
+	case "workspace.set_limits":
+		return typed(r, ctx, op, id, options, calls, func(o dunnage.SetLimitsOptions) (any, error) { return ws.SetLimits(ctx, &o, calls...) })
 	case "workspace.recreate":
 		return typed(r, ctx, op, id, options, calls, func(o dunnage.RecreateOptions) (any, error) { return ws.Recreate(ctx, &o, calls...) })
 	case "snapshots.create":

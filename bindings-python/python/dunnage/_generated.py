@@ -35,6 +35,7 @@ from ._types import (
     ImageList,
     ImportMode,
     LifecycleEvent,
+    LimitName,
     Limits,
     McpConnection,
     McpConnectionList,
@@ -57,6 +58,7 @@ from ._types import (
     S3Options,
     SealOptions,
     SessionList,
+    SetLimitsResult,
     ShellInfo,
     SkillDeleteResult,
     SkillDraft,
@@ -321,6 +323,25 @@ class WorkspaceOperations(Noun):
         """
         fields: Mapping[str, Any] = {}
         return self._plain(WorkspaceInfo.from_json, "workspace.info", fields, time_limit)
+
+    def set_limits(
+        self,
+        *,
+        clear: Sequence[LimitName] | None = None,
+        limits: Limits | None = None,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> SetLimitsResult:
+        """Changes the workspace's limits, of what it runs too where the kernel allows that.
+
+        Args:
+            clear: Which limits there are to be no more. One may not be in `limits` too.
+            limits: The new limits.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"clear": clear, "limits": limits}
+        return self._operate(SetLimitsResult.from_json, "workspace.set_limits", fields, on_event, time_limit)
 
     def metrics(self, *, disk: bool = False, time_limit: float | None = None) -> Metrics:
         """Measures what the workspace uses.
@@ -1685,6 +1706,25 @@ class AsyncWorkspaceOperations(AsyncNoun):
         """
         fields: Mapping[str, Any] = {}
         return await self._plain(WorkspaceInfo.from_json, "workspace.info", fields, time_limit)
+
+    def set_limits(
+        self,
+        *,
+        clear: Sequence[LimitName] | None = None,
+        limits: Limits | None = None,
+        on_event: OnEvent | None = None,
+        time_limit: float | None = None,
+    ) -> Operation[SetLimitsResult]:
+        """Changes the workspace's limits, of what it runs too where the kernel allows that.
+
+        Args:
+            clear: Which limits there are to be no more. One may not be in `limits` too.
+            limits: The new limits.
+            on_event: Called with each event. When it raises, that is reported and the operation goes on.
+            time_limit: Seconds after which the call is undone and raises `TimeoutError`. Default: none.
+        """
+        fields: Mapping[str, Any] = {"clear": clear, "limits": limits}
+        return self._operate(SetLimitsResult.from_json, "workspace.set_limits", fields, on_event, time_limit)
 
     async def metrics(self, *, disk: bool = False, time_limit: float | None = None) -> Metrics:
         """Measures what the workspace uses.

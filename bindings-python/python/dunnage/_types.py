@@ -58,6 +58,9 @@ __all__ = [
     "LayerState",
     "LifecycleEvent",
     "LifecycleKind",
+    "LimitInfo",
+    "LimitName",
+    "LimitState",
     "Limits",
     "McpConnection",
     "McpConnectionList",
@@ -93,6 +96,7 @@ __all__ = [
     "SealOptions",
     "SessionInfo",
     "SessionList",
+    "SetLimitsResult",
     "ShellInfo",
     "Skill",
     "SkillDeleteResult",
@@ -354,6 +358,52 @@ LifecycleKind = Literal[
 
 - `restart`: A first process that had ended was started again by the workspace's restart policy, or that failed, or was
 given up; `attempt`, `pause_ms` and `message` tell.
+"""
+
+LimitName = Literal[
+    "cpus",
+    "cpu_weight",
+    "memory_bytes",
+    "pids",
+    "io_weight",
+    "io_read_bytes_per_second",
+    "io_write_bytes_per_second",
+    "io_read_ops_per_second",
+    "io_write_ops_per_second",
+    "storage_bytes",
+]
+"""Which limit.
+
+- `cpus`: Processors' worth of time.
+
+- `cpu_weight`: Share of the processors' time.
+
+- `memory_bytes`: Bytes of memory.
+
+- `pids`: Processes and threads.
+
+- `io_weight`: Share of the block device's time.
+
+- `io_read_bytes_per_second`: Bytes read a second.
+
+- `io_write_bytes_per_second`: Bytes written a second.
+
+- `io_read_ops_per_second`: Reads a second.
+
+- `io_write_ops_per_second`: Writes a second.
+
+- `storage_bytes`: Bytes in the writable snapshot.
+"""
+
+LimitState = Literal["applied", "pending_restart", "unsupported"]
+"""Whether a limit is in force.
+
+- `applied`: The kernel holds the workspace's processes to it now.
+
+- `pending_restart`: It is what the next start begins with: the workspace does not run, or the kernel does not take it
+now; `reason` tells.
+
+- `unsupported`: The host cannot hold a workspace to it; `reason` tells why.
 """
 
 NetworkMode = Literal["cni", "host", "none"]
@@ -668,6 +718,8 @@ class CreateResult:
     """Whether its first process runs."""
     workspace_id: str
     """The workspace's id."""
+    limits: list[LimitInfo] = field(default_factory=list)
+    """The limits that it was made with, and whether they are in force."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> CreateResult:
@@ -682,6 +734,7 @@ class CreateResult:
             snapshotter=data["snapshotter"],
             started=data["started"],
             workspace_id=data["workspace_id"],
+            limits=[LimitInfo.from_json(item) for item in data["limits"]] if data.get("limits") is not None else [],
         )
 
 
@@ -1476,6 +1529,8 @@ class LifecycleEvent:
     """What there is to say for people."""
     operation_id: str | None = None
     """The operation that did it."""
+    out_of_memory: bool | None = None
+    """On `exit`: that the first process was killed for want of memory, where that is known; absent otherwise."""
     pause_ms: int | None = None
     """Milliseconds that the attempt was put off."""
     version: int | None = None
@@ -1496,21 +1551,80 @@ class LifecycleEvent:
             image=data.get("image"),
             message=data.get("message"),
             operation_id=data.get("operation_id"),
+            out_of_memory=data.get("out_of_memory"),
             pause_ms=data.get("pause_ms"),
             version=data.get("version"),
             workspace_id=data.get("workspace_id"),
         )
 
 
-class Limits(TypedDict, total=False):
-    """Resource limits of a workspace. Absent means unlimited."""
+@dataclass(frozen=True)
+class LimitInfo:
+    """A limit, as it was asked for and as it is."""
 
+    name: LimitName
+    """Which one."""
+    state: LimitState
+    """Whether it is in force."""
+    effective: float | None = None
+    """What the kernel holds the processes to now, as it tells; none where that is nothing, or nothing runs."""
+    reason: str | None = None
+    """Why it is not, for people."""
+    wanted: float | None = None
+    """What was asked for, a whole number for all but `cpus`; none where it is to be unlimited."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> LimitInfo:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            name=data["name"],
+            state=data["state"],
+            effective=data.get("effective"),
+            reason=data.get("reason"),
+            wanted=data.get("wanted"),
+        )
+
+
+class Limits(TypedDict, total=False):
+    """Resource limits of a workspace: of all its processes together. Absent means unlimited, of a weight the kernel's
+    default.
+
+    What the host cannot hold a workspace to is no error: it is kept, told as `unsupported` with the reason, and not
+    emulated.
+    """
+
+    cpu_weight: int | None
+    """Share of the processors' time while others want it too, 1 to 10000; others have 100. With cgroup version 1 it
+    becomes CPU shares, 1024 for 100.
+    """
     cpus: float | None
     """Processors' worth of time, such as 1.5; 0.01 to 1024."""
+    io_read_bytes_per_second: int | None
+    """Bytes read a second from the device of the writable snapshot; at least 4096. What is in the page cache is not
+    read from it.
+    """
+    io_read_ops_per_second: int | None
+    """Reads a second from it; at least 1."""
+    io_weight: int | None
+    """Share of the block device's time while others want it too, 10 to 1000; others have 100. It needs the scheduler
+    `bfq` on the device of the writable snapshot.
+    """
+    io_write_bytes_per_second: int | None
+    """Bytes written a second to it; at least 4096. With cgroup version 1 the kernel counts only what is not written
+    back from the page cache later: direct and synchronous writes.
+    """
+    io_write_ops_per_second: int | None
+    """Writes a second to it, counted as `io_write_bytes_per_second`; at least 1."""
     memory_bytes: int | None
-    """Bytes of memory; at least 6 MiB, what containerd's runtimes can start with."""
+    """Bytes of memory, page cache included, swap not; at least 6 MiB, what containerd's runtimes can start with. The
+    kernel rounds it to whole pages.
+    """
     pids: int | None
     """Processes and threads; at least 4."""
+    storage_bytes: int | None
+    """Bytes in the writable snapshot; at least 1 MiB. No file system's quotas are used for it yet: it is always
+    `unsupported`, and the reason names the file system.
+    """
 
 
 @dataclass(frozen=True)
@@ -2257,6 +2371,27 @@ class SessionList:
         """Reads the JSON object; fields of newer versions are passed over."""
         return cls(
             sessions=[SessionInfo.from_json(item) for item in data["sessions"]],
+        )
+
+
+@dataclass(frozen=True)
+class SetLimitsResult:
+    """A workspace after its limits were changed."""
+
+    container_id: str
+    """Its container."""
+    limits: list[LimitInfo]
+    """All limits that it has now, and those that were cleared."""
+    workspace_id: str
+    """The workspace's id."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SetLimitsResult:
+        """Reads the JSON object; fields of newer versions are passed over."""
+        return cls(
+            container_id=data["container_id"],
+            limits=[LimitInfo.from_json(item) for item in data["limits"]],
+            workspace_id=data["workspace_id"],
         )
 
 
@@ -3008,6 +3143,10 @@ class WorkspaceInfo:
     """The workspace's id."""
     exit_code: int | None = None
     """How its first process ended, once it has."""
+    limits: list[LimitInfo] = field(default_factory=list)
+    """Its limits, and whether they are in force; none where it has none. Only `workspace.info` tells them: in events
+    they are left out.
+    """
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> WorkspaceInfo:
@@ -3032,6 +3171,7 @@ class WorkspaceInfo:
             updated_at=data["updated_at"],
             workspace_id=data["workspace_id"],
             exit_code=data.get("exit_code"),
+            limits=[LimitInfo.from_json(item) for item in data["limits"]] if data.get("limits") is not None else [],
         )
 
 

@@ -21,7 +21,8 @@ pub(crate) use types::{
 };
 
 use crate::error::Result;
-use crate::types::ImageInfo;
+use crate::limits::{BlockDevice, LimitChange, Storage};
+use crate::types::{ImageInfo, LimitName, Limits};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use std::collections::BTreeMap;
@@ -83,6 +84,9 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
 
     /// What a snapshot takes beyond what it stands on. NOT_FOUND when it is not there.
     async fn snapshot_usage(&self, snapshotter: &str, key: &str) -> Result<SnapshotUsage>;
+
+    /// What carries a writable snapshot. NOT_FOUND when it is not there.
+    async fn storage(&self, snapshotter: &str, key: &str) -> Result<Storage>;
 
     /// Gives a snapshot these labels instead of those it has. `kept` says whether it stays protected from garbage
     /// collection of its own; one that is not stays as long as others stand on it. NOT_FOUND when it is not there.
@@ -179,6 +183,10 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
     /// Sets one label of a container, in place. NOT_FOUND when there is no such container.
     async fn mark_container(&self, id: &str, label: &str, value: &str) -> Result<()>;
 
+    /// Puts other limits into a container's specification, which its next task begins with; all else in it stays. The record is
+    /// changed in place. Bandwidth is limited of `device`. NOT_FOUND when there is no such container.
+    async fn limit_container(&self, id: &str, limits: &Limits, device: Option<BlockDevice>) -> Result<()>;
+
     /// Removes a container's record, never its snapshot. Returns whether there was one. FAILED_PRECONDITION while it has a task.
     async fn delete_container(&self, id: &str) -> Result<bool>;
 
@@ -207,6 +215,15 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
 
     /// Lets the processes of a frozen task go on. One that is not frozen is left as it is.
     async fn resume_task(&self, container: &str) -> Result<()>;
+
+    /// Changes limits of a running task, each that can be; the others are returned, with the reason for people. Bandwidth is
+    /// limited of `device`. UNAVAILABLE and TIMEOUT when nothing is known of any.
+    async fn limit_task(
+        &self,
+        task: &Task,
+        changes: &[LimitChange],
+        device: Option<BlockDevice>,
+    ) -> Result<Vec<(LimitName, String)>>;
 
     /// Sends a signal to the first process, or to every process. Returns false when none is there to take it.
     async fn kill_task(&self, container: &str, signal: i32, all: bool) -> Result<bool>;

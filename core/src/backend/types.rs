@@ -1,4 +1,5 @@
 use crate::config::Credential;
+use crate::limits::BlockDevice;
 use crate::names::ImageRef;
 use crate::types::{ChangeAspect, EntryKind, ImageInfo, Limits, PullPolicy};
 use jiff::Timestamp;
@@ -286,7 +287,10 @@ pub(crate) struct NewContainer {
     pub(crate) hostname: String,
     pub(crate) mounts: Vec<GuestMount>,
     pub(crate) network: NetworkNamespace,
+    /// What the host can hold it to.
     pub(crate) limits: Limits,
+    /// The disk that its limits of bandwidth are of.
+    pub(crate) io_device: Option<BlockDevice>,
 }
 
 /// A container as the backend keeps it.

@@ -7,11 +7,11 @@ use crate::types::{
     InfoOptions, ListDirOptions, ListOptions, McpConnectOptions, McpConnectionOptions, McpSendOptions,
     MetricsOptions, MetricsStreamOptions, MkdirOptions, OpenReadOptions, PreservedOptions, PullOptions,
     ReadOptions, ReadTextOptions, ReconcileOptions, RecreateOptions, RemoveOptions, RenameOptions,
-    RunOptions, SessionSignalOptions, SessionWaitOptions, SessionsOptions, ShellOptions, SkillDeleteOptions,
-    SkillListOptions, SkillUpsertOptions, SnapshotCreateOptions, SnapshotDeleteOptions, SnapshotDiffOptions,
-    SnapshotForkOptions, SnapshotListOptions, SnapshotPruneOptions, SnapshotRollbackOptions, StartOptions,
-    StatOptions, StopOptions, SymlinkOptions, ToolCallOptions, TreeOptions, UploadOptions, VersionsOptions,
-    WalkOptions, WatchOptions, WriteOptions, WriteResult,
+    RunOptions, SessionSignalOptions, SessionWaitOptions, SessionsOptions, SetLimitsOptions, ShellOptions,
+    SkillDeleteOptions, SkillListOptions, SkillUpsertOptions, SnapshotCreateOptions, SnapshotDeleteOptions,
+    SnapshotDiffOptions, SnapshotForkOptions, SnapshotListOptions, SnapshotPruneOptions,
+    SnapshotRollbackOptions, StartOptions, StatOptions, StopOptions, SymlinkOptions, ToolCallOptions,
+    TreeOptions, UploadOptions, VersionsOptions, WalkOptions, WatchOptions, WriteOptions, WriteResult,
 };
 use std::sync::LazyLock;
 
@@ -89,6 +89,12 @@ pub(super) static ROWS: LazyLock<Vec<OperationSpec>> = LazyLock::new(|| {
             &[],
             "Looks at the workspace.",
             |workspace, _: InfoOptions| async move { workspace.info().await },
+        ),
+        OperationSpec::workspace_operation(
+            "workspace.set_limits",
+            &[],
+            "Changes the workspace's limits, of what it runs too where the kernel allows that.",
+            |workspace, options: SetLimitsOptions| workspace.set_limits(options),
         ),
         OperationSpec::workspace(
             "workspace.metrics",

@@ -5,7 +5,8 @@ use crate::names::WorkspaceId;
 use crate::operation::Operation;
 use crate::types::{
     CreateOptions, CreateResult, DeleteOptions, DeleteResult, Metrics, MetricsOptions, MetricsStreamOptions,
-    RecreateOptions, RecreateResult, StartOptions, StartResult, StopOptions, StopResult, WorkspaceInfo,
+    RecreateOptions, RecreateResult, SetLimitsOptions, SetLimitsResult, StartOptions, StartResult,
+    StopOptions, StopResult, WorkspaceInfo,
 };
 
 /// The handle of one workspace: an id and the engine. Cheap to clone; holds nothing open.
@@ -124,6 +125,26 @@ impl Workspace {
         let (engine, id) = (self.engine.clone(), self.id.clone());
         self.engine.inner.runner.run("workspace.delete", async move |context| {
             lifecycle::delete(&engine.inner, &id, options, &context).await
+        })
+    }
+
+    /// Changes its limits: those that are given, and those that are to be no more; all others stay. What it runs is held to them
+    /// at once where the kernel allows that, and never ended for it: memory is not limited to less than its processes hold.
+    /// They stay over restarts, [`Workspace::recreate`], rollbacks and the making anew of a lost container, and forks have
+    /// them too. Each limit is told with its state; one that the host does not know is no error. Events: `complete {container}`
+    /// or `error`.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT for a limit out of bounds, and for one that is both set and cleared, before anything is touched;
+    /// NOT_FOUND when it has no container; UNAVAILABLE and TIMEOUT, after which the workspace's next operation completes what
+    /// was begun; CANCELLED, which is heeded until the first change.
+    ///
+    /// # Cancel safety
+    /// Once begun it completes, now or by the workspace's next operation.
+    pub fn set_limits(&self, options: SetLimitsOptions) -> Operation<SetLimitsResult> {
+        let (engine, id) = (self.engine.clone(), self.id.clone());
+        self.engine.inner.runner.run("workspace.set_limits", async move |context| {
+            lifecycle::set_limits(&engine.inner, &id, options, &context).await
         })
     }
 

@@ -8,7 +8,8 @@ use crate::backend::{
     TaskRoot,
 };
 use crate::error::Result;
-use crate::types::ImageInfo;
+use crate::limits::{BlockDevice, LimitChange, Storage};
+use crate::types::{ImageInfo, LimitName, Limits};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use std::collections::BTreeMap;
@@ -64,6 +65,10 @@ impl Backend for ToldBackend {
 
     async fn snapshot_usage(&self, snapshotter: &str, key: &str) -> Result<SnapshotUsage> {
         self.0.snapshot_usage(snapshotter, key).await
+    }
+
+    async fn storage(&self, snapshotter: &str, key: &str) -> Result<Storage> {
+        self.0.storage(snapshotter, key).await
     }
 
     async fn changes(&self, request: &ChangesRequest) -> Result<Vec<Change>> {
@@ -235,6 +240,21 @@ impl Backend for ToldBackend {
     async fn mark_container(&self, id: &str, label: &str, value: &str) -> Result<()> {
         let _step = step("backend.mark_container");
         self.0.mark_container(id, label, value).await
+    }
+
+    async fn limit_container(&self, id: &str, limits: &Limits, device: Option<BlockDevice>) -> Result<()> {
+        let _step = step("backend.limit_container");
+        self.0.limit_container(id, limits, device).await
+    }
+
+    async fn limit_task(
+        &self,
+        task: &Task,
+        changes: &[LimitChange],
+        device: Option<BlockDevice>,
+    ) -> Result<Vec<(LimitName, String)>> {
+        let _step = step("backend.limit_task");
+        self.0.limit_task(task, changes, device).await
     }
 
     async fn delete_container(&self, id: &str) -> Result<bool> {

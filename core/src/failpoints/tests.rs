@@ -36,6 +36,7 @@ const LOOKS: &[&str] = &[
     "hear_events",
     "restarts",
     "snapshot_usage",
+    "storage",
     "open_dir",
     "has_layers",
     "changes",

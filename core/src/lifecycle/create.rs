@@ -2,6 +2,7 @@ use super::boot::{boot, halt};
 use super::delete::{UNDONE, mark};
 use super::info::describe;
 use super::journal::CreateIntent;
+use super::limits::{self, Held};
 use super::millis;
 use super::options;
 use super::recover::take;
@@ -20,7 +21,7 @@ use crate::failpoints::step;
 use crate::names::{ImageRef, WorkspaceId};
 use crate::operation::OperationContext;
 use crate::store::{JournalEntry, NewEvent, OperationKind, WorkspaceRecord};
-use crate::types::{CreateOptions, CreateResult, EventType, LifecycleKind, NetworkMode, Phases};
+use crate::types::{CreateOptions, CreateResult, EventType, LifecycleKind, LimitInfo, NetworkMode, Phases};
 use jiff::Timestamp;
 use rustix::fs::{Gid, Uid};
 use std::os::unix::fs::DirBuilderExt;
@@ -51,12 +52,15 @@ pub(crate) async fn create(
     if let Some(found) = resolve(inner, id).await? {
         let started = options.start && start_existing(inner, id, &found, context, &mut phases).await?;
         let task = inner.backend.task(&found.container.id).await?;
-        return Ok(finish(inner, id, &found, task, false, started, phases, began, context));
+        let limits = limits::told(inner, &found, task.as_ref()).await;
+        return Ok(finish(inner, id, &found, task, false, started, limits, phases, began, context));
     }
     let restore = if options.restore_data { Restore::Newest } else { Restore::No };
     let built = build(inner, id, options, network, None, restore, context, &mut phases).await?;
     let started = built.task.is_some();
-    let mut result = finish(inner, id, &built.found, built.task, true, started, phases, began, context);
+    let limits = limits::told(inner, &built.found, built.task.as_ref()).await;
+    let mut result =
+        finish(inner, id, &built.found, built.task, true, started, limits, phases, began, context);
     result.data_restored = built.restored;
     Ok(result)
 }
@@ -72,6 +76,7 @@ fn finish(
     task: Option<Task>,
     created: bool,
     started: bool,
+    limits: Vec<LimitInfo>,
     mut phases: Phases,
     began: Instant,
     context: &OperationContext,
@@ -87,6 +92,7 @@ fn finish(
         started: started || info.task_running,
         data_restored: false,
         has_preserved_data: info.has_preserved_data,
+        limits,
         phases_ms: phases,
     };
     context.complete_with(|event| event.container = Some(Box::new(info)));
@@ -285,8 +291,18 @@ async fn make(
         context.check_cancelled()?;
     }
     let began = Instant::now();
-    let new =
-        describe_container(inner, id, &intent.container_id, place, image, &intent.options, netns, user)?;
+    let held = limits::held(inner, place, &intent.options.limits).await;
+    let new = describe_container(
+        inner,
+        id,
+        &intent.container_id,
+        place,
+        image,
+        &intent.options,
+        held,
+        netns,
+        user,
+    )?;
     let container = inner.backend.create_container(&new).await?;
     phases.create = millis(began);
     context.check_cancelled()?;
@@ -307,6 +323,7 @@ pub(super) fn describe_container(
     place: (&str, &str),
     image: &UnpackedImage,
     options: &CreateOptions,
+    held: Held,
     network: NetworkNamespace,
     user: ResolvedUser,
 ) -> Result<NewContainer> {
@@ -334,7 +351,8 @@ pub(super) fn describe_container(
             files.hosts,
         ),
         network,
-        limits: options.limits.clone(),
+        limits: held.limits,
+        io_device: held.device,
     })
 }
 

@@ -28,9 +28,10 @@ pub(crate) fn take_ends(inner: &Arc<EngineInner>, mut ends: mpsc::UnboundedRecei
 
 async fn take(inner: &Arc<EngineInner>, end: TaskEnd) -> Result<()> {
     match end {
-        TaskEnd::Exited { container, pid, exit } => {
+        TaskEnd::Exited { container, pid, exit, out_of_memory } => {
             if let Some(id) = owner(inner, &container).await? {
-                inner.store.tell(&exited(&id, &container, pid, exit)).await?;
+                let event = exited(&id, &container, pid, exit).out_of_memory(out_of_memory);
+                inner.store.tell(&event).await?;
                 keep_running(inner, id, End { container, pid, exit }).await?;
             }
         }

@@ -1,4 +1,5 @@
 use super::bridge::{addresses, agent};
+use super::limits::told;
 use super::resolve::{Found, existing};
 use crate::backend::{NetworkNamespace, Task, TaskStatus};
 use crate::engine::EngineInner;
@@ -14,6 +15,7 @@ pub(crate) async fn info(inner: &EngineInner, id: &WorkspaceId) -> Result<Worksp
     let found = existing(inner, id).await?;
     let task = inner.backend.task(&found.container.id).await?;
     let mut info = describe(inner, id, &found, task.as_ref());
+    info.limits = told(inner, &found, task.as_ref()).await;
     if found.legacy {
         let there = addresses(inner, &found.container, task.as_ref()).await?;
         let there: Vec<String> =
@@ -60,6 +62,7 @@ pub(super) fn describe(
         snapshotter: container.snapshotter.clone(),
         snapshot_key: container.snapshot_key.clone(),
         network: network.unwrap_or(NetworkInfo { mode, ..NetworkInfo::default() }),
+        limits: Vec::new(),
         restart: found.record.as_ref().map(|record| record.options.restart.clone()).unwrap_or_default(),
         labels: container.labels.clone(),
         created_at: container.created_at.to_string(),

@@ -3,12 +3,20 @@
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::names::{ImageRef, WorkspaceId, check_identifier};
-use crate::types::{CreateOptions, Limits, NetworkMode, RestartOptions, RestartPolicy};
+use crate::types::{
+    CreateOptions, LimitName, Limits, NetworkMode, RestartOptions, RestartPolicy, SetLimitsOptions,
+};
 
 /// The least memory a container can start with: below it runc's own start is killed.
-const MIN_MEMORY: i64 = 6 << 20;
+const MIN_MEMORY: f64 = (6 << 20) as f64;
 /// The least processes and threads: the agent's own.
-const MIN_PIDS: i64 = 4;
+const MIN_PIDS: f64 = 4.0;
+/// The least storage that a limit makes sense for.
+const MIN_STORAGE: f64 = (1 << 20) as f64;
+/// The most bytes: an EiB. A number of 64 bits keeps each of them.
+const MOST_BYTES: f64 = (1_u64 << 60) as f64;
+/// The most operations a second that the kernel takes: 32 bits.
+const MOST_OPS: f64 = 4_294_967_295.0;
 /// The longest host name: `HOST_NAME_MAX` of include/uapi/linux/limits.h is 64, a DNS label has at most 63 bytes.
 const MAX_HOSTNAME: usize = 63;
 /// The longest pause before a restart: a day.
@@ -89,21 +97,39 @@ fn check_restart(options: &RestartOptions) -> Result<()> {
     Ok(())
 }
 
+/// Checks a change of limits.
+///
+/// # Errors
+/// INVALID_ARGUMENT that names the field.
+pub(super) fn check_change(options: &SetLimitsOptions) -> Result<()> {
+    check_limits(&options.limits)?;
+    match options.clear.iter().find(|name| options.limits.get(**name).is_some()) {
+        Some(both) => Err(bad("clear", "a limit is either set or cleared").with("limit", both.as_str())),
+        None => Ok(()),
+    }
+}
+
+/// What each limit may be.
+const RANGES: [(LimitName, &str, f64, f64); 10] = [
+    (LimitName::Cpus, "limits.cpus", 0.01, 1024.0),
+    (LimitName::CpuWeight, "limits.cpu_weight", 1.0, 10_000.0),
+    (LimitName::MemoryBytes, "limits.memory_bytes", MIN_MEMORY, MOST_BYTES),
+    (LimitName::Pids, "limits.pids", MIN_PIDS, 4_194_304.0),
+    (LimitName::IoWeight, "limits.io_weight", 10.0, 1000.0),
+    (LimitName::IoReadBytesPerSecond, "limits.io_read_bytes_per_second", 4096.0, MOST_BYTES),
+    (LimitName::IoWriteBytesPerSecond, "limits.io_write_bytes_per_second", 4096.0, MOST_BYTES),
+    (LimitName::IoReadOpsPerSecond, "limits.io_read_ops_per_second", 1.0, MOST_OPS),
+    (LimitName::IoWriteOpsPerSecond, "limits.io_write_ops_per_second", 1.0, MOST_OPS),
+    (LimitName::StorageBytes, "limits.storage_bytes", MIN_STORAGE, MOST_BYTES),
+];
+
 fn check_limits(limits: &Limits) -> Result<()> {
-    if let Some(cpus) = limits.cpus
-        && !(0.01..=1024.0).contains(&cpus)
-    {
-        return Err(bad("limits.cpus", "it may be 0.01 to 1024").with("value", cpus));
-    }
-    if let Some(memory) = limits.memory_bytes
-        && memory < MIN_MEMORY
-    {
-        return Err(bad("limits.memory_bytes", "it must be at least 6291456 (6 MiB)").with("value", memory));
-    }
-    if let Some(pids) = limits.pids
-        && !(MIN_PIDS..=4_194_304).contains(&pids)
-    {
-        return Err(bad("limits.pids", "it may be 4 to 4194304").with("value", pids));
+    for (name, field, least, most) in RANGES {
+        if let Some(value) = limits.get(name)
+            && !(least..=most).contains(&value)
+        {
+            return Err(bad(field, format!("it may be {least} to {most}")).with("value", value));
+        }
     }
     Ok(())
 }
@@ -128,6 +154,11 @@ mod tests {
             (r#"{"limits":{"cpus":-1}}"#, "limits.cpus"),
             (r#"{"limits":{"memory_bytes":1024}}"#, "limits.memory_bytes"),
             (r#"{"limits":{"pids":0}}"#, "limits.pids"),
+            (r#"{"limits":{"cpu_weight":10001}}"#, "limits.cpu_weight"),
+            (r#"{"limits":{"io_weight":9}}"#, "limits.io_weight"),
+            (r#"{"limits":{"io_read_bytes_per_second":0}}"#, "limits.io_read_bytes_per_second"),
+            (r#"{"limits":{"io_write_ops_per_second":-1}}"#, "limits.io_write_ops_per_second"),
+            (r#"{"limits":{"storage_bytes":1}}"#, "limits.storage_bytes"),
             (r#"{"env":{"A=B":"x"}}"#, "env"),
             (r#"{"env":{"":"x"}}"#, "env"),
             (r#"{"labels":{"memoh.bot_id":"other"}}"#, "labels"),
@@ -144,6 +175,17 @@ mod tests {
         let ports = CreateOptions::default().network(NetworkMode::None).ports(vec![PortMapping::tcp(80, 80)]);
         assert!(check(&ports, &Config::default()).is_err());
         assert!(check(&CreateOptions::default(), &Config::default()).is_ok());
+    }
+
+    #[test]
+    fn a_limit_is_either_set_or_cleared() {
+        let parse = |json: &str| check_change(&serde_json::from_str(json).unwrap());
+        let error = parse(r#"{"limits":{"pids":9},"clear":["cpus","pids"]}"#).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert!(error.context().any(|(key, value)| key == "limit" && value == "pids"), "{error}");
+        assert!(parse(r#"{"limits":{"pids":1}}"#).is_err());
+        assert!(parse(r#"{"limits":{"pids":9},"clear":["cpus"]}"#).is_ok());
+        assert!(parse("{}").is_ok());
     }
 
     #[test]

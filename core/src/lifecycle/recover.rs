@@ -2,7 +2,7 @@ use super::create::{made, record, undo};
 use super::data;
 use super::delete;
 use super::journal::{CreateIntent, DeleteIntent};
-use super::{seed, snapshots};
+use super::{limits, seed, snapshots};
 use crate::backend::TaskStatus;
 use crate::engine::EngineInner;
 use crate::error::Result;
@@ -54,6 +54,7 @@ pub(super) async fn recover(inner: &EngineInner, id: &WorkspaceId) -> Result<()>
             OperationKind::Relocate => snapshots::recover(inner, id, &entry).await?,
             OperationKind::Prune => snapshots::recover_prune(inner, id, &entry).await?,
             OperationKind::Still => data::recover(inner, id, &entry).await?,
+            OperationKind::Limits => limits::recover(inner, id, &entry).await?,
             OperationKind::Delete => {
                 let intent: DeleteIntent = entry.intent()?;
                 delete::complete(inner, id, &intent).await?;

@@ -1,24 +1,25 @@
 //! Where a process's control groups are, and how their files are read.
 
-use std::collections::HashMap;
+use super::v2;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// The directories of a process's control groups.
 #[derive(Debug, Default)]
-pub(super) struct Groups {
+pub(crate) struct Groups {
     /// The one of version 2, if that is mounted.
-    pub(super) unified: Option<Group>,
+    pub(crate) unified: Option<Group>,
     /// Those of version 1, by controller.
     controllers: HashMap<String, Group>,
 }
 
 /// One directory of a control group.
 #[derive(Debug, Clone)]
-pub(super) struct Group(PathBuf);
+pub(crate) struct Group(PathBuf);
 
 impl Groups {
     /// Finds them: `/proc/PID/cgroup` names them, and the mounts tell where that is.
-    pub(super) fn of(root: &Path, proc: &Path) -> Self {
+    pub(crate) fn of(root: &Path, proc: &Path) -> Self {
         let mounts = std::fs::read_to_string(root.join("proc/self/mountinfo")).unwrap_or_default();
         let mounts: Vec<Mount<'_>> = mounts.lines().filter_map(Mount::parse).collect();
         let told = std::fs::read_to_string(proc.join("cgroup")).unwrap_or_default();
@@ -45,9 +46,51 @@ impl Groups {
         groups
     }
 
+    /// The group of version 2, if it counts and limits anything: beside version 1 it is often mounted without controllers.
+    pub(crate) fn unified_with_controllers(&self) -> Option<&Group> {
+        self.unified.as_ref().filter(|group| v2::has_controllers(group))
+    }
+
+    /// Whether those that limit anything are of this container and of no other: their paths end with its name.
+    pub(crate) fn are_of(&self, container: &str) -> bool {
+        let limiting = ["cpu", "memory", "pids", "blkio"];
+        let groups = || {
+            limiting.iter().filter_map(|name| self.controller(name)).chain(self.unified_with_controllers())
+        };
+        groups().next().is_some() && groups().all(|group| group.0.ends_with(container))
+    }
+
     /// The group of a controller of version 1.
-    pub(super) fn controller(&self, name: &str) -> Option<&Group> {
+    pub(crate) fn controller(&self, name: &str) -> Option<&Group> {
         self.controllers.get(name)
+    }
+}
+
+/// Which controllers a host has, whatever group a process is in.
+#[derive(Debug)]
+pub(crate) struct Mounted(HashSet<String>);
+
+impl Mounted {
+    pub(crate) fn below(root: &Path) -> Self {
+        let mounts = std::fs::read_to_string(root.join("proc/self/mountinfo")).unwrap_or_default();
+        let mut controllers = HashSet::new();
+        for mount in mounts.lines().filter_map(Mount::parse) {
+            match mount.kind {
+                "cgroup2" => {
+                    let file = root.join(mount.point.trim_start_matches('/')).join("cgroup.controllers");
+                    let told = std::fs::read_to_string(file).unwrap_or_default();
+                    controllers.extend(told.split_whitespace().map(str::to_owned));
+                }
+                "cgroup" => controllers.extend(mount.options.split(',').map(str::to_owned)),
+                _ => {}
+            }
+        }
+        Self(controllers)
+    }
+
+    /// Whether there is a controller, by its name in version 2.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.contains(name) || (name == "io" && self.0.contains("blkio"))
     }
 }
 
@@ -76,18 +119,23 @@ impl<'a> Mount<'a> {
 }
 
 impl Group {
+    /// Where a file of it is.
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.0.join(file)
+    }
+
     /// The text of a file.
-    pub(super) fn text(&self, file: &str) -> Option<String> {
+    pub(crate) fn text(&self, file: &str) -> Option<String> {
         std::fs::read_to_string(self.0.join(file)).ok()
     }
 
     /// The number in a file; none for `max` and what is no number.
-    pub(super) fn number(&self, file: &str) -> Option<u64> {
+    pub(crate) fn number(&self, file: &str) -> Option<u64> {
         self.text(file)?.trim().parse().ok()
     }
 
     /// The numbers of a file of names and numbers.
-    pub(super) fn named(&self, file: &str) -> Option<Named> {
+    pub(crate) fn named(&self, file: &str) -> Option<Named> {
         let text = self.text(file)?;
         let pairs = text.lines().filter_map(|line| {
             let (name, number) = line.split_once(' ')?;
@@ -99,15 +147,15 @@ impl Group {
 
 /// Numbers by their names.
 #[derive(Debug)]
-pub(super) struct Named(HashMap<String, u64>);
+pub(crate) struct Named(HashMap<String, u64>);
 
 impl Named {
-    pub(super) fn get(&self, name: &str) -> Option<u64> {
+    pub(crate) fn get(&self, name: &str) -> Option<u64> {
         self.0.get(name).copied()
     }
 
     /// The number of this name, 0 where there is none.
-    pub(super) fn or_zero(&self, name: &str) -> u64 {
+    pub(crate) fn or_zero(&self, name: &str) -> u64 {
         self.get(name).unwrap_or_default()
     }
 }

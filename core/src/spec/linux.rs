@@ -1,18 +1,10 @@
-use super::{HostTraits, broken, joins_host_network, seccomp};
+use super::{HostTraits, broken, joins_host_network, limits, seccomp};
 use crate::backend::{NetworkNamespace, NewContainer};
-use crate::error::{Error, Result};
-use crate::types::Limits;
+use crate::error::Result;
 use oci_spec::runtime::{
-    Linux, LinuxBuilder, LinuxCpuBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType,
-    LinuxMemoryBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder,
-    LinuxResources, LinuxResourcesBuilder,
+    Linux, LinuxBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxNamespace,
+    LinuxNamespaceBuilder, LinuxNamespaceType,
 };
-
-/// The period that quotas of CPU time are counted in, in microseconds; the kernel's default.
-const CPU_PERIOD: u64 = 100_000;
-
-/// The kernel's and containerd's default weight.
-const CPU_SHARES: u64 = 1024;
 
 /// What the kernel tells there belongs to the host alone: containerd's list, the interrupt counters, which betray
 /// keystrokes, and the power readings, which betray keys.
@@ -49,10 +41,12 @@ const DEVICES: [(i64, Option<i64>); 9] = [
 ];
 
 pub(super) fn linux(container: &NewContainer, namespace: &str, host: HostTraits) -> Result<Linux> {
+    let mut resources = limits::resources(&container.limits, container.io_device, host.cgroup_v2)?;
+    resources.set_devices(Some(devices()?));
     LinuxBuilder::default()
         .cgroups_path(format!("/{namespace}/{}", container.id))
         .namespaces(namespaces(container, host)?)
-        .resources(resources(&container.limits)?)
+        .resources(resources)
         .masked_paths(MASKED.map(str::to_owned).to_vec())
         .readonly_paths(READ_ONLY.map(str::to_owned).to_vec())
         .seccomp(seccomp::profile(host.compat_32bit)?)
@@ -79,37 +73,6 @@ fn namespaces(container: &NewContainer, host: HostTraits) -> Result<Vec<LinuxNam
             namespace.build().map_err(broken)
         })
         .collect()
-}
-
-fn resources(limits: &Limits) -> Result<LinuxResources> {
-    let mut cpu = LinuxCpuBuilder::default().shares(CPU_SHARES);
-    if let Some(cpus) = limits.cpus {
-        if !(0.01..=1024.0).contains(&cpus) {
-            return Err(bad_limit("cpus", "0.01 to 1024", cpus));
-        }
-        cpu = cpu.quota((cpus * CPU_PERIOD as f64).round() as i64).period(CPU_PERIOD);
-    }
-    let mut resources =
-        LinuxResourcesBuilder::default().devices(devices()?).cpu(cpu.build().map_err(broken)?);
-    if let Some(bytes) = limits.memory_bytes {
-        if bytes <= 0 {
-            return Err(bad_limit("memory_bytes", "more than 0", bytes));
-        }
-        resources = resources.memory(LinuxMemoryBuilder::default().limit(bytes).build().map_err(broken)?);
-    }
-    if let Some(pids) = limits.pids {
-        if pids <= 0 {
-            return Err(bad_limit("pids", "more than 0", pids));
-        }
-        resources = resources.pids(LinuxPidsBuilder::default().limit(pids).build().map_err(broken)?);
-    }
-    resources.build().map_err(broken)
-}
-
-fn bad_limit(field: &'static str, may_be: &str, value: impl std::fmt::Display) -> Error {
-    Error::invalid_argument(format!("malformed limit {field}: it may be {may_be}"))
-        .with("field", field)
-        .with("value", value)
 }
 
 /// Nothing but the devices above: a workspace may make device nodes, but not open them.

@@ -5,6 +5,7 @@
 //! while the soft one stays at 1024 so that `select` and programs that close every descriptor below it keep working;
 //! the cgroup hierarchy is shown read-only where it is version 2, so that runtimes find their memory and CPU limits.
 
+mod limits;
 mod linux;
 mod mounts;
 mod process;
@@ -12,6 +13,7 @@ mod read;
 mod seccomp;
 mod syscalls;
 
+pub(crate) use limits::{live, relimit};
 pub(crate) use read::read_back;
 
 use crate::backend::{NetworkNamespace, NewContainer};

@@ -31,7 +31,8 @@ fn container() -> NewContainer {
             mount("/srv/run/a", "/run/memoh", false),
         ],
         network: NetworkNamespace::Path("/run/netns/a".into()),
-        limits: Limits { cpus: Some(1.5), memory_bytes: Some(1 << 28), pids: Some(512) },
+        limits: Limits::default().cpus(1.5).memory_bytes(1 << 28).pids(512),
+        io_device: None,
     }
 }
 

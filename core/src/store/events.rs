@@ -32,6 +32,8 @@ pub(crate) struct Detail {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) exit_code: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) out_of_memory: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) operation_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) attempt: Option<u32>,
@@ -67,6 +69,12 @@ impl NewEvent {
 
     pub(crate) fn exit_code(mut self, code: Option<u32>) -> Self {
         self.detail.exit_code = code;
+        self
+    }
+
+    /// Notes that it was for want of memory.
+    pub(crate) fn out_of_memory(mut self, so: bool) -> Self {
+        self.detail.out_of_memory = so.then_some(true);
         self
     }
 
@@ -174,6 +182,7 @@ fn event(row: &SqliteRow) -> Result<Option<LifecycleEvent>, sqlx::Error> {
         image: detail.image,
         version: detail.version,
         exit_code: detail.exit_code,
+        out_of_memory: detail.out_of_memory,
         operation_id: detail.operation_id,
         attempt: detail.attempt,
         pause_ms: detail.pause_ms,

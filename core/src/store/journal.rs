@@ -15,6 +15,8 @@ pub(crate) enum OperationKind {
     Prune,
     /// A workspace held still, or something staged, for work on its data.
     Still,
+    /// Limits changed.
+    Limits,
 }
 
 impl OperationKind {
@@ -25,6 +27,7 @@ impl OperationKind {
             Self::Relocate => "relocate",
             Self::Prune => "prune",
             Self::Still => "still",
+            Self::Limits => "limits",
         }
     }
 
@@ -35,6 +38,7 @@ impl OperationKind {
             "relocate" => Ok(Self::Relocate),
             "prune" => Ok(Self::Prune),
             "still" => Ok(Self::Still),
+            "limits" => Ok(Self::Limits),
             _ => Err(Error::unsupported(
                 "the journal holds an operation of a newer version: upgrade this host",
             )

@@ -86,6 +86,9 @@ pub struct LifecycleEvent {
     /// How the first process ended: its exit code, or 128 and the number of the signal that ended it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub exit_code: Option<u32>,
+    /// On `exit`: that the first process was killed for want of memory, where that is known; absent otherwise.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub out_of_memory: Option<bool>,
     /// The operation that did it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub operation_id: Option<String>,

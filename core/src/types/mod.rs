@@ -16,6 +16,7 @@ mod fs_search;
 mod fs_watch;
 mod image;
 mod lifecycle;
+mod limits;
 mod lineage;
 mod mcp;
 mod metrics;
@@ -52,6 +53,7 @@ pub use image::{
     ImageDeleteResult, ImageInfo, ImageList, ImageName, PullOptions, PullPolicy, PullResult, ResolvedDigest,
 };
 pub use lifecycle::{EventsOptions, LifecycleEvent, LifecycleKind};
+pub use limits::{LimitInfo, LimitName, LimitState, Limits, SetLimitsOptions, SetLimitsResult};
 pub use lineage::{SnapshotVersion, TreeFormat, TreeOptions, VersionList, VersionTree, VersionsOptions};
 pub use mcp::{
     McpConnectOptions, McpConnection, McpConnectionList, McpConnectionOptions, McpNotification, McpReply,
@@ -80,7 +82,7 @@ pub use snapshots::{
 };
 pub use tools::{ToolCallOptions, ToolInfo, ToolList, ToolResult};
 pub use workspace::{
-    AgentKind, CreateOptions, CreateResult, DeleteOptions, DeleteResult, InfoOptions, Limits, Phases,
+    AgentKind, CreateOptions, CreateResult, DeleteOptions, DeleteResult, InfoOptions, Phases,
     RecreateOptions, RecreateResult, RestartOptions, RestartPolicy, StartOptions, StartOutcome, StartResult,
     StopOptions, StopOutcome, StopResult, WorkspaceInfo, WorkspaceStatus,
 };

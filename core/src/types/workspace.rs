@@ -1,4 +1,7 @@
-use super::{NetworkInfo, NetworkMode, PortMapping, PreserveForm, PreservedData, PullPolicy, setters};
+use super::{
+    LimitInfo, Limits, NetworkInfo, NetworkMode, PortMapping, PreserveForm, PreservedData, PullPolicy,
+    setters,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -74,21 +77,6 @@ setters!(CreateOptions {
     restore_data: bool;
     entrypoint: Vec<String> => Some;
 });
-
-/// Resource limits of a workspace. Absent means unlimited.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct Limits {
-    /// Processors' worth of time, such as 1.5; 0.01 to 1024.
-    pub cpus: Option<f64>,
-    /// Bytes of memory; at least 6 MiB, what containerd's runtimes can start with.
-    pub memory_bytes: Option<i64>,
-    /// Processes and threads; at least 4.
-    pub pids: Option<i64>,
-}
-
-setters!(Limits { cpus: f64 => Some; memory_bytes: i64 => Some; pids: i64 => Some; });
 
 /// When a first process that has ended by itself is started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -183,6 +171,9 @@ pub struct CreateResult {
     pub data_restored: bool,
     /// Whether preserved data is kept for it.
     pub has_preserved_data: bool,
+    /// The limits that it was made with, and whether they are in force.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub limits: Vec<LimitInfo>,
     /// How long each phase took.
     pub phases_ms: Phases,
 }
@@ -246,6 +237,10 @@ pub struct WorkspaceInfo {
     pub snapshot_key: String,
     /// How it is connected.
     pub network: NetworkInfo,
+    /// Its limits, and whether they are in force; none where it has none. Only `workspace.info` tells them: in events they are
+    /// left out.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub limits: Vec<LimitInfo>,
     /// Whether its first process is started again when it ends by itself.
     #[serde(default)]
     pub restart: RestartOptions,

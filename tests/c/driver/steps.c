@@ -35,6 +35,7 @@ static const struct {
     {"workspace.delete", NULL, dunnage_workspace_delete, NULL},
     {"data.export", NULL, dunnage_data_export, NULL},
     {"data.import", NULL, dunnage_data_import, NULL},
+    {"workspace.set_limits", NULL, dunnage_workspace_set_limits, NULL},
     {"data.preserve", NULL, dunnage_data_preserve, NULL},
     {"data.restore", NULL, dunnage_data_restore, NULL},
     {"data.preserved", NULL, dunnage_data_preserved, NULL},

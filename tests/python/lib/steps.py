@@ -60,6 +60,7 @@ WITH_EVENTS = {
     "workspace.delete",
     "workspace.ensure_running",
     "workspace.recreate",
+    "workspace.set_limits",
     "workspace.start",
     "workspace.stop",
 }

@@ -50,7 +50,8 @@ async fn everything_works(workspace: &Workspace) {
     assert_eq!(said(sh(workspace, "nodejs -p process.argv[1] -- 'a  b'").await), "a  b");
     assert_eq!(sh(workspace, "node -e 'process.exit(7)'").await.0.exit_code, 7);
     // A script of one package calls the other programs, and global packages go where they are found.
-    let package = r#"{"name": "hello", "version": "1.0.0", "bin": "hello.js", "scripts": {"say": "node hello.js"}}"#;
+    let package =
+        r#"{"name": "hello", "version": "1.0.0", "bin": "hello.js", "scripts": {"say": "node hello.js"}}"#;
     let write = |path: &str, text: &str| {
         let (path, text) = (path.to_owned(), text.to_owned());
         async move { workspace.fs().write(WriteOptions::default().path(path), text).await.unwrap() }
@@ -62,7 +63,10 @@ async fn everything_works(workspace: &Workspace) {
     said(sh(workspace, "npm install --global --offline ./hello").await);
     assert_eq!(said(sh(workspace, "hello").await), hello);
     // Root has a home, and its caches are there; app's is not, and neither are its caches lost.
-    assert_eq!(said(sh(workspace, "npm config get cache; uv cache dir").await), "/root/.npm\n/root/.cache/uv");
+    assert_eq!(
+        said(sh(workspace, "npm config get cache; uv cache dir").await),
+        "/root/.npm\n/root/.cache/uv"
+    );
     let told = homeless(workspace, "npm config get cache prefix; uv cache dir; uv tool dir").await;
     let places = [
         "cache=/tmp/toolkit-1000/.npm",
@@ -130,7 +134,10 @@ async fn an_image_that_cannot_run_node_is_told_why() {
     }
     let old = "#!/bin/sh\nprintf 'musl libc\\nVersion 1.2.3\\nDynamic Program Loader\\n' >&2\nexit 1\n";
     workspace.fs().write(WriteOptions::default().path("/lib/ld-musl-x.so.1"), old).await.unwrap();
-    said(sh(&workspace, "chmod +x /lib/ld-musl-x.so.1; mv /lib/ld-musl-x.so.1 /lib/ld-musl-$(uname -m).so.1").await);
+    said(
+        sh(&workspace, "chmod +x /lib/ld-musl-x.so.1; mv /lib/ld-musl-x.so.1 /lib/ld-musl-$(uname -m).so.1")
+            .await,
+    );
     let (result, _, stderr) = sh(&workspace, "node --version").await;
     assert_eq!(result.exit_code, 127, "{stderr}");
     assert_eq!(stderr, "node: Node.js needs musl 1.2.4 or newer, and this image has 1.2.3\n");

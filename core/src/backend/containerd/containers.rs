@@ -61,6 +61,17 @@ pub(super) async fn renew(client: &Client, host: HostTraits, new: &NewContainer)
 }
 
 pub(super) async fn get(client: &Client, id: &str) -> Result<Option<Container>> {
+    Ok(record(client, id).await?.map(convert::container))
+}
+
+/// A container's specification, as it was written.
+pub(super) async fn specification_of(client: &Client, id: &str) -> Result<Vec<u8>> {
+    let missing = || Error::not_found("the container is not there").with("container", id);
+    let record = record(client, id).await?.ok_or_else(missing)?;
+    Ok(record.spec.unwrap_or_default().value)
+}
+
+async fn record(client: &Client, id: &str) -> Result<Option<containerd_client::services::v1::Container>> {
     let reply = client
         .read("read the container", || {
             let request = client.request(GetContainerRequest { id: id.to_owned() });
@@ -69,7 +80,7 @@ pub(super) async fn get(client: &Client, id: &str) -> Result<Option<Container>> 
         })
         .await;
     match reply {
-        Ok(reply) => match reply.container.map(convert::container) {
+        Ok(reply) => match reply.container {
             Some(container) if container.id == id => Ok(Some(container)),
             _ => Err(empty_reply("read the container", id)),
         },
@@ -132,7 +143,7 @@ pub(super) async fn set_label(client: &Client, id: &str, label: &str, value: &st
 }
 
 /// Changes fields of the record, in place and all at once.
-async fn change_fields(
+pub(super) async fn change_fields(
     client: &Client,
     change: containerd_client::services::v1::Container,
     fields: &[&str],

@@ -15,6 +15,9 @@ use tonic::{Code, Status};
 /// How containerd marks a runtime specification in JSON: the import path of the Go type it decodes it to.
 const SPEC_URL: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 
+/// How containerd marks resources in JSON: in the same way.
+const RESOURCES_URL: &str = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources";
+
 /// How containerd marks the options of its runc shim.
 const RUNC_OPTIONS_URL: &str = "containerd.runc.v1.Options";
 
@@ -139,6 +142,11 @@ pub(crate) fn timestamp(wire: Option<prost_types::Timestamp>) -> Timestamp {
 /// A runtime specification for containerd.
 pub(crate) fn spec_any(json: Vec<u8>) -> Any {
     Any { type_url: SPEC_URL.to_owned(), value: json }
+}
+
+/// Limits of a running task for containerd.
+pub(crate) fn resources_any(json: Vec<u8>) -> Any {
+    Any { type_url: RESOURCES_URL.to_owned(), value: json }
 }
 
 /// The runc shim's options: none when there is nothing to say, or when the runtime is another one, whose options

@@ -13,6 +13,7 @@ mod graft;
 mod images;
 mod layers;
 mod lease;
+mod limits;
 mod process;
 mod pull;
 mod rootfs;
@@ -29,8 +30,9 @@ use super::{
 };
 use crate::config::{BackendKind, Config, ContainerdConfig, RegistryConfig};
 use crate::error::Result;
+use crate::limits::{BlockDevice, LimitChange, Storage};
 use crate::spec::HostTraits;
-use crate::types::ImageInfo;
+use crate::types::{ImageInfo, LimitName, Limits};
 use async_trait::async_trait;
 use client::Client;
 use futures::stream::BoxStream;
@@ -135,6 +137,10 @@ impl Backend for Containerd {
         snapshots::usage(&self.client, snapshotter, key).await
     }
 
+    async fn storage(&self, snapshotter: &str, key: &str) -> Result<Storage> {
+        limits::storage(&self.client, snapshotter, key).await
+    }
+
     async fn label_snapshot(
         &self,
         snapshotter: &str,
@@ -231,6 +237,10 @@ impl Backend for Containerd {
         containers::set_label(&self.client, id, label, value).await
     }
 
+    async fn limit_container(&self, id: &str, limits: &Limits, device: Option<BlockDevice>) -> Result<()> {
+        limits::limit_container(&self.client, self.host, id, limits, device).await
+    }
+
     async fn delete_container(&self, id: &str) -> Result<bool> {
         containers::delete(&self.client, id).await
     }
@@ -265,6 +275,15 @@ impl Backend for Containerd {
 
     async fn resume_task(&self, container: &str) -> Result<()> {
         tasks::resume(&self.client, container).await
+    }
+
+    async fn limit_task(
+        &self,
+        task: &Task,
+        changes: &[LimitChange],
+        device: Option<BlockDevice>,
+    ) -> Result<Vec<(LimitName, String)>> {
+        limits::limit_task(&self.client, self.host, task, changes, device).await
     }
 
     async fn kill_task(&self, container: &str, signal: i32, all: bool) -> Result<bool> {

@@ -14,7 +14,8 @@ use super::{
     TaskEvent, TaskExit, TaskRoot, TaskStatus,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::types::{ImageInfo, PullPolicy};
+use crate::limits::{BlockDevice, LimitChange, Storage};
+use crate::types::{ImageInfo, LimitName, Limits, PullPolicy};
 use async_trait::async_trait;
 use faults::Faults;
 use futures::stream::{BoxStream, StreamExt};
@@ -354,6 +355,11 @@ impl Backend for FakeBackend {
         self.call("snapshot_usage", key, |state| state.usage(snapshotter, key)).await
     }
 
+    async fn storage(&self, snapshotter: &str, key: &str) -> Result<Storage> {
+        let storage = Storage { file_system: "tmpfs".to_owned(), device: None };
+        self.call("storage", key, |state| state.usage(snapshotter, key).map(|_| storage)).await
+    }
+
     async fn label_snapshot(
         &self,
         snapshotter: &str,
@@ -473,6 +479,10 @@ impl Backend for FakeBackend {
         self.call("mark_container", id, |state| state.mark_container(id, label, value)).await
     }
 
+    async fn limit_container(&self, id: &str, limits: &Limits, device: Option<BlockDevice>) -> Result<()> {
+        self.call("limit_container", id, |state| state.limit_container(id, limits, device)).await
+    }
+
     async fn delete_container(&self, id: &str) -> Result<bool> {
         self.call("delete_container", id, |state| {
             if state.tasks.contains_key(id) {
@@ -549,6 +559,16 @@ impl Backend for FakeBackend {
             Ok(())
         })
         .await
+    }
+
+    async fn limit_task(
+        &self,
+        task: &Task,
+        _: &[LimitChange],
+        _: Option<BlockDevice>,
+    ) -> Result<Vec<(LimitName, String)>> {
+        self.call("limit_task", &task.container, |state| state.task(&task.container).map(|_| Vec::new()))
+            .await
     }
 
     async fn kill_task(&self, container: &str, signal: i32, all: bool) -> Result<bool> {

@@ -6,7 +6,8 @@ use crate::backend::{
     TaskExit, TaskStatus, TreeEntry, UnpackedImage,
 };
 use crate::error::{Error, Result};
-use crate::types::{EntryKind, ImageInfo};
+use crate::limits::BlockDevice;
+use crate::types::{EntryKind, ImageInfo, Limits};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::mpsc;
@@ -357,6 +358,20 @@ impl State {
             container.clone()
         });
         container.ok_or_else(|| Error::not_found("the container is not there"))
+    }
+
+    pub(super) fn limit_container(
+        &mut self,
+        id: &str,
+        limits: &Limits,
+        device: Option<BlockDevice>,
+    ) -> Result<()> {
+        let (Some(container), Some(made)) = (self.containers.get_mut(id), self.made.get_mut(id)) else {
+            return Err(Error::not_found("the container is not there").with("container", id));
+        };
+        (made.limits, made.io_device) = (limits.clone(), device);
+        container.updated_at = Timestamp::now();
+        Ok(())
     }
 
     pub(super) fn mark_container(&mut self, id: &str, label: &str, value: &str) -> Result<()> {

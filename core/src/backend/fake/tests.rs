@@ -30,6 +30,7 @@ fn container(id: &str) -> NewContainer {
         mounts: Vec::new(),
         network: NetworkNamespace::Private,
         limits: Limits::default(),
+        io_device: None,
     }
 }
 

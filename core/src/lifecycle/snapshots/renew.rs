@@ -6,6 +6,7 @@ use crate::backend::{Container, UnpackedImage};
 use crate::engine::EngineInner;
 use crate::error::{Error, Result};
 use crate::lifecycle::create::{describe_container, image_user, record as new_record};
+use crate::lifecycle::limits::held;
 use crate::lifecycle::resolve::Found;
 use crate::names::WorkspaceId;
 use crate::operation::OperationContext;
@@ -46,6 +47,7 @@ pub(super) async fn renew(
     let place = (intent.snapshotter.as_str(), intent.to.as_str());
     // Its data has its owners; only where there is none, the image's user gets a directory.
     let user = image_user(inner, place, &renewal.image, intent.graft.is_none()).await?;
+    let held = held(inner, place, &renewal.options.limits).await;
     let container = describe_container(
         inner,
         id,
@@ -53,6 +55,7 @@ pub(super) async fn renew(
         place,
         &renewal.image,
         &renewal.options,
+        held,
         there.network,
         user,
     )?;

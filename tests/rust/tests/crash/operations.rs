@@ -3,9 +3,10 @@
 use common::kill;
 use dunnage::failpoints::Side;
 use dunnage::types::{
-    CreateOptions, DataExportOptions, DataImportOptions, DataPreserveOptions, NetworkMode, PreserveForm,
-    ReconcileOptions, RecreateOptions, SnapshotCreateOptions, SnapshotDeleteOptions, SnapshotForkOptions,
-    SnapshotPruneOptions, SnapshotRollbackOptions, StartOptions, StopOptions,
+    CreateOptions, DataExportOptions, DataImportOptions, DataPreserveOptions, Limits, NetworkMode,
+    PreserveForm, ReconcileOptions, RecreateOptions, SetLimitsOptions, SnapshotCreateOptions,
+    SnapshotDeleteOptions, SnapshotForkOptions, SnapshotPruneOptions, SnapshotRollbackOptions, StartOptions,
+    StopOptions,
 };
 use dunnage::{Engine, Error, Workspace};
 use futures::future::BoxFuture;
@@ -65,6 +66,10 @@ pub(crate) const DATA_OF_TWO: &str = "two, as data alone";
 /// The operation whose version's line is long, as its engines are told.
 pub(crate) const FLATTENING: &str = "snapshots.create of a long line";
 
+/// The operation that changes limits, and how many processes there may be afterwards.
+pub(crate) const SET_LIMITS: &str = "workspace.set_limits";
+pub(crate) const LIMITED_PIDS: i64 = 777;
+
 /// All of them.
 pub(crate) fn operations() -> Vec<Operation> {
     let one = || holds("two", &[(1, "one")]);
@@ -110,6 +115,11 @@ pub(crate) fn operations() -> Vec<Operation> {
         operation("workspace.stop", one(), one(), |_, workspace, _| {
             let options = StopOptions::default().grace_ms(0u64);
             Box::pin(async move { workspace.stop(options).await.map(drop) })
+        }),
+        operation(SET_LIMITS, one(), one(), |_, workspace, _| {
+            let limits = Limits::default().pids(LIMITED_PIDS).memory_bytes(256 << 20);
+            let options = SetLimitsOptions::default().limits(limits);
+            Box::pin(async move { workspace.set_limits(options).await.map(drop) })
         }),
         operation("snapshots.create", one(), holds("two", &[(1, "one"), (2, "two")]), make),
         operation("snapshots.rollback", one(), holds("one", &[(1, "one"), (2, "two")]), |_, workspace, _| {
@@ -223,6 +233,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         ("engine.open after half a version", "snapshots.create", "backend.commit_snapshot"),
         ("engine.open after half a rollback", "snapshots.rollback", "backend.move_container"),
         ("engine.open after half an import", "data.import", "backend.swap_dir"),
+        ("engine.open after half a change of limits", SET_LIMITS, "backend.limit_task"),
         ("engine.open after half a renewal", "workspace.recreate", "backend.renew_container"),
         ("engine.open after half a prune", "snapshots.prune", "backend.move_container"),
     ] {

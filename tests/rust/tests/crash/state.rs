@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use common::older::Older;
 use common::{kill, said, sh};
 use dunnage::types::{
-    CreateOptions, DataDiscardOptions, PreservedOptions, SnapshotCreateOptions, SnapshotListOptions,
-    SnapshotRollbackOptions, StartOptions, StopOptions,
+    CreateOptions, DataDiscardOptions, LimitName, LimitState, PreservedOptions, SnapshotCreateOptions,
+    SnapshotListOptions, SnapshotRollbackOptions, StartOptions, StopOptions,
 };
 use dunnage::{Config, Engine, ErrorKind, Workspace};
 
 use crate::common;
-use crate::operations::{DATA_OF_TWO, FORK, Operation, State};
+use crate::operations::{DATA_OF_TWO, FORK, LIMITED_PIDS, Operation, State};
 
 /// Which word the fingerprint of a workspace's files stands for.
 pub(crate) struct Words(HashMap<String, String>);
@@ -113,6 +113,7 @@ pub(crate) async fn observe(
         other => other.map_err(|e| format!("info: {e}"))?,
     };
     workspace.ensure_running(StartOptions::default()).await.map_err(|e| format!("it does not run: {e}"))?;
+    limits_agree(&workspace).await?;
     let content = words.of(fingerprint(&workspace).await);
     let numbers = numbers(&workspace).await?;
     let mut versions = Vec::new();
@@ -124,6 +125,33 @@ pub(crate) async fn observe(
     }
     forget_preserved(&workspace).await?;
     Ok(State::Holds { content, versions })
+}
+
+/// The limits that a workspace is said to have are all there or none is; the kernel holds it to them now, and again after its
+/// next start.
+async fn limits_agree(workspace: &Workspace) -> Result<(), String> {
+    let told = async || {
+        let info = workspace.info().await.map_err(|e| format!("info: {e}"))?;
+        let wrong = info.limits.iter().find(|limit| limit.state != LimitState::Applied);
+        if let Some(limit) = wrong {
+            return Err(format!("a limit is said to be there and is not: {limit:?}"));
+        }
+        Ok(info.limits)
+    };
+    let before = told().await?;
+    if before.is_empty() {
+        return Ok(());
+    }
+    let pids = before.iter().find(|limit| limit.name == LimitName::Pids);
+    if before.len() != 2 || pids.and_then(|pids| pids.effective) != Some(LIMITED_PIDS as f64) {
+        return Err(format!("half of the limits are there: {before:?}"));
+    }
+    let stopped = workspace.stop(StopOptions::default().grace_ms(0u64)).await;
+    stopped.map_err(|e| format!("it does not stop: {e}"))?;
+    let started = workspace.start(StartOptions::default()).await;
+    started.map_err(|e| format!("it does not start: {e}"))?;
+    let after = told().await?;
+    if after == before { Ok(()) } else { Err(format!("limits changed with a start: {before:?}, {after:?}")) }
 }
 
 /// A workspace that is gone can be made with the data that it had.

@@ -135,6 +135,7 @@ fn new_container(id: &str, script: &str) -> NewContainer {
         mounts: Vec::new(),
         network: NetworkNamespace::Private,
         limits: Limits::default(),
+        io_device: None,
     }
 }
 
