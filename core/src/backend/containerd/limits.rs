@@ -71,7 +71,7 @@ pub(super) async fn limit_task(
     // Only afterwards: the update writes the bandwidth that the task began with once more.
     let (pid, container) = (task.pid, task.container.clone());
     let bandwidth: Vec<LimitChange> =
-        changes.iter().copied().filter(|change| is_bandwidth(change.name)).collect();
+        changes.iter().copied().filter(|change| change.name.is_bandwidth()).collect();
     let throttled = tokio::task::spawn_blocking(move || set_bandwidth(pid, &container, &bandwidth, device));
     let throttled = throttled.await.map_err(|e| Error::unexpected("the limits were lost").caused_by(e))?;
     refused.extend(throttled);
@@ -95,16 +95,6 @@ async fn update(client: &Client, host: HostTraits, task: &Task, changes: &[Limit
     let mut service = client.tasks();
     let updated = client.call("change the task's limits", service.update(client.request(request))).await;
     updated.map(drop).map_err(|e| e.with("container", &task.container))
-}
-
-fn is_bandwidth(name: LimitName) -> bool {
-    matches!(
-        name,
-        LimitName::IoReadBytesPerSecond
-            | LimitName::IoWriteBytesPerSecond
-            | LimitName::IoReadOpsPerSecond
-            | LimitName::IoWriteOpsPerSecond
-    )
 }
 
 fn set_bandwidth(
