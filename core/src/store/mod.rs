@@ -6,6 +6,7 @@
 
 mod events;
 mod journal;
+mod opening;
 mod records;
 mod sqlite;
 

@@ -1,3 +1,4 @@
+use super::opening;
 use super::{
     EventPage, JournalEntry, NewEvent, OperationKind, Restarts, Store, VersionRecord, VersionRecords,
     WorkspaceRecord, events,
@@ -44,13 +45,9 @@ impl SqliteStore {
     /// DATA_CORRUPT when it is no database of ours, RESOURCE_EXHAUSTED on a full disk, PERMISSION_DENIED,
     /// UNSUPPORTED when a newer version of this library has written it.
     pub(crate) async fn open(path: &Path) -> Result<Self> {
-        // SQLite gives its side files the mode of the database.
-        let file = rustix::fs::open(
-            path,
-            rustix::fs::OFlags::CREATE | rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
-            rustix::fs::Mode::from_raw_mode(0o600),
-        );
-        file.map_err(|e| Error::io(e.into(), "cannot open the database").with("path", path.display()))?;
+        // Held until the tables are there: two that bring them up to date at once would make them twice.
+        let _alone = opening::alone(path, BUSY_LIMIT).await?;
+        opening::make(path)?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)

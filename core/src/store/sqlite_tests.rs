@@ -80,3 +80,46 @@ async fn a_file_that_is_no_database_is_named() {
     assert_eq!(error.kind(), ErrorKind::DataCorrupt, "{error}");
     assert!(error.to_string().contains("dunnage.db"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_may_open_a_new_database_at_once() {
+    for _ in 0..10 {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dunnage.db");
+        let opening: tokio::task::JoinSet<_> = (0..8)
+            .map(|n| {
+                let path = path.clone();
+                async move {
+                    let store = SqliteStore::open(&path).await.unwrap();
+                    store.put_workspace(&record(&n.to_string()), None).await.unwrap();
+                }
+            })
+            .collect();
+        opening.join_all().await;
+        assert_eq!(SqliteStore::open(&path).await.unwrap().workspaces().await.unwrap().len(), 8);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
+
+/// Without its locks another process that closes the database last, as it believes, removes the log that this one still
+/// writes to.
+#[tokio::test]
+async fn opening_again_keeps_the_locks_of_those_who_have_it_open() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("dunnage.db");
+    let first = SqliteStore::open(&path).await.unwrap();
+    first.put_workspace(&record("a"), None).await.unwrap();
+    let inode = format!(":{} ", std::fs::metadata(&path).unwrap().ino());
+    let locks = || {
+        let all = std::fs::read_to_string("/proc/locks").unwrap();
+        all.lines().filter(|line| line.contains("POSIX") && line.contains(&inode)).count()
+    };
+    let before = locks();
+    assert!(before > 0, "a connection has a lock on its database");
+    let second = SqliteStore::open(&path).await.unwrap();
+    assert!(locks() >= before, "a lock was lost");
+    second.close().await;
+    assert!(locks() >= before, "a lock was lost");
+    first.check().await.unwrap();
+}
