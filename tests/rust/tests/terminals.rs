@@ -145,7 +145,8 @@ async fn tmux_works_as_on_any_terminal() {
     assert!(tmux(size).await.ends_with(" 3"));
     // Keys from outside, and the screen as tmux draws it.
     tmux("send-keys -t desk.2 'stty size; echo $((6 * 7)) schön 世界' Enter").await;
-    let shows = async |wanted: &str| tmux("capture-pane -p -t desk.2").await.lines().any(|line| line == wanted);
+    let shows =
+        async |wanted: &str| tmux("capture-pane -p -t desk.2").await.lines().any(|line| line == wanted);
     until(PATIENCE, "the pane shows what its shell says", async || shows("42 schön 世界").await).await;
     let pane = tmux("display-message -p -t desk.2 '#{pane_height} #{pane_width}'").await;
     assert!(shows(&pane).await, "its terminal has the size of the pane: {pane}");
@@ -224,7 +225,8 @@ async fn characters_in_pieces_arrive_whole() {
     bash.until(&format!("n={}\r\n", text.chars().count())).await;
     // The other way: each byte is a write of its own, at its own time.
     let octal: Vec<String> = text.bytes().map(|byte| format!("\\{byte:03o}")).collect();
-    let slowly = format!("for b in {}; do printf $b; read x; done; echo .", octal.join(" ").replace('\\', "\\\\"));
+    let slowly =
+        format!("for b in {}; do printf $b; read x; done; echo .", octal.join(" ").replace('\\', "\\\\"));
     let mut slow = Terminal::start(&workspace, command(&format!("stty -echo; {slowly}"))).await;
     let mut shown = Vec::new();
     for byte in text.bytes() {

@@ -68,7 +68,8 @@ impl Terminal {
     pub(crate) async fn take(&mut self, length: usize) -> Vec<u8> {
         while self.shown.len() < length {
             let next = tokio::time::timeout(PATIENCE, self.process.next_output()).await;
-            match next.unwrap_or_else(|_| panic!("only {} of {length} bytes come", self.shown.len())).unwrap() {
+            match next.unwrap_or_else(|_| panic!("only {} of {length} bytes come", self.shown.len())).unwrap()
+            {
                 Some((_, bytes)) => self.shown.extend_from_slice(&bytes),
                 None => panic!("it ended after {} of {length} bytes", self.shown.len()),
             }
