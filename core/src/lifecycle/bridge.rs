@@ -10,7 +10,7 @@ use crate::operation::OperationContext;
 use crate::types::AgentKind;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A client of this workspace: of its agent, which it reaches at its first call, or, where it has none, of what stands in for one.
@@ -88,11 +88,27 @@ pub(crate) async fn files_at_rest(
     if task.is_some_and(|task| matches!(task.status, TaskStatus::Running | TaskStatus::Paused)) {
         return Ok(None);
     }
+    check_data_at_rest(inner, &container)?;
     let lock = Hold::Lock(guard.share()?);
     let root = inner.backend.open_root(&container.snapshotter, &container.snapshot_key, write).await?;
     let tree = tree(inner, &container, root, lock);
     let server = TreeServer::start(tree, Box::new(guard), inner.bridges.connect_limit()).await?;
     Ok(Some(inner.bridges.files(id.as_str(), server)))
+}
+
+/// Refuses to look at rest into a container whose data directory is mounted when it runs, as older implementations did it:
+/// what is below the mount is not the data.
+///
+/// # Errors
+/// UNAVAILABLE.
+pub(in crate::lifecycle) fn check_data_at_rest(inner: &EngineInner, container: &Container) -> Result<()> {
+    let data_dir = &inner.config.guest.data_dir;
+    let covers = |target: &Path| target.starts_with(data_dir) || data_dir.starts_with(target);
+    if container.mounts.iter().any(|mount| covers(&mount.target)) {
+        let what = "the workspace does not run, and its data directory is there only while it does: start it";
+        return Err(Error::unavailable(what).with("container", &container.id));
+    }
+    Ok(())
 }
 
 fn tree(inner: &EngineInner, container: &Container, root: OwnedFd, hold: Hold) -> Tree {

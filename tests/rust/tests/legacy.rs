@@ -111,7 +111,7 @@ async fn an_agent_on_tcp_serves_a_whole_life() {
     assert_eq!((info.container_id.as_str(), info.status), ("mcp-tcp", WorkspaceStatus::Created));
     assert!(info.network.addresses.is_empty(), "{info:?}");
     let asked = workspace.fs().read(ReadOptions::default().path("kept")).await;
-    fails(asked, ErrorKind::Unavailable, &["start it", "mcp-tcp"]);
+    fails(asked, ErrorKind::NotFound, &["kept", "tcp"]);
     let created = workspace.create(CreateOptions::default().image(&image).start(false)).await.unwrap();
     assert!(!created.created && !created.started, "{created:?}");
 
@@ -133,8 +133,9 @@ async fn an_agent_on_tcp_serves_a_whole_life() {
     assert_eq!(stopped.outcome, StopOutcome::Stopped);
     for workspace in [&workspace, &seen] {
         assert!(!workspace.info().await.unwrap().task_running);
-        let asked = workspace.fs().read(ReadOptions::default().path("kept")).await;
+        let asked = workspace.exec().run(RunOptions::default().command("true"), "").await;
         fails(asked, ErrorKind::Unavailable, &["start it", "mcp-tcp"]);
+        assert!(workspace.fs().read(ReadOptions::default().path("kept")).await.unwrap() == bytes);
     }
 
     // Its network goes with its task: it comes back with another address, and the old one is free.

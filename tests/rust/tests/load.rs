@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use common::{Rig, fails, kill, remove, running, said, sh, until};
 use dunnage::types::{
-    CreateOptions, ExecOptions, ListOptions, NetworkMode, OpenReadOptions, PullOptions, ReadOptions,
-    RunOptions, StartOptions, StartOutcome, WorkspaceStatus, WriteOptions,
+    AttachOptions, CreateOptions, ExecOptions, ListOptions, NetworkMode, OpenReadOptions, PullOptions,
+    ReadOptions, RunOptions, StartOptions, StartOutcome, WatchOptions, WorkspaceStatus, WriteOptions,
 };
 use dunnage::{Engine, ErrorKind};
 use futures::future::join_all;
@@ -208,6 +208,10 @@ async fn an_agent_that_dies_ends_its_streams_and_comes_back() {
     });
     let reader = workspace.fs().open_read(OpenReadOptions::default().path("big")).await.unwrap();
     let writer = workspace.fs().open_write(WriteOptions::default().path("kept")).await.unwrap();
+    let mut changes = workspace.fs().watch(WatchOptions::default().path("/etc")).await.unwrap();
+    let detached = ExecOptions::default().command("sleep 100").detach(true).session_id("long");
+    let session = workspace.exec().spawn(detached).await.unwrap();
+    let attached = workspace.exec().attach(AttachOptions::default().session_id("long")).await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
 
     let pid = first_process(&workspace).await;
@@ -216,9 +220,13 @@ async fn an_agent_that_dies_ends_its_streams_and_comes_back() {
         fails(spawned.wait().await, ErrorKind::Unavailable, &[]);
         fails(terminal.wait().await, ErrorKind::Unavailable, &[]);
         fails(run.await.unwrap(), ErrorKind::Unavailable, &["mortal"]);
+        fails(session.wait().await, ErrorKind::Unavailable, &[]);
+        fails(attached.wait().await, ErrorKind::Unavailable, &[]);
+        fails(changes.next().await.unwrap(), ErrorKind::Unavailable, &[]);
+        assert!(changes.next().await.is_none());
     });
     ended.await.expect("a stream hangs on an agent that is dead");
-    drop((spawned, terminal, reader));
+    drop((spawned, terminal, reader, session, attached));
     // A write that was never finished changes nothing.
     drop(writer);
     until(Duration::from_secs(5), "it is seen to be stopped", async || {
@@ -232,11 +240,8 @@ async fn an_agent_that_dies_ends_its_streams_and_comes_back() {
         &["start it"],
     );
     assert_eq!(error.operation(), "exec.run");
-    fails(
-        workspace.fs().read(ReadOptions::default().path("kept")).await,
-        ErrorKind::Unavailable,
-        &["start it"],
-    );
+    // Its files are there, and no half of one.
+    assert_eq!(workspace.fs().read(ReadOptions::default().path("kept")).await.unwrap(), "kept");
 
     let back = workspace.ensure_running(StartOptions::default()).await.unwrap();
     assert_eq!(back.outcome, StartOutcome::Started);

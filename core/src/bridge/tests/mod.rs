@@ -8,6 +8,7 @@ mod old_agent;
 mod sessions;
 mod transfers;
 mod tree;
+mod tree_paths;
 
 use super::{BridgeClient, BridgePool, BridgeTarget};
 use crate::config::Config;

@@ -14,9 +14,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 
-const LIMIT: Duration = Duration::from_secs(10);
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
-fn tree(dir: &Path, hold: Hold) -> Tree {
+pub(super) fn tree(dir: &Path, hold: Hold) -> Tree {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Tree {
         agent: agent_program().to_owned(),
@@ -28,14 +28,14 @@ fn tree(dir: &Path, hold: Hold) -> Tree {
     }
 }
 
-fn dirs() -> TempDir {
+pub(super) fn dirs() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(dir.path().join("root/data")).unwrap();
     std::fs::write(dir.path().join("secret"), "outside").unwrap();
     dir
 }
 
-fn lock(path: &Path) -> OwnedFd {
+pub(super) fn lock(path: &Path) -> OwnedFd {
     std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap().into()
 }
 

@@ -9,6 +9,7 @@ use crate::bridge::clean_path;
 use crate::engine::EngineInner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoints::step;
+use crate::lifecycle::bridge::check_data_at_rest;
 use crate::lifecycle::recover::take;
 use crate::lifecycle::resolve::existing;
 use crate::names::WorkspaceId;
@@ -152,6 +153,7 @@ async fn open(
         let root = inner.backend.task_root(&container.id).await?.root;
         return Ok(Opened { root, user: container.user, _guard: None });
     }
+    check_data_at_rest(inner, &container)?;
     let root = inner.backend.open_root(&container.snapshotter, &container.snapshot_key, write).await?;
     Ok(Opened { root, user: container.user, _guard: Some(guard) })
 }
