@@ -46,8 +46,9 @@ impl Sockets {
     /// # Errors
     /// As [`Bound::new`].
     pub(crate) fn bind(config: &Config) -> io::Result<Self> {
-        let main = Bound::new(&config.socket, SocketType::STREAM)?;
+        // Whoever sees the first socket finds the second.
         let bulk = Bound::new(&config.fd_socket(), SocketType::SEQPACKET)?;
+        let main = Bound::new(&config.socket, SocketType::STREAM)?;
         let peers = Peers::new(config.socket.parent().unwrap_or(std::path::Path::new("/")));
         Ok(Self { main, bulk, peers })
     }

@@ -1,3 +1,4 @@
+use super::boot::halt;
 use super::layout::SOCKET;
 use super::recover::take;
 use super::resolve::{Found, existing};
@@ -12,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A client of this workspace: of its agent, which it reaches at its first call, or, where it has none, of what stands in for one.
 ///
@@ -68,6 +70,7 @@ async fn agentless(inner: &EngineInner, id: &WorkspaceId, container: &Container)
         snapshotter: container.snapshotter.clone(),
         snapshot_key: container.snapshot_key.clone(),
         pipes: inner.config.run_dir(id),
+        closing: inner.runner.closing_token(),
     };
     Ok(inner.bridges.keep_agentless(id.as_str(), server, commands))
 }
@@ -84,11 +87,9 @@ pub(crate) async fn files_at_rest(
 ) -> Result<Option<BridgeClient>> {
     let guard = take(inner, id, &OperationContext::detached("files")).await?;
     let container = existing(inner, id).await?.container;
-    let task = inner.backend.task(&container.id).await?;
-    if task.is_some_and(|task| matches!(task.status, TaskStatus::Running | TaskStatus::Paused)) {
+    if !is_at_rest(inner, id, &container, write).await? {
         return Ok(None);
     }
-    check_data_at_rest(inner, &container)?;
     let lock = Hold::Lock(guard.share()?);
     let root = inner.backend.open_root(&container.snapshotter, &container.snapshot_key, write).await?;
     let tree = tree(inner, &container, root, lock);
@@ -96,19 +97,30 @@ pub(crate) async fn files_at_rest(
     Ok(Some(inner.bridges.files(id.as_str(), server)))
 }
 
-/// Refuses to look at rest into a container whose data directory is mounted when it runs, as older implementations did it:
-/// what is below the mount is not the data.
+/// Whether nothing of a container runs. Before it is written to, what has ended is removed: its root may be mounted still.
+/// The caller holds the workspace's lock.
 ///
 /// # Errors
-/// UNAVAILABLE.
-pub(in crate::lifecycle) fn check_data_at_rest(inner: &EngineInner, container: &Container) -> Result<()> {
+/// UNAVAILABLE for a container whose data directory is mounted when it runs, as older implementations did it: what is below
+/// the mount is not the data.
+pub(in crate::lifecycle) async fn is_at_rest(
+    inner: &EngineInner,
+    id: &WorkspaceId,
+    container: &Container,
+    write: bool,
+) -> Result<bool> {
+    match inner.backend.task(&container.id).await?.map(|task| task.status) {
+        Some(TaskStatus::Running | TaskStatus::Paused) => return Ok(false),
+        Some(_) if write => drop(halt(inner, id, &container.id, Duration::ZERO).await?),
+        _ => {}
+    }
     let data_dir = &inner.config.guest.data_dir;
     let covers = |target: &Path| target.starts_with(data_dir) || data_dir.starts_with(target);
     if container.mounts.iter().any(|mount| covers(&mount.target)) {
         let what = "the workspace does not run, and its data directory is there only while it does: start it";
         return Err(Error::unavailable(what).with("container", &container.id));
     }
-    Ok(())
+    Ok(true)
 }
 
 fn tree(inner: &EngineInner, container: &Container, root: OwnedFd, hold: Hold) -> Tree {

@@ -104,9 +104,7 @@ async fn complete(
     let container = &found.container;
     let place = (container.snapshotter.as_str(), container.snapshot_key.as_str());
     let both = |name: &LimitName| intent.clear.contains(name) || intent.limits.get(*name).is_some();
-    // The device is looked at in any case: bandwidth of it may be limited that nobody speaks of now.
-    let names = LimitName::ALL.into_iter().filter(|name| both(name) || name.is_bandwidth());
-    let reach = reach(inner, place, names).await;
+    let reach = reach(inner, place, LimitName::ALL.iter().copied().filter(both)).await;
     inner.backend.limit_container(&container.id, &reach.within(&intent.limits), reach.device()).await?;
     let task = inner.backend.task(&container.id).await?.filter(runs);
     let refused = match &task {
@@ -121,7 +119,7 @@ async fn complete(
 /// Changes what a running task is held to, as far as it differs. Returns what the kernel does not take now, with the reason.
 ///
 /// # Errors
-/// UNAVAILABLE and TIMEOUT, after which nobody knows what is in force.
+/// UNAVAILABLE: then nobody has said no, and it is tried again. Any other fault is a reason.
 async fn put_in_force(
     inner: &EngineInner,
     task: &Task,
@@ -129,10 +127,6 @@ async fn put_in_force(
     reach: &Reach,
 ) -> Result<BTreeMap<LimitName, String>> {
     let in_force = in_force(task, reach.device()).await;
-    let bandwidth = in_force.as_ref().map(|groups| {
-        let names = LimitName::ALL.into_iter().filter(|name| name.is_bandwidth());
-        names.map(|name| (name, groups.seen(name).value())).collect::<Vec<_>>()
-    });
     let mut refused = BTreeMap::new();
     let mut changes = Vec::new();
     for name in LimitName::ALL {
@@ -164,41 +158,10 @@ async fn put_in_force(
     }
     match inner.backend.limit_task(task, &changes, reach.device()).await {
         Ok(more) => refused.extend(more),
-        // It tells nothing of the limits: they are tried again.
-        Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) => {
-            return Err(error);
-        }
+        Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
         Err(error) => refused.extend(changes.iter().map(|change| (change.name, error.message().to_owned()))),
     }
-    if let Some(before) = bandwidth {
-        keep_bandwidth(inner, task, intent, reach, &before).await;
-    }
     Ok(refused)
-}
-
-/// A runtime's update of other limits sets the bandwidth back to what the task began with: it is made again what it is to
-/// be, or, where nobody speaks of it, what it was before.
-async fn keep_bandwidth(
-    inner: &EngineInner,
-    task: &Task,
-    intent: &LimitsIntent,
-    reach: &Reach,
-    before: &[(LimitName, Option<f64>)],
-) {
-    let Some(now) = in_force(task, reach.device()).await else { return };
-    let change = |&(name, was): &(LimitName, Option<f64>)| {
-        let named = intent.limits.get(name).is_some() || intent.clear.contains(&name);
-        let to = if named { intent.limits.get(name) } else { was };
-        (!is_met(name, to, now.seen(name))).then_some(LimitChange { name, to })
-    };
-    let changes: Vec<LimitChange> = before.iter().filter_map(change).collect();
-    if changes.is_empty() {
-        return;
-    }
-    // What it comes to is told by the kernel afterwards.
-    if let Err(error) = inner.backend.limit_task(task, &changes, reach.device()).await {
-        tracing::debug!(%error, "the bandwidth is as the runtime has set it");
-    }
 }
 
 /// The record with the new limits; an adopted workspace gets its first one.

@@ -11,7 +11,7 @@ mod throttle;
 pub(crate) use reach::Reach;
 pub(crate) use seen::{InForce, Seen, is_met};
 pub(crate) use storage::{BlockDevice, Storage};
-pub(crate) use throttle::throttle;
+pub(crate) use throttle::{Bandwidth, throttle};
 
 use crate::types::LimitName;
 

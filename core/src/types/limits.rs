@@ -91,17 +91,6 @@ impl LimitName {
         Self::StorageBytes,
     ];
 
-    /// Whether it is of a block device's bandwidth.
-    pub(crate) fn is_bandwidth(self) -> bool {
-        matches!(
-            self,
-            Self::IoReadBytesPerSecond
-                | Self::IoWriteBytesPerSecond
-                | Self::IoReadOpsPerSecond
-                | Self::IoWriteOpsPerSecond
-        )
-    }
-
     /// The name of the field.
     pub(crate) fn as_str(self) -> &'static str {
         match self {

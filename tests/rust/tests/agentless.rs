@@ -175,6 +175,15 @@ async fn streams_and_terminals_are_served_too() {
         ErrorKind::Unavailable,
         &["start it"],
     );
+    // The engine that closes ends what it has started.
+    workspace.start(dunnage::types::StartOptions::default()).await.unwrap();
+    let left = spawn(line("sleep 3000")).await;
+    engine.close().await;
+    fails(left.wait().await, ErrorKind::Unavailable, &["closed"]);
+    let engine = rig.engine().await;
+    let workspace = engine.workspace("streams").unwrap();
+    let gone = "for i in $(seq 100); do ps | grep -q 's[l]eep 3000' || exit 0; sleep 0.1; done; exit 1";
+    assert_eq!(sh(&workspace, gone).await.0.exit_code, 0);
     remove(&workspace).await;
     engine.close().await;
 }

@@ -5,7 +5,7 @@ use super::rootfs::Layers;
 use super::{containers, convert, snapshots};
 use crate::backend::Task;
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::{BlockDevice, InForce, LimitChange, Storage, throttle};
+use crate::limits::{Bandwidth, BlockDevice, InForce, LimitChange, Storage, throttle};
 use crate::spec::{self, HostTraits};
 use crate::types::{LimitName, Limits};
 use containerd_client::services::v1::UpdateTaskRequest;
@@ -47,7 +47,7 @@ pub(super) async fn limit_container(
     containers::change_fields(client, change, &["spec"]).await.map(drop)
 }
 
-/// Changes limits of a running task. When all at once are refused, each is tried alone.
+/// Changes limits of a running task.
 pub(super) async fn limit_task(
     client: &Client,
     host: HostTraits,
@@ -55,26 +55,52 @@ pub(super) async fn limit_task(
     changes: &[LimitChange],
     device: Option<BlockDevice>,
 ) -> Result<Vec<(LimitName, String)>> {
-    let mut refused = Vec::new();
-    if let Err(error) = update(client, host, task, changes).await {
-        if unknown(&error) {
-            return Err(error);
+    let (pid, container) = (task.pid, task.container.clone());
+    // Only a runtime's update brings back the bandwidth that the task began with.
+    let before =
+        off_thread(move || InForce::of(pid, &container, None).map(|groups| Bandwidth::of(&groups))).await?;
+    let updated = update_each(client, host, task, changes).await;
+    let container = task.container.clone();
+    let bandwidth: Vec<LimitChange> =
+        changes.iter().copied().filter(|change| is_bandwidth(change.name)).collect();
+    // Also after an error: what was there before holds until it is changed.
+    let throttled = off_thread(move || {
+        if let Some(Err(error)) = before.map(|before| before.restore()) {
+            tracing::warn!(container, %error, "the bandwidth from before an update could not be set again");
         }
-        for change in changes {
-            match update(client, host, task, &[*change]).await {
-                Ok(()) => {}
-                Err(error) if unknown(&error) => return Err(error),
-                Err(error) => refused.push((change.name, error.message().to_owned())),
-            }
+        set_bandwidth(pid, &container, &bandwidth, device)
+    });
+    let throttled = throttled.await?;
+    let mut refused = updated?;
+    refused.extend(throttled);
+    Ok(refused)
+}
+
+async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|e| Error::unexpected("the change of limits was broken off").caused_by(e))
+}
+
+/// Lets the runtime change what it can, all at once or, if that is refused, each alone.
+async fn update_each(
+    client: &Client,
+    host: HostTraits,
+    task: &Task,
+    changes: &[LimitChange],
+) -> Result<Vec<(LimitName, String)>> {
+    match update(client, host, task, changes).await {
+        Ok(()) => return Ok(Vec::new()),
+        Err(error) if unknown(&error) => return Err(error),
+        Err(_) => {}
+    }
+    let mut refused = Vec::new();
+    for change in changes {
+        match update(client, host, task, &[*change]).await {
+            Ok(()) => {}
+            Err(error) if unknown(&error) => return Err(error),
+            Err(error) => refused.push((change.name, error.message().to_owned())),
         }
     }
-    // Only afterwards: the update writes the bandwidth that the task began with once more.
-    let (pid, container) = (task.pid, task.container.clone());
-    let bandwidth: Vec<LimitChange> =
-        changes.iter().copied().filter(|change| change.name.is_bandwidth()).collect();
-    let throttled = tokio::task::spawn_blocking(move || set_bandwidth(pid, &container, &bandwidth, device));
-    let throttled = throttled.await.map_err(|e| Error::unexpected("the limits were lost").caused_by(e))?;
-    refused.extend(throttled);
     Ok(refused)
 }
 
@@ -95,6 +121,16 @@ async fn update(client: &Client, host: HostTraits, task: &Task, changes: &[Limit
     let mut service = client.tasks();
     let updated = client.call("change the task's limits", service.update(client.request(request))).await;
     updated.map(drop).map_err(|e| e.with("container", &task.container))
+}
+
+fn is_bandwidth(name: LimitName) -> bool {
+    matches!(
+        name,
+        LimitName::IoReadBytesPerSecond
+            | LimitName::IoWriteBytesPerSecond
+            | LimitName::IoReadOpsPerSecond
+            | LimitName::IoWriteOpsPerSecond
+    )
 }
 
 fn set_bandwidth(

@@ -18,6 +18,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_stream::StreamExt;
+use tokio_util::sync::CancellationToken;
 
 /// Most bytes of one piece of output.
 const CHUNK: usize = 64 << 10;
@@ -46,6 +47,8 @@ pub(crate) struct GuestCommands {
     pub(crate) snapshot_key: String,
     /// Where directories for pipes are made.
     pub(crate) pipes: PathBuf,
+    /// Ends what runs when the engine closes.
+    pub(crate) closing: CancellationToken,
 }
 
 /// A running command's output. Dropping it ends the command.
@@ -79,6 +82,7 @@ impl GuestCommands {
             process,
             total: launch.timeout(),
             idle: launch.idle_timeout(),
+            closing: self.closing.clone(),
             sent: Mutex::default(),
             used: watch::Sender::new(Instant::now()),
         };
@@ -119,6 +123,7 @@ enum Cause {
     TimeLimit,
     NotUsed,
     NobodyReads,
+    EngineCloses,
 }
 
 struct Running {
@@ -128,6 +133,7 @@ struct Running {
     pty: bool,
     total: Option<Duration>,
     idle: Option<Duration>,
+    closing: CancellationToken,
     /// The signals that were sent.
     sent: Mutex<Vec<i32>>,
     /// When bytes last went either way.
@@ -153,7 +159,7 @@ impl Running {
         exited.send_replace(true);
         // What came before the end is told before it. A reader that is gone needs none of it.
         for reader in [Some(stdout), stderr].into_iter().flatten() {
-            if cause == Some(Cause::NobodyReads) {
+            if matches!(cause, Some(Cause::NobodyReads | Cause::EngineCloses)) {
                 reader.abort();
             }
             let _ = reader.await;
@@ -162,6 +168,9 @@ impl Running {
             tracing::debug!(%error, "a command that has ended is remembered by the backend");
         }
         let told = match end {
+            _ if cause == Some(Cause::EngineCloses) => Err(Error::unavailable(
+                "the engine was closed while the process ran; open one and start it again",
+            )),
             Ok(code) => self.exit(code, cause).await.map(Frame::Exited),
             Err(error) if error.kind() == ErrorKind::NotFound => Err(stopped().caused_by(error)),
             Err(error) => Err(error),
@@ -196,6 +205,7 @@ impl Running {
                     continue;
                 }
                 () = out.closed(), if cause.is_none() => Cause::NobodyReads,
+                () = self.closing.cancelled(), if cause.is_none() => Cause::EngineCloses,
                 () = at(limit), if cause.is_none() => Cause::TimeLimit,
                 () = at(idle_at), if cause.is_none() => Cause::NotUsed,
                 _ = used.changed(), if idle_at.is_some() => continue,

@@ -4,12 +4,12 @@ use super::export::{Tree, pack_into};
 use super::import::unpack_into;
 use super::options;
 use super::place::{Inlet, Outlet};
-use crate::backend::{OpenDir, ResolvedUser, TaskStatus};
+use crate::backend::{OpenDir, ResolvedUser};
 use crate::bridge::clean_path;
 use crate::engine::EngineInner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoints::step;
-use crate::lifecycle::bridge::check_data_at_rest;
+use crate::lifecycle::bridge::is_at_rest;
 use crate::lifecycle::recover::take;
 use crate::lifecycle::resolve::existing;
 use crate::names::WorkspaceId;
@@ -147,13 +147,11 @@ async fn open(
     }
     let guard = take(inner, id, context).await?;
     let container = existing(inner, id).await?.container;
-    let task = inner.backend.task(&container.id).await?;
-    if task.is_some_and(|task| matches!(task.status, TaskStatus::Running | TaskStatus::Paused)) {
+    if !is_at_rest(inner, id, &container, write).await? {
         // It was started meanwhile.
         let root = inner.backend.task_root(&container.id).await?.root;
         return Ok(Opened { root, user: container.user, _guard: None });
     }
-    check_data_at_rest(inner, &container)?;
     let root = inner.backend.open_root(&container.snapshotter, &container.snapshot_key, write).await?;
     Ok(Opened { root, user: container.user, _guard: Some(guard) })
 }

@@ -26,9 +26,11 @@ pub(in crate::lifecycle) struct RelocateIntent {
     pub(super) from: String,
     /// The version that is made of it; without one it goes, with all that is in it.
     pub(super) keep: Option<VersionRecord>,
-    /// What goes with it, if nothing else stands on it.
+    /// What goes with it, if nothing else stands on it, and what of that kind is below, from above.
     #[serde(default)]
     pub(super) base: Option<String>,
+    #[serde(default)]
+    pub(super) lower_bases: Vec<String>,
     /// The new writable snapshot, and the version it stands on.
     pub(super) to: String,
     pub(super) parent: String,
@@ -225,6 +227,7 @@ pub(in crate::lifecycle) async fn recover_lost(
                 graft: None,
                 renewal: None,
                 base: None,
+                lower_bases: Vec::new(),
                 event: None,
                 restart: false,
             };
@@ -321,10 +324,10 @@ async fn arrive(
     };
     if intent.keep.is_none() {
         backend.remove_snapshot(snapshotter, &intent.from).await?;
-        if let Some(base) = &intent.base {
+        for base in intent.base.iter().chain(&intent.lower_bases) {
             match backend.remove_snapshot(snapshotter, base).await {
-                // A version stands on it.
-                Err(error) if error.kind() == ErrorKind::FailedPrecondition => {}
+                // A version stands on it, and on all below.
+                Err(error) if error.kind() == ErrorKind::FailedPrecondition => break,
                 other => drop(other?),
             }
         }

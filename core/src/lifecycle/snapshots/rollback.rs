@@ -39,13 +39,18 @@ pub(crate) async fn rollback(
         let name = format!("Before the rollback to {}", name_of(&target));
         Some(next(&found, &history, "rollback", cut(name), "rollback".to_owned()))
     };
-    let base = match &history.active {
-        Some(active) if options.discard => {
-            let below = inner.backend.snapshot(&found.container.snapshotter, &active.parent).await?;
-            below.filter(is_base).map(|base| base.key)
+    let mut bases = Vec::new();
+    if let Some(active) = history.active.as_ref().filter(|_| options.discard) {
+        let mut below = active.parent.clone();
+        while let Some(base) = inner.backend.snapshot(&found.container.snapshotter, &below).await?
+            && is_base(&base)
+            && !bases.contains(&base.key)
+        {
+            below = base.parent;
+            bases.push(base.key);
         }
-        _ => None,
-    };
+    }
+    let mut bases = bases.into_iter();
     context.check_cancelled()?;
     let last = keep.as_ref().map_or(history.next_number() - 1, |kept| kept.version);
     let event = NewEvent::of(LifecycleKind::Rollback, id, &found.container.id);
@@ -66,7 +71,8 @@ pub(crate) async fn rollback(
         flat: None,
         graft: None,
         renewal: None,
-        base,
+        base: bases.next(),
+        lower_bases: bases.collect(),
         keep,
         restart,
         event: Some(event.operation(context.id()).version(target.version)),
