@@ -402,6 +402,24 @@ async fn what_others_stand_on_is_refused_or_made_one_with_them() {
 }
 
 #[tokio::test]
+async fn what_is_discarded_takes_all_bases_along() {
+    let bench = Bench::new();
+    let (_engine, workspace) = with_versions(&bench, 2).await;
+    let snapshots = workspace.snapshots();
+    snapshots.prune(SnapshotPruneOptions::default().keep_last(1_u64)).await.unwrap();
+    let (version, before) =
+        (bench.fake.words(CONTAINER).unwrap(), bench.fake.snapshot_keys("overlayfs").len());
+    bench.fake.write(CONTAINER, "later");
+    snapshots.create(Default::default()).await.unwrap();
+    bench.fake.write(CONTAINER, "latest");
+    snapshots.delete(SnapshotDeleteOptions::default().version(3_u64).squash(true)).await.unwrap();
+    snapshots.rollback(back_to(2).discard(true)).await.unwrap();
+    assert!(version.starts_with(&bench.fake.words(CONTAINER).unwrap()), "{version}");
+    let keys = bench.fake.snapshot_keys("overlayfs");
+    assert!(keys.len() < before && !keys.iter().any(|key| key.contains("-base-")), "{keys:?}");
+}
+
+#[tokio::test]
 async fn prune_keeps_what_it_is_told_to() {
     let bench = Bench::new();
     let (_engine, workspace) = with_versions(&bench, 6).await;
