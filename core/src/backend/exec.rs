@@ -48,6 +48,10 @@ pub(crate) trait GuestProcess: Send + Sync {
     /// Waits for its end. NOT_FOUND when it, or its container, is gone already.
     async fn wait(&self) -> Result<TaskExit>;
 
+    /// Whether its container has ended, or is about to. Asked of a process that has ended, it tells one that was killed
+    /// with the container from one that was killed alone.
+    async fn container_ends(&self) -> Result<bool>;
+
     /// Sends a signal to its process group, or, where that cannot be reached, to it alone. One that has ended is no fault.
     async fn signal(&self, signal: i32) -> Result<()>;
 

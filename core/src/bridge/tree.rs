@@ -13,6 +13,7 @@ use std::any::Any;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -57,7 +58,9 @@ pub(crate) struct TreeServer {
 struct Running {
     child: Child,
     /// Closing it ends the server.
-    line: UnixStream,
+    line: StdUnixStream,
+    /// The directory of its sockets, which whoever needs them holds open.
+    sockets: PathBuf,
     with: Box<dyn Any + Send>,
 }
 
@@ -78,39 +81,22 @@ impl TreeServer {
         with: Box<dyn Any + Send>,
         limit: Duration,
     ) -> Result<(Self, BridgeTarget)> {
-        let (line, theirs) = UnixStream::pair().map_err(|e| failed(e, "cannot make a socket"))?;
-        let theirs = theirs.into_std().and_then(|socket| socket.set_nonblocking(false).map(|()| socket));
-        let theirs = theirs.map_err(|e| failed(e, "cannot make a socket"))?;
         let dir = tree.sockets.clone();
-        let spawned = tokio::task::spawn_blocking(move || spawn(tree, theirs.into())).await;
-        let child =
-            spawned.map_err(|e| Error::unexpected("starting a server of files broke off").caused_by(e))??;
-        let mut server = Self { running: Mutex::new(Some(Running { child, line, with })) };
-        let target = server.ready(&dir, limit).await;
-        // Whoever needs the sockets from here on holds them.
-        let _ = std::fs::remove_dir_all(&dir);
+        let (line, theirs) = StdUnixStream::pair().map_err(|e| failed(e, "cannot make a socket"))?;
+        let ready = line.try_clone().map_err(|e| failed(e, "cannot make a socket"))?;
+        // It is a server from its first moment on: whoever gives up waiting for it ends it.
+        let spawning = tokio::task::spawn_blocking(move || {
+            let sockets = tree.sockets.clone();
+            let child = spawn(tree, theirs.into())?;
+            Ok::<_, Error>(Self { running: Mutex::new(Some(Running { child, line, sockets, with })) })
+        });
+        let server = spawning
+            .await
+            .map_err(|e| Error::unexpected("starting a server of files broke off").caused_by(e))??;
+        let target = ready_at(&dir, ready, limit).await;
+        // At the latest it goes with the server.
+        let _ = tokio::fs::remove_dir_all(&dir).await;
         Ok((server, target?))
-    }
-
-    async fn ready(&mut self, dir: &Path, limit: Duration) -> Result<BridgeTarget> {
-        let running = self.running.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let Some(running) = running else { return Err(Error::unexpected("the server of files has ended")) };
-        match tokio::time::timeout(limit, running.line.read(&mut [0; 1])).await {
-            Ok(Ok(1..)) => {
-                let held = Held {
-                    main: Pinned::open(&dir.join(SOCKET_NAME))?,
-                    bulk: Arc::new(Pinned::open(&dir.join(FD_SOCKET_NAME))?),
-                };
-                Ok(BridgeTarget::Held(Arc::new(held)))
-            }
-            Ok(Ok(0) | Err(_)) => Err(Error::failed_precondition(
-                "the server of files ended at once: it needs root's privileges and an agent of this release",
-            )),
-            Err(_) => Err(Error::timeout(format!(
-                "the server of files did not answer within {} ms; is the agent of this release?",
-                limit.as_millis()
-            ))),
-        }
     }
 
     /// Whether it still runs.
@@ -147,7 +133,7 @@ impl Drop for TreeServer {
 
 impl Running {
     fn end(self) {
-        let Self { mut child, line, with } = self;
+        let Self { mut child, line, sockets, with } = self;
         drop(line);
         let deadline = Instant::now() + GRACE;
         while matches!(child.try_wait(), Ok(None)) {
@@ -159,7 +145,31 @@ impl Running {
             }
             std::thread::sleep(BREATH);
         }
+        // It is gone, unless nobody waited for the server to be ready.
+        let _ = std::fs::remove_dir_all(&sockets);
         drop(with);
+    }
+}
+
+/// Waits until a server's sockets are there, and opens them.
+async fn ready_at(dir: &Path, line: StdUnixStream, limit: Duration) -> Result<BridgeTarget> {
+    let opened = line.set_nonblocking(true).and_then(|()| UnixStream::from_std(line));
+    let mut line = opened.map_err(|e| failed(e, "cannot make a socket"))?;
+    match tokio::time::timeout(limit, line.read(&mut [0; 1])).await {
+        Ok(Ok(1..)) => {
+            let held = Held {
+                main: Pinned::open(&dir.join(SOCKET_NAME))?,
+                bulk: Arc::new(Pinned::open(&dir.join(FD_SOCKET_NAME))?),
+            };
+            Ok(BridgeTarget::Held(Arc::new(held)))
+        }
+        Ok(Ok(0) | Err(_)) => Err(Error::failed_precondition(
+            "the server of files ended at once: it needs root's privileges and an agent of this release",
+        )),
+        Err(_) => Err(Error::timeout(format!(
+            "the server of files did not answer within {} ms; is the agent of this release?",
+            limit.as_millis()
+        ))),
     }
 }
 

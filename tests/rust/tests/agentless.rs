@@ -140,6 +140,9 @@ async fn streams_and_terminals_are_served_too() {
     assert_eq!(ended.exit_code, 143);
     assert_ne!(sh(&workspace, &format!("kill -0 {child}")).await.0.exit_code, 0);
 
+    // One that is killed alone is told from one that is killed with the workspace.
+    assert_eq!(spawn(line("kill -9 $$")).await.wait().await.unwrap().exit_code, 137);
+
     // One that is dropped ends with all that it has started.
     let dropped = spawn(line("sleep 2000 & sleep 2000")).await;
     drop(dropped);
@@ -184,6 +187,35 @@ async fn streams_and_terminals_are_served_too() {
     let workspace = engine.workspace("streams").unwrap();
     let gone = "for i in $(seq 100); do ps | grep -q 's[l]eep 3000' || exit 0; sleep 0.1; done; exit 1";
     assert_eq!(sh(&workspace, gone).await.0.exit_code, 0);
+    remove(&workspace).await;
+    engine.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_given_up_while_it_starts_ends() {
+    let rig = Rig::start();
+    let engine = rig.engine().await;
+    let workspace = made(&rig, &engine, "given-up").await;
+    for wait in [0, 1, 3, 10, 20, 40, 60, 80, 100, 150] {
+        let run = async { workspace.exec().run(RunOptions::default().command("sleep 4000"), "").await };
+        let given_up = tokio::time::timeout(Duration::from_millis(wait), run).await;
+        assert!(given_up.is_err(), "it ended: {given_up:?}");
+    }
+    let pipes = || {
+        let all = std::fs::read_dir(rig.config().data_root.join("run/given-up")).unwrap();
+        all.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("dunnage-"))
+            .count()
+    };
+    let gone = "for i in $(seq 100); do ps | grep -q 's[l]eep 4000' || exit 0; sleep 0.1; done; exit 1";
+    // What was still to be started may come between two looks.
+    for _ in 0..100 {
+        assert_eq!(sh(&workspace, gone).await.0.exit_code, 0);
+        if pipes() == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!((pipes(), sh(&workspace, gone).await.0.exit_code), (0, 0));
     remove(&workspace).await;
     engine.close().await;
 }

@@ -1,8 +1,9 @@
 //! Commands in a container without an agent: `Tasks.Exec`, with named pipes that are made here and opened by the shim.
 
 use super::client::Client;
-use super::{convert, process};
-use crate::backend::{GuestCommand, GuestPipes, GuestProcess, ResolvedUser, TaskExit};
+use super::process::FirstProcess;
+use super::{convert, process, tasks};
+use crate::backend::{GuestCommand, GuestPipes, GuestProcess, ResolvedUser, TaskExit, TaskStatus};
 use crate::error::{Error, ErrorKind, Result};
 use async_trait::async_trait;
 use containerd_client::services::v1::{
@@ -13,12 +14,17 @@ use prost_types::Any;
 use rustix::fs::{CWD, FileType, Mode};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::net::unix::pipe;
+use tokio::time::Instant;
 
 /// How containerd marks the part of a runtime specification that tells of a process.
 const PROCESS_URL: &str = "types.containerd.io/opencontainers/runtime-spec/1/Process";
 /// Of signal(7), the same on every architecture of Linux.
 const SIGKILL: i32 = 9;
+
+/// How long after a command's end its container's may be told, where that cannot be looked at.
+const ORDER: Duration = Duration::from_millis(500);
 
 /// A command that containerd has started.
 struct Exec {
@@ -28,6 +34,8 @@ struct Exec {
     /// On the host; 0 when it is not told.
     host_pid: u32,
     pid: Option<i32>,
+    /// The container's first process; none when it cannot be reached from here.
+    first: Option<FirstProcess>,
     terminal: bool,
     pipes: PathBuf,
 }
@@ -54,6 +62,7 @@ pub(super) async fn start(
         id: command.id.clone(),
         host_pid: 0,
         pid: None,
+        first: None,
         terminal: command.terminal.is_some(),
         pipes: command.pipes.clone(),
     };
@@ -62,6 +71,7 @@ pub(super) async fn start(
             // The shim has opened its ends by now: what was held so that none of them had to wait can go.
             drop(ours);
             names.remove();
+            exec.first = exec.first_process().await;
             if let Some((cols, rows)) = command.terminal {
                 // A program that has ended at once has no terminal any more.
                 let _ = exec.resize(cols, rows).await;
@@ -76,6 +86,12 @@ pub(super) async fn start(
 }
 
 impl Exec {
+    /// None when it is gone, too.
+    async fn first_process(&self) -> Option<FirstProcess> {
+        let task = tasks::get(&self.client, &self.container).await.ok().flatten()?;
+        FirstProcess::hold(task.pid, &self.container)
+    }
+
     async fn begin(&mut self, command: &GuestCommand, names: &Names, spec: Any) -> Result<()> {
         let text = |path: &Path| path.display().to_string();
         let request = self.client.request(ExecProcessRequest {
@@ -126,6 +142,24 @@ impl GuestProcess for Exec {
                 Err(error) if patience.allows(&error).await => {}
                 Err(error) => return Err(error.with("container", &self.container)),
             }
+        }
+    }
+
+    async fn container_ends(&self) -> Result<bool> {
+        if let Some(first) = &self.first {
+            return Ok(first.ends());
+        }
+        // The daemon learns of the two ends in any order.
+        let deadline = Instant::now() + ORDER;
+        loop {
+            let status = tasks::get(&self.client, &self.container).await?.map(|task| task.status);
+            if !matches!(status, Some(TaskStatus::Running | TaskStatus::Paused)) {
+                return Ok(true);
+            }
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            tokio::time::sleep(ORDER / 20).await;
         }
     }
 

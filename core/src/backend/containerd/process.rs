@@ -31,10 +31,57 @@ pub(super) fn root(pid: u32, container: &str) -> Option<TaskRoot> {
     let process = hold_any(pid, container)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty()).ok()?;
-    // A descriptor of a process can be read once that has ended. It has not: its number was not free in between.
-    let mut ended = [PollFd::new(&process, PollFlags::IN)];
-    let ended = poll(&mut ended, Some(&Timespec::default())).ok()?;
-    (ended == 0).then_some(TaskRoot { root, process })
+    // It has not ended: its number was not free in between.
+    (!has_ended(&process)).then_some(TaskRoot { root, process })
+}
+
+/// A container's first process, held to be asked later whether it ends.
+pub(super) struct FirstProcess {
+    pid: u32,
+    held: OwnedFd,
+}
+
+impl FirstProcess {
+    /// None when that process cannot be reached for sure.
+    pub(super) fn hold(pid: u32, container: &str) -> Option<Self> {
+        hold_any(pid, container).map(|held| Self { pid, held })
+    }
+
+    /// Whether it has ended, is ending, or was killed. The kernel kills all others of a PID namespace only once its first
+    /// process exits (pid_namespaces(7)), so that nobody is killed with the container before this is true.
+    pub(super) fn ends(&self) -> bool {
+        let about = |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", self.pid));
+        let ends = match (about("stat"), about("status")) {
+            (Ok(stat), Ok(status)) => is_exiting(&stat) || is_killed(&status),
+            _ => true,
+        };
+        // What was read is another's when the number was free in between.
+        ends || has_ended(&self.held)
+    }
+}
+
+/// Whether the process whose `/proc/<pid>/stat` this is exits: its state, or `PF_EXITING` of its flags (proc(5)).
+fn is_exiting(stat: &str) -> bool {
+    const PF_EXITING: u64 = 0x4;
+    let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let state = fields.next();
+    let flags: Option<u64> = fields.nth(5).and_then(|flags| flags.parse().ok());
+    matches!(state, Some("Z" | "X")) || flags.is_some_and(|flags| flags & PF_EXITING != 0)
+}
+
+/// Whether the process whose `/proc/<pid>/status` this is has SIGKILL before it.
+fn is_killed(status: &str) -> bool {
+    const SIGKILL: u64 = 1 << (9 - 1);
+    status
+        .lines()
+        .filter_map(|line| line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:")))
+        .any(|pending| u64::from_str_radix(pending.trim(), 16).is_ok_and(|pending| pending & SIGKILL != 0))
+}
+
+/// A descriptor of a process can be read once that has ended (`pidfd_open(2)`).
+fn has_ended(process: &OwnedFd) -> bool {
+    let mut ended = [PollFd::new(process, PollFlags::IN)];
+    poll(&mut ended, Some(&Timespec::default())).is_ok_and(|ended| ended > 0)
 }
 
 /// Opens the process, if it is one of this container's, whoever has made that: what others put into the last part of a
@@ -100,6 +147,29 @@ mod tests {
         for cgroups in ["", "0::/", "0::/default/web2", "0::/web/in", "0::/nerdctl-otherweb.scope"] {
             assert!(!is_of(cgroups, "web"), "{cgroups}");
         }
+    }
+
+    #[test]
+    fn a_process_that_ends_is_known_before_it_has_ended() {
+        let stat = |state: &str, flags: u32| format!("7 (a) b c) {state} 1 7 7 0 -1 {flags} 104 0");
+        assert!(
+            is_exiting(&stat("S", 0x0040_0104)) && is_exiting(&stat("Z", 0)) && is_exiting(&stat("X", 0))
+        );
+        assert!(!is_exiting(&stat("S", 0x0040_0100)) && !is_exiting("") && !is_exiting("7 (cat) S"));
+        let status = |own: &str, shared: &str| format!("Name:\tsh\nSigPnd:\t{own}\nShdPnd:\t{shared}\n");
+        let (none, kill, term) = ("0000000000000000", "0000000000000100", "0000000000004000");
+        assert!(is_killed(&status(kill, none)) && is_killed(&status(none, kill)));
+        assert!(!is_killed(&status(term, none)) && !is_killed(""));
+
+        let mut process = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = Pid::from_raw(i32::try_from(process.id()).unwrap()).unwrap();
+        let held = rustix::process::pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        let first = FirstProcess { pid: process.id(), held };
+        assert!(!first.ends());
+        process.kill().unwrap();
+        assert!(first.ends(), "killed, and not waited for");
+        process.wait().unwrap();
+        assert!(first.ends());
     }
 
     #[test]

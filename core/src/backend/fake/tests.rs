@@ -1,9 +1,12 @@
 use super::*;
 use crate::backend::NetworkNamespace;
+use crate::backend::{Backend, Container, NewSnapshot, PullRequest, PullTracker, TaskStatus};
 use crate::names::ImageRef;
 use crate::types::Limits;
+use crate::types::PullPolicy;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 fn request(policy: PullPolicy) -> PullRequest {
     PullRequest {

@@ -3,19 +3,18 @@
 use super::input::{InputStream, Piece};
 use super::launch::Launch;
 use super::stream::Frame;
-use crate::backend::{Backend, GuestPipes, GuestProcess, TaskStatus};
+use crate::backend::{Backend, GuestCommand, GuestPipes, GuestProcess};
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::ExitStatus;
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::future::pending;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
@@ -58,6 +57,9 @@ pub(super) struct GuestStream {
 
 impl GuestCommands {
     /// Starts a command. Returns its output, and its process id inside.
+    ///
+    /// # Cancel safety
+    /// Dropping it ends the command, also one that the backend is just starting.
     pub(super) async fn start(
         &self,
         launch: &Launch,
@@ -69,26 +71,34 @@ impl GuestCommands {
         };
         let id = format!("dunnage-{}", uuid::Uuid::now_v7().simple());
         let pipes = self.pipes.join(&id);
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&pipes);
-        made.map_err(|e| Error::io(e, "cannot make a directory for pipes").with("path", pipes.display()))?;
         let command = launch.guest(self.container.clone(), id, user, pipes);
-        let (process, pipes) = self.backend.exec(&command).await?;
-        let pid = process.pid();
-        let (out, frames) = mpsc::channel(QUEUE);
-        let running = Running {
-            backend: Arc::clone(&self.backend),
-            container: self.container.clone(),
-            pty: command.terminal.is_some(),
-            process,
-            total: launch.timeout(),
-            idle: launch.idle_timeout(),
-            closing: self.closing.clone(),
-            sent: Mutex::default(),
-            used: watch::Sender::new(Instant::now()),
-        };
         let typed = (command.terminal.is_some() && !launch.takes_input()).then_some(END_OF_INPUT);
-        tokio::spawn(running.serve(pipes, input, typed, out));
-        Ok((GuestStream { frames }, pid))
+        let (total, idle) = (launch.timeout(), launch.idle_timeout());
+        let (out, frames) = mpsc::channel(QUEUE);
+        let (told, started) = oneshot::channel();
+        let (backend, closing) = (Arc::clone(&self.backend), self.closing.clone());
+        // On a task of its own, which sees to the end of whatever the backend has started.
+        tokio::spawn(async move {
+            let (process, pipes) = match begin(&*backend, &command).await {
+                Ok(begun) => begun,
+                Err(error) => return drop(told.send(Err(error))),
+            };
+            // Nobody to be told is nobody who reads either.
+            let _ = told.send(Ok(process.pid()));
+            let running = Running {
+                pty: command.terminal.is_some(),
+                process,
+                total,
+                idle,
+                closing,
+                sent: Mutex::default(),
+                used: watch::Sender::new(Instant::now()),
+            };
+            running.serve(pipes, input, typed, out).await;
+        });
+        let pid =
+            started.await.map_err(|e| Error::unexpected("starting a command broke off").caused_by(e))?;
+        Ok((GuestStream { frames }, pid?))
     }
 
     async fn user(&self, user: &str) -> Result<crate::backend::ResolvedUser> {
@@ -117,6 +127,19 @@ impl GuestStream {
     }
 }
 
+/// Has the backend start a command, with a directory for its pipes that stays only when it has.
+async fn begin(backend: &dyn Backend, command: &GuestCommand) -> Result<(Box<dyn GuestProcess>, GuestPipes)> {
+    let pipes = &command.pipes;
+    let made = tokio::fs::DirBuilder::new().recursive(true).mode(0o700).create(pipes).await;
+    made.map_err(|e| Error::io(e, "cannot make a directory for pipes").with("path", pipes.display()))?;
+    let begun = backend.exec(command).await;
+    if begun.is_err() {
+        // It may be gone already.
+        let _ = tokio::fs::remove_dir_all(pipes).await;
+    }
+    begun
+}
+
 /// Why a command is ended before its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
@@ -127,8 +150,6 @@ enum Cause {
 }
 
 struct Running {
-    backend: Arc<dyn Backend>,
-    container: String,
     process: Box<dyn GuestProcess>,
     pty: bool,
     total: Option<Duration>,
@@ -276,11 +297,8 @@ impl Running {
     }
 
     async fn exit(&self, code: u32, cause: Option<Cause>) -> Result<ExitStatus> {
-        if code > 128 {
-            let task = self.backend.task(&self.container).await?;
-            if !task.is_some_and(|task| matches!(task.status, TaskStatus::Running | TaskStatus::Paused)) {
-                return Err(stopped());
-            }
+        if code > 128 && self.process.container_ends().await? {
+            return Err(stopped());
         }
         let exit_code = i32::try_from(code).unwrap_or(i32::MAX);
         let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,7 +7,7 @@ use crate::types::{ReadOptions, RunOptions, WriteOptions};
 use bytes::Bytes;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -114,4 +114,41 @@ async fn what_cannot_serve_is_told() {
     let error = TreeServer::start(ends, Box::new(()), LIMIT).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error}");
     assert!(!dir.path().join("sockets").exists() && !is_locked(&dir.path().join("lock")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_is_given_up_leaves_nothing() {
+    let dir = dirs();
+    let slow = dir.path().join("slow");
+    // It never says that it is ready, and ends as soon as nobody waits for that.
+    std::fs::write(&slow, "#!/bin/sh\necho $$ > ../pid.new; mv ../pid.new ../pid; exec cat <&1 >&2\n")
+        .unwrap();
+    std::fs::set_permissions(&slow, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (file, pid) = (dir.path().join("lock"), dir.path().join("pid"));
+    let held = lock(&file);
+    flock(&held, FlockOperation::NonBlockingLockExclusive).unwrap();
+    let dropped = Arc::new(AtomicBool::new(false));
+    let starting = TreeServer::start(
+        Tree { agent: slow, ..tree(dir.path(), Hold::Lock(held)) },
+        Box::new(Told(Arc::clone(&dropped))),
+        LIMIT,
+    );
+    let runs = async {
+        while !pid.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        started = starting => panic!("it is ready: {started:?}"),
+        () = runs => {}
+    }
+    let gone = async {
+        while !dropped.load(Ordering::Acquire) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, gone).await.unwrap();
+    let process = std::fs::read_to_string(&pid).unwrap();
+    assert!(!Path::new("/proc").join(process.trim()).exists(), "it was waited for");
+    assert!(!dir.path().join("sockets").exists() && !is_locked(&file));
 }

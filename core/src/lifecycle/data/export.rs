@@ -5,7 +5,6 @@ use super::still::Still;
 use crate::backend::OpenDir;
 use crate::engine::EngineInner;
 use crate::error::{Error, ErrorKind, Result};
-use crate::failpoints::step;
 use crate::lifecycle::millis;
 use crate::lifecycle::recover::take;
 use crate::lifecycle::resolve::existing;
@@ -40,11 +39,7 @@ pub(crate) async fn export(
     let outlet = outlet?;
     let _guard = take(inner, id, context).await?;
     let found = existing(inner, id).await?;
-    let opening = tokio::task::spawn_blocking({
-        let cancel = context.cancel_token().clone();
-        move || outlet.open(&cancel)
-    });
-    let place = opening.await.map_err(|e| Error::unexpected("the place was not opened").caused_by(e))??;
+    let place = outlet.open(context).await?;
     let mut phases = Phases::default();
     let mut still = Still::begin(inner, id, &found, options.consistency, false, context).await?;
     let packed = async {
@@ -59,13 +54,7 @@ pub(crate) async fn export(
     let packed: Result<_> = packed.await;
     let released = still.release(&mut phases).await;
     let (packed, digest, place) = packed?;
-    let finishing = tokio::task::spawn_blocking(move || {
-        let _step = step("archive.place");
-        place.finish()
-    });
-    let etag = finishing
-        .await
-        .map_err(|e| Error::unexpected("the archive was not put in its place").caused_by(e))??;
+    let etag = place.finish().await?;
     let downtime_ms = released.map_err(|e| e.with("exported", &digest))?;
     phases.total = millis(began);
     Ok(DataExportResult {

@@ -3,7 +3,7 @@
 use super::export::{Tree, pack_into};
 use super::import::unpack_into;
 use super::options;
-use super::place::{Inlet, Outlet};
+use super::place::{Inlet, Outlet, blocking};
 use crate::backend::{OpenDir, ResolvedUser};
 use crate::bridge::clean_path;
 use crate::engine::EngineInner;
@@ -50,23 +50,13 @@ pub(crate) async fn archive(
     let (pack, seal) = (options::pack(&export)?, options::seal(&export)?);
     let outlet = outlet?;
     let opened = open(inner, id, false, context).await?;
-    let folder = opened.folder(Path::new(&path))?;
-    let opening = tokio::task::spawn_blocking({
-        let cancel = context.cancel_token().clone();
-        move || outlet.open(&cancel)
-    });
-    let place = opening.await.map_err(|e| Error::unexpected("the place was not opened").caused_by(e))??;
+    let (folder, opened) = blocking(move || Ok((opened.folder(Path::new(&path))?, opened))).await?;
+    let place = outlet.open(context).await?;
     context.emit_kind(EventType::Exporting);
     let tree = Tree::Whole(OpenDir::new(folder, None));
     let (packed, digest, place) = pack_into(context, tree, pack, seal, place).await?;
     drop(opened);
-    let finishing = tokio::task::spawn_blocking(move || {
-        let _step = step("archive.place");
-        place.finish()
-    });
-    let etag = finishing
-        .await
-        .map_err(|e| Error::unexpected("the archive was not put in its place").caused_by(e))??;
+    let etag = place.finish().await?;
     Ok(ArchiveResult {
         entries: packed.entries,
         bytes: packed.bytes,
@@ -95,15 +85,15 @@ pub(crate) async fn extract(
             .with("path", "/"));
     }
     let opened = open(inner, id, true, context).await?;
-    let opening = tokio::task::spawn_blocking({
-        let cancel = context.cancel_token().clone();
-        move || inlet.open(&cancel)
-    });
-    let (source, length) =
-        opening.await.map_err(|e| Error::unexpected("the source was not opened").caused_by(e))??;
-    let site = blocking(move || Site::prepare(opened, Path::new(&path), options.mode)).await?;
+    let (source, length) = inlet.open(context).await?;
+    let (site, dir) = blocking(move || {
+        let site = Site::prepare(opened, Path::new(&path), options.mode)?;
+        let dir = site.dir()?;
+        Ok((site, dir))
+    })
+    .await?;
     context.emit_kind(EventType::Importing);
-    let target = OpenDir::new(site.dir()?, None);
+    let target = OpenDir::new(dir, None);
     let read = async {
         let read = unpack_into(context, source, length, limits, keys, options.digest, target).await?;
         context.check_cancelled()?;
@@ -125,11 +115,6 @@ pub(crate) async fn extract(
 
 fn clean(inner: &EngineInner, path: &str) -> Result<String> {
     clean_path(path, &inner.config.guest.data_dir.to_string_lossy())
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|e| Error::unexpected("work on a folder broke off").caused_by(e))?
 }
 
 /// Opens what the workspace's processes see, or, where none run, its writable snapshot, locked.

@@ -37,12 +37,7 @@ pub(crate) async fn import(
     let inlet = inlet?;
     let _guard = take(inner, id, context).await?;
     let found = existing(inner, id).await?;
-    let opening = tokio::task::spawn_blocking({
-        let cancel = context.cancel_token().clone();
-        move || inlet.open(&cancel)
-    });
-    let (source, length) =
-        opening.await.map_err(|e| Error::unexpected("the source was not opened").caused_by(e))??;
+    let (source, length) = inlet.open(context).await?;
     let merge = options.mode == ImportMode::Merge;
     let mut phases = Phases::default();
     let mut still = Still::begin(inner, id, &found, Consistency::Stop, true, context).await?;

@@ -1,7 +1,9 @@
 use super::channel::{PiecesIn, PiecesOut};
 use super::descriptor::{Direction, Stream, duplicate};
 use crate::error::{Error, Result};
+use crate::failpoints::step;
 use crate::host_file::{Access, Staged, open_source};
+use crate::operation::OperationContext;
 use crate::types::{DataExportOptions, DataImportOptions, S3Options};
 use dunnage_transfer::{Place, PlaceOptions, PlaceWriter, WriteOptions};
 use std::fmt;
@@ -70,7 +72,12 @@ impl Outlet {
     }
 
     /// Begins to write. It may wait for a server.
-    pub(super) fn open(self, cancel: &CancellationToken) -> Result<Opened> {
+    pub(super) async fn open(self, context: &OperationContext) -> Result<Opened> {
+        let cancel = context.cancel_token().clone();
+        blocking(move || self.open_blocking(&cancel)).await
+    }
+
+    fn open_blocking(self, cancel: &CancellationToken) -> Result<Opened> {
         Ok(match self {
             Self::File(path, replace) => {
                 if !replace && Path::new(&path).symlink_metadata().is_ok() {
@@ -113,12 +120,16 @@ impl Opened {
     }
 
     /// All is written: it is put in its place. Returns what an object store calls it.
-    pub(super) fn finish(self) -> Result<Option<String>> {
-        match self {
-            Self::File(staged, replace) => staged.finish(replace).map(|()| None),
-            Self::Place(writer) => Ok(writer.finish()?.etag),
-            Self::Stream(_) => Ok(None),
-        }
+    pub(super) async fn finish(self) -> Result<Option<String>> {
+        blocking(move || {
+            let _step = step("archive.place");
+            match self {
+                Self::File(staged, replace) => staged.finish(replace).map(|()| None),
+                Self::Place(writer) => Ok(writer.finish()?.etag),
+                Self::Stream(_) => Ok(None),
+            }
+        })
+        .await
     }
 }
 
@@ -148,7 +159,15 @@ impl Inlet {
     }
 
     /// Begins to read. It may wait for a server. Tells the length too, where it is known.
-    pub(super) fn open(self, cancel: &CancellationToken) -> Result<(Box<dyn Read + Send>, Option<u64>)> {
+    pub(super) async fn open(
+        self,
+        context: &OperationContext,
+    ) -> Result<(Box<dyn Read + Send>, Option<u64>)> {
+        let cancel = context.cancel_token().clone();
+        blocking(move || self.open_blocking(&cancel)).await
+    }
+
+    fn open_blocking(self, cancel: &CancellationToken) -> Result<(Box<dyn Read + Send>, Option<u64>)> {
         Ok(match self {
             Self::File(path) => {
                 let file = open_source(&path)?;
@@ -168,6 +187,14 @@ impl Inlet {
             }
         })
     }
+}
+
+/// Does what waits for files and servers, on a thread that may wait.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|e| Error::unexpected("work on files broke off").caused_by(e))?
 }
 
 pub(super) fn one_place(field: &'static str) -> Error {
