@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::helper::{Helper, text, write_config};
-use common::{Rig, fails, kill, running, said, sh, until};
+use common::{Rig, fails, kill, remove, running, said, sh, until};
 use dunnage::types::{
-    CreateOptions, ListOptions, NetworkMode, RunOptions, StartOptions, StopOptions, WriteOptions,
+    AttachOptions, CreateOptions, ExecOptions, ListDirOptions, ListOptions, NetworkMode, RunOptions,
+    SessionsOptions, StartOptions, StopOptions, WriteOptions,
 };
 use dunnage::{CallOptions, Engine, Error, ErrorKind};
 
@@ -300,5 +301,62 @@ async fn a_pull_whose_process_is_killed_is_taken_up_by_the_next() {
     assert_eq!(said(sh(&workspace, command).await), format!("{}\n8", 8 << 20));
     workspace.delete(kill()).await.unwrap();
     rig.no_files_of("pulling");
+    engine.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_is_killed_under_its_streams_leaves_only_what_it_detached() {
+    let rig = Rig::start();
+    let engine = rig.engine().await;
+    let image = rig.pulled(&engine, "busybox").await;
+    let before = rig.count();
+    let workspace = running(&engine, "streams", &image).await;
+    let rests = running(&engine, "rests", &image).await;
+    rests.stop(StopOptions::default().grace_ms(0u64)).await.unwrap();
+    said(sh(&workspace, "head -c 64000000 /dev/zero > big").await);
+    let config = write_config(&rig, &rig.config());
+    // A stream of somebody else's stays what it is.
+    let cat = workspace.exec().spawn(ExecOptions::default().command("cat").stdin(true)).await.unwrap();
+
+    let commands = "ps | grep -c '[s]leep 5000\\|[y]es 5000' || true";
+    let mut kept = Vec::new();
+    for round in 0..20 {
+        let host = Helper::begun(&["streams", text(&config), "streams", "rests"]);
+        assert_ne!(said(sh(&workspace, commands).await), "0");
+        assert!(host.kill());
+        // The agent ends what nobody listens to, and closes all it had open for that host.
+        until(Duration::from_secs(10), "its commands end", async || {
+            said(sh(&workspace, commands).await) == "0"
+        })
+        .await;
+        until(Duration::from_secs(10), "its files are given up", async || {
+            said(sh(&workspace, "ls -A /data").await) == "big"
+        })
+        .await;
+        kept.push(said(sh(&workspace, "ls /proc/1/fd | wc -l").await).parse::<u32>().unwrap());
+        cat.write_stdin(format!("{round}\n")).await.unwrap();
+        let (_, bytes) = cat.next_output().await.unwrap().unwrap();
+        assert_eq!(bytes, format!("{round}\n"));
+        // The lock that its open file held is free, and the file never was.
+        let files = rests.fs().list(ListDirOptions::default().path("/data")).await.unwrap();
+        assert_eq!(files.entries.len(), 0, "{files:?}");
+    }
+    let least = kept[1..].iter().min().unwrap();
+    // A connection may be about to be closed.
+    assert!(kept[1..].iter().all(|count| count.abs_diff(*least) <= 2), "descriptors of the agent: {kept:?}");
+    assert_eq!(said(sh(&workspace, "ps -o stat | grep -c Z || true").await), "0", "zombies");
+
+    // What it detached runs on, for whoever comes.
+    let sessions = workspace.exec().sessions(SessionsOptions::default()).await.unwrap().sessions;
+    assert_eq!(sessions.iter().map(|session| session.session_id.as_str()).collect::<Vec<_>>(), ["long"]);
+    let long = workspace.exec().attach(AttachOptions::default().session_id("long")).await.unwrap();
+    long.write_stdin("still here\n").await.unwrap();
+    assert_eq!(long.next_output().await.unwrap().unwrap().1, "still here\n");
+    rests.start(StartOptions::default()).await.unwrap();
+    assert_eq!(said(sh(&rests, "ls -A /data").await), "");
+    drop((cat, long));
+    remove(&workspace).await;
+    remove(&rests).await;
+    rig.settle(&before);
     engine.close().await;
 }

@@ -5,6 +5,7 @@
 //! dunnage-faults once  CONFIG create|delete|stop|start ID IMAGE   say `begin`, do it, say `ok` or the error
 //! dunnage-faults pull  CONFIG IMAGE                  say `begin`, pull, say `ok` or the error
 //! dunnage-faults events CONFIG ID                   say `begin`, then each event, until that workspace is removed
+//! dunnage-faults streams CONFIG ID STOPPED           open a stream of every kind, say `begin`, wait for its death
 //! dunnage-faults churn CONFIG IMAGE SEED COUNT ID…   COUNT random operations on each id at once, say what came of each
 //! dunnage-faults hammer CONFIG ID SEED COUNT         COUNT random operations on versions from each of 8 tasks, say what came of each
 //! dunnage-faults census CONFIG IMAGE ROUNDS          descriptors and threads before and after whole lives, as JSON
@@ -17,11 +18,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use dunnage::types::{
-    CreateOptions, DeleteOptions, EventsOptions, LifecycleKind, PullOptions, RunOptions,
-    SnapshotCreateOptions, SnapshotListOptions, SnapshotRollbackOptions, StartOptions, StopOptions,
-    WriteOptions,
+    AttachOptions, CreateOptions, DeleteOptions, EventsOptions, ExecOptions, LifecycleKind, OpenReadOptions,
+    PullOptions, RunOptions, SnapshotCreateOptions, SnapshotListOptions, SnapshotRollbackOptions,
+    StartOptions, StopOptions, WatchOptions, WriteOptions,
 };
-use dunnage::{Config, Engine, Error, Workspace};
+use dunnage::{Config, Engine, Error, ErrorKind, Workspace};
 use serde_json::json;
 
 fn main() -> ExitCode {
@@ -68,6 +69,7 @@ fn run(words: &[&str]) -> Result<(), Failure> {
         ("once", [operation, id, image]) => runtime()?.block_on(once(config, operation, id, image)),
         ("events", [until]) => runtime()?.block_on(events(config, until)),
         ("pull", [image]) => runtime()?.block_on(pull(config, image)),
+        ("streams", [id, stopped]) => runtime()?.block_on(streams(config, id, stopped)),
         ("churn", [image, seed, count, ids @ ..]) => {
             let (seed, count) = (seed.parse().map_err(other)?, count.parse().map_err(other)?);
             runtime()?.block_on(churn(config, image, seed, count, ids))
@@ -143,6 +145,37 @@ async fn events(config: Config, until: &str) -> Result<(), Failure> {
         }
     }
     engine.close().await;
+    Ok(())
+}
+
+/// Opens a stream of every kind in a workspace that runs, and a file in one that does not, and never ends.
+async fn streams(config: Config, id: &str, stopped: &str) -> Result<(), Failure> {
+    let engine = Engine::open(config).await?;
+    let (workspace, rests) = (engine.workspace(id)?, engine.workspace(stopped)?);
+    let command = |line: &str| ExecOptions::default().command(line);
+    let fs = workspace.fs();
+    let silent = workspace.exec().spawn(command("sleep 5000 & sleep 5000").stdin(true)).await?;
+    // Its output waits for a reader that never comes.
+    let loud = workspace.exec().spawn(command("yes 5000")).await?;
+    let terminal = workspace.exec().spawn(command("sleep 5000").pty(true)).await?;
+    let session = workspace.exec().spawn(command("cat").stdin(true).detach(true).session_id("long")).await;
+    let attached = match session {
+        // The host before it has left it.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            workspace.exec().attach(AttachOptions::default().session_id("long")).await?
+        }
+        session => session?,
+    };
+    let reader = fs.open_read(OpenReadOptions::default().path("big")).await?;
+    reader.next_chunk().await?;
+    let writer = fs.open_write(WriteOptions::default().path("half")).await?;
+    writer.write("half of it").await?;
+    let changes = fs.watch(WatchOptions::default().path("/data")).await?;
+    let resting = rests.fs().open_write(WriteOptions::default().path("half")).await?;
+    resting.write("half of it").await?;
+    println!("begin");
+    std::future::pending::<()>().await;
+    drop((silent, loud, terminal, attached, reader, writer, changes, resting));
     Ok(())
 }
 
