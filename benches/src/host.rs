@@ -49,15 +49,17 @@ impl Host {
         let said = bed::run(
             Command::new(&self.program).arg(config.to_string()).arg(bed.name("h")).arg(options.to_string()),
         )?;
-        resident_mb(&said)
+        status_mb(&said, "VmRSS")
     }
 }
 
-/// The `VmRSS` of a process's status, in millions of bytes.
-pub(crate) fn resident_mb(status: &str) -> Result<f64, Failure> {
+/// A number of a process's status (proc(5)), such as `VmRSS`, in millions of bytes.
+pub(crate) fn status_mb(status: &str, name: &str) -> Result<f64, Failure> {
     status
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<f64>().ok())
+        .filter_map(|line| line.split_once(':'))
+        .find(|(of, _)| *of == name)
+        .and_then(|(_, value)| value.split_whitespace().next()?.parse::<f64>().ok())
         .map(|kib| kib * 1024.0 / 1e6)
-        .ok_or_else(|| "no VmRSS was told".into())
+        .ok_or_else(|| format!("no {name} was told").into())
 }

@@ -20,7 +20,7 @@ use report::Report;
 use std::process::ExitCode;
 
 /// Why something could not be measured.
-type Failure = Box<dyn std::error::Error>;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 #[tokio::main]
 async fn main() -> ExitCode {

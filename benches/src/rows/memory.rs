@@ -46,7 +46,31 @@ pub(super) async fn resident(bed: &Bed) -> Result<Vec<Row>, Failure> {
 
 /// `VmRSS` of a process, in millions of bytes.
 pub(super) fn resident_mb(pid: u32) -> Result<f64, Failure> {
+    status_mb(pid, "VmRSS")
+}
+
+fn status_mb(pid: u32, name: &str) -> Result<f64, Failure> {
     let path = format!("/proc/{pid}/status");
     let status = std::fs::read_to_string(&path).map_err(|e| format!("cannot read {path}: {e}"))?;
-    host::resident_mb(&status)
+    host::status_mb(&status, name)
+}
+
+/// How much memory a process takes at most from now on.
+pub(super) struct Peak {
+    pid: u32,
+    before: f64,
+}
+
+impl Peak {
+    /// Begins to watch: what was most until now is forgotten (`clear_refs` of proc(5)).
+    pub(super) fn begin(pid: u32) -> Result<Self, Failure> {
+        let path = format!("/proc/{pid}/clear_refs");
+        std::fs::write(&path, "5").map_err(|e| format!("cannot write {path}: {e}"))?;
+        Ok(Self { pid, before: resident_mb(pid)? })
+    }
+
+    /// `VmHWM` beyond what was resident at first, in millions of bytes.
+    pub(super) fn growth_mb(&self) -> Result<f64, Failure> {
+        Ok((status_mb(self.pid, "VmHWM")? - self.before).max(0.0))
+    }
 }

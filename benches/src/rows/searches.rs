@@ -20,8 +20,11 @@ const MATCH_EVERY: usize = 50;
 /// The listing of a directory of many entries.
 pub(super) async fn list(bed: &Bed) -> Result<Vec<Row>, Failure> {
     let workspace = bed.workspace("listed").await?;
-    run(&workspace, &format!("mkdir many && cd many && seq -f 'entry-%06g' 1 {ENTRIES} | xargs touch"))
-        .await?;
+    run(
+        &workspace,
+        &format!("mkdir many && cd many && seq -w 1 {ENTRIES} | sed 's/^/entry-/' | xargs touch"),
+    )
+    .await?;
     let mut row = Row {
         name: "list_100000".into(),
         about: "a directory of 100 000 entries, described and ordered".into(),
