@@ -319,7 +319,8 @@ async fn a_host_that_is_killed_under_its_streams_leaves_only_what_it_detached() 
     let cat = workspace.exec().spawn(ExecOptions::default().command("cat").stdin(true)).await.unwrap();
 
     let commands = "ps | grep -c '[s]leep 5000\\|[y]es 5000' || true";
-    let mut kept = Vec::new();
+    let descriptors = async || said(sh(&workspace, "ls /proc/1/fd | wc -l").await).parse::<u32>().unwrap();
+    let mut first = None;
     for round in 0..20 {
         let host = Helper::begun(&["streams", text(&config), "streams", "rests"]);
         assert_ne!(said(sh(&workspace, commands).await), "0");
@@ -333,7 +334,7 @@ async fn a_host_that_is_killed_under_its_streams_leaves_only_what_it_detached() 
             said(sh(&workspace, "ls -A /data").await) == "big"
         })
         .await;
-        kept.push(said(sh(&workspace, "ls /proc/1/fd | wc -l").await).parse::<u32>().unwrap());
+        first.get_or_insert(descriptors().await);
         cat.write_stdin(format!("{round}\n")).await.unwrap();
         let (_, bytes) = cat.next_output().await.unwrap().unwrap();
         assert_eq!(bytes, format!("{round}\n"));
@@ -341,9 +342,12 @@ async fn a_host_that_is_killed_under_its_streams_leaves_only_what_it_detached() 
         let files = rests.fs().list(ListDirOptions::default().path("/data")).await.unwrap();
         assert_eq!(files.entries.len(), 0, "{files:?}");
     }
-    let least = kept[1..].iter().min().unwrap();
-    // A connection may be about to be closed.
-    assert!(kept[1..].iter().all(|count| count.abs_diff(*least) <= 2), "descriptors of the agent: {kept:?}");
+    // Connections may be about to be closed, of the first host and of the last; one of each round would add up.
+    let most = first.unwrap() + 6;
+    until(Duration::from_secs(10), "the agent's descriptors are closed", async || {
+        descriptors().await <= most
+    })
+    .await;
     assert_eq!(said(sh(&workspace, "ps -o stat | grep -c Z || true").await), "0", "zombies");
 
     // What it detached runs on, for whoever comes.
