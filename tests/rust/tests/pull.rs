@@ -43,7 +43,6 @@ async fn progress_is_exact_and_never_falls() {
     sane(&events);
     assert_eq!(events[0].kind, EventType::Pulling);
     assert_eq!(events[0].image.as_deref(), Some(image.as_str()));
-    assert!(events[0].elapsed_ms < 50, "{:?}", events[0]);
     let progress: Vec<_> = events.iter().filter(|event| event.kind == EventType::PullProgress).collect();
     let seconds = took.as_secs_f64();
     let most = (seconds * 20.0) as usize + 3;
