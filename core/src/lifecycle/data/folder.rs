@@ -88,8 +88,13 @@ pub(crate) async fn extract(
     let (source, length) = inlet.open(context).await?;
     let (site, dir) = blocking(move || {
         let site = Site::prepare(opened, Path::new(&path), options.mode)?;
-        let dir = site.dir()?;
-        Ok((site, dir))
+        match site.dir() {
+            Ok(dir) => Ok((site, dir)),
+            Err(error) => {
+                site.give_up();
+                Err(error)
+            }
+        }
     })
     .await?;
     context.emit_kind(EventType::Importing);
