@@ -3,6 +3,9 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use common::{Agent, eventually, processes, unique_sleep};
@@ -11,8 +14,9 @@ use dunnage_bridge::v1::exec_request::Frame as In;
 use dunnage_bridge::v1::exec_response::Frame as Out;
 use dunnage_bridge::v1::exec_start::Program;
 use dunnage_bridge::v1::{
-    Attach, ExecExited, ExecRequest, ExecResponse, ExecStart, Session, SessionInfo, SessionsRequest,
-    ShellRequest, SignalSessionRequest, StdinEof, StdinMode, TerminalSize, UserShell, WaitSessionRequest,
+    Argv, Attach, ExecExited, ExecRequest, ExecResponse, ExecStart, InfoRequest, Session, SessionInfo,
+    SessionsRequest, ShellRequest, SignalSessionRequest, StdinEof, StdinMode, TerminalSize, UserShell,
+    WaitSessionRequest,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -179,6 +183,90 @@ async fn ids_are_checked_and_taken_once() {
     let mut second = Joined::start(&mut client, session("a", "exit 3")).await.unwrap();
     assert_eq!(second.finish().await.2.code, 3);
     assert_eq!(sessions(&mut client).await.len(), 1);
+}
+
+/// Keeps everybody else who opens a file waiting, which is what a slow disk does; until dropped.
+struct Lease(std::process::Child, BufReader<ChildStdout>);
+
+impl Lease {
+    fn take(file: &Path) -> Self {
+        const HOLDER: &str = "import fcntl, signal, sys
+signal.signal(signal.SIGIO, lambda *_: print('asked', flush=True))
+file = open(sys.argv[1], 'rb')
+fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print('held', flush=True)
+sys.stdin.read()";
+        let mut holder = Command::new("python3");
+        holder.args(["-c", HOLDER]).arg(file).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut holder = holder.spawn().unwrap();
+        let told = BufReader::new(holder.stdout.take().unwrap());
+        let mut lease = Self(holder, told);
+        lease.wait_for("held");
+        lease
+    }
+
+    fn wait_for(&mut self, what: &str) {
+        let mut line = String::new();
+        self.1.read_line(&mut line).unwrap();
+        assert_eq!(line.trim_end(), what);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+async fn running(client: &mut V1) -> u32 {
+    client.info(InfoRequest {}).await.unwrap().into_inner().sessions
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_whose_file_is_slow_holds_up_nobody() {
+    let agent = Agent::start();
+    let mut client = agent.v1().await;
+    let file = agent.dir.path().join("slow");
+    // Copied by another process: a descriptor that this one has open for writing may be in a child of another test.
+    assert!(Command::new("cp").args(["/bin/sleep"]).arg(&file).status().unwrap().success());
+    let seconds = unique_sleep();
+    let slow = |seconds: &str| {
+        let args = [file.to_str().unwrap(), seconds].map(|arg| arg.to_owned().into()).to_vec();
+        ExecStart { program: Some(Program::Argv(Argv { args })), ..Default::default() }
+    };
+    let mut lease = Lease::take(&file);
+    let kept = Some(Session { id: "kept".to_owned(), replay_bytes: 0 });
+    let kept = ExecStart { session: kept, ..slow("0") };
+    let mut other = agent.v1().await;
+    let kept = tokio::spawn(async move { Joined::start(&mut other, kept).await });
+    lease.wait_for("asked");
+    let (mut other, unwanted) = (agent.v1().await, slow(&seconds));
+    let unwanted = tokio::spawn(async move { Joined::start(&mut other, unwanted).await.map(drop) });
+    while running(&mut client).await < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    unwanted.abort();
+
+    let all = async {
+        let taken = Joined::start(&mut client, session("kept", "true")).await.err().unwrap();
+        assert_eq!(taken.code(), Code::AlreadyExists);
+        let orphan = "(sleep 0.01 &) ; echo out; exit 3";
+        let mut meanwhile = Joined::start(&mut client, session("meanwhile", orphan)).await.unwrap();
+        let (out, _, exit) = meanwhile.finish().await;
+        assert_eq!((out.as_slice(), exit.code), (&b"out\n"[..], 3));
+    };
+    tokio::time::timeout(Duration::from_secs(20), all).await.expect("all wait for the slow one");
+    assert!(!kept.is_finished());
+
+    drop(lease);
+    let mut kept = kept.await.unwrap().unwrap();
+    assert_eq!(kept.finish().await.2.code, 0);
+    while running(&mut client).await > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(processes(&seconds), 0, "nobody waits for it");
+    eventually("orphans are reaped", || agent.children().is_empty());
 }
 
 #[tokio::test]

@@ -17,10 +17,11 @@ use super::pty::Size;
 use super::replay::Kind;
 use super::session::{self, Event, Exit};
 use super::state::Agent;
+use super::threads::starting;
 use super::{launch, sessions, spawn, user};
 use crate::v1::exec_request::Frame as In;
 use crate::v1::exec_response::Frame as Out;
-use crate::v1::{Attach, ExecExited, ExecRequest, ExecResponse, ExecStart, ExecStarted, Omitted, Session};
+use crate::v1::{Attach, ExecExited, ExecRequest, ExecResponse, ExecStart, ExecStarted, Omitted};
 
 /// Pieces of input that may wait for a session's program.
 const AHEAD: usize = 4;
@@ -31,17 +32,29 @@ pub(crate) type Frames = Pin<Box<dyn Stream<Item = Result<ExecResponse, Status>>
 /// Starts a program for its client.
 ///
 /// # Errors
-/// As [`launch::program`], [`spawn::spawn`] and, for a session, [`sessions::Sessions::check`].
-pub(crate) fn start(
+/// As [`launch::program`], [`spawn::spawn`] and, for a session, [`sessions::Sessions::reserve`].
+///
+/// # Cancel safety
+/// A program that is being started while its client goes is ended like any other; a session stays.
+pub(crate) async fn start(
     agent: &Arc<Agent>,
     start: ExecStart,
     frames: Streaming<ExecRequest>,
 ) -> Result<Frames, Status> {
+    let agent = Arc::clone(agent);
+    starting(move || start_now(&agent, start, frames)).await
+}
+
+fn start_now(agent: &Arc<Agent>, start: ExecStart, frames: Streaming<ExecRequest>) -> Result<Frames, Status> {
     agent.check_commands()?;
     let limits = launch::limits(&start)?;
-    if let Some(session) = &start.session {
-        agent.sessions.check(&session.id, session.replay_bytes)?;
-    }
+    let counted = agent.enter();
+    let reserved = match &start.session {
+        Some(session) => {
+            Some((agent.sessions.reserve(&session.id, session.replay_bytes)?, session.replay_bytes))
+        }
+        None => None,
+    };
     let program = launch::program(agent, &start)?;
     let running = spawn::spawn(&agent.reaper, &program, agent.nofile)?;
     let pty = program.pty.is_some();
@@ -49,13 +62,13 @@ pub(crate) fn start(
     let head = (!program.stdin && pty).then_some(Ok(Input::End));
     let started = Out::Started(ExecStarted { pid: running.pid.as_raw_nonzero().get(), pty });
     let (out, events) = mpsc::channel(session::QUEUE);
-    let Some(Session { id, replay_bytes }) = start.session.clone() else {
+    let Some((reserved, replay_bytes)) = reserved else {
         let input = stream::iter(head).chain(frames.map(input));
-        tokio::spawn(session::run(Arc::clone(agent), running, limits, input, out));
+        tokio::spawn(session::run(Arc::clone(agent), counted, running, limits, input, out));
         return Ok(answers(started, ReceiverStream::new(events).map(output)));
     };
     let about = About {
-        id,
+        id: reserved.id().to_owned(),
         command: launch::shown(&start, &program),
         pid: running.pid,
         user: shown_user(&program),
@@ -67,9 +80,9 @@ pub(crate) fn start(
     let terminal = pty.then(|| Arc::clone(&running.stdout));
     let held = Held::new(about, pieces, Arc::clone(&running.gone), terminal);
     let reader = join(&held, true, frames);
-    agent.sessions.add(Arc::clone(&held));
+    reserved.fill(Arc::clone(&held));
     let input = stream::iter(head).chain(ReceiverStream::new(queue).map(Ok));
-    tokio::spawn(session::run(Arc::clone(agent), running, limits, input, out));
+    tokio::spawn(session::run(Arc::clone(agent), counted, running, limits, input, out));
     tokio::spawn(sessions::record(Arc::clone(agent), held, events));
     Ok(answers(started, reader))
 }

@@ -13,12 +13,10 @@ use super::config::Config;
 use super::server::{self, Sockets};
 use super::state::Agent;
 use super::tree::Tree;
-use super::{channel, memory, own_fds, seed};
+use super::{channel, memory, own_fds, seed, threads};
 use crate::consts::FILES;
 
-/// Threads for file system calls.
-const FILE_THREADS: usize = 4;
-/// How long such a thread stays when there is nothing to do.
+/// How long a thread for calls that may wait stays when there is nothing to do.
 const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(2);
 
 /// Runs the agent until it is told to stop; the whole of the binary.
@@ -86,11 +84,11 @@ fn run_files(args: impl Iterator<Item = OsString>) -> std::io::Result<()> {
 fn block_on(work: impl Future<Output = std::io::Result<()>>) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(FILE_THREADS)
+        .max_blocking_threads(threads::MOST)
         .thread_keep_alive(THREAD_KEEP_ALIVE)
         .build()?;
     let result = runtime.block_on(work);
-    // A system call that hangs in a file thread does not keep the workspace from stopping.
+    // A system call that hangs in a thread does not keep the workspace from stopping.
     runtime.shutdown_background();
     result
 }

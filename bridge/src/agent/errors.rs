@@ -78,21 +78,6 @@ impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
     }
 }
 
-/// Runs file system calls off the main thread.
-///
-/// # Cancel safety
-/// The closure runs to its end even when the future is dropped; what it returns is dropped then.
-pub(crate) async fn blocking<T, F>(work: F) -> Result<T, Status>
-where
-    T: Send + 'static,
-    F: FnOnce() -> Result<T, Status> + Send + 'static,
-{
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(Status::internal(format!("the file operation was lost: {error}"))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

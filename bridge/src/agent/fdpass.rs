@@ -23,10 +23,11 @@ use tonic::Status;
 
 use super::atomic::{Replacement, Written};
 use super::channel::register;
-use super::errors::{At, blocking};
+use super::errors::At;
 use super::listener::Peers;
 use super::revision::Expected;
 use super::state::Agent;
+use super::threads::blocking;
 use super::{paths, raw};
 use crate::consts::MAX_FD_PACKET;
 use crate::v1::fd_request::Op;

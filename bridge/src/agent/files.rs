@@ -8,11 +8,12 @@ use tonic::Status;
 
 use super::atomic::{Replacement, Written};
 use super::change::{self, Change};
-use super::errors::{At, blocking};
+use super::errors::At;
 use super::long::{Gone, long};
 use super::raw::Source;
 use super::revision::{self, Expected};
 use super::state::Agent;
+use super::threads::blocking;
 use super::{copy, entry, glob, grep, link, page, paths, user, watch};
 use crate::v1::{
     ChangeResponse, ChmodRequest, ChownRequest, CopyRequest, CopyResponse, GlobRequest, GlobResponse,

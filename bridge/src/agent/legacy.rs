@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::atomic::{Replacement, make_dirs};
-use super::errors::{At, blocking};
+use super::errors::At;
 use super::feed::Input;
 use super::long::long;
 use super::program::{self, Program};
@@ -22,6 +22,7 @@ use super::raw::{Sink, Source};
 use super::revision::Expected;
 use super::session::{self, Event, Exit, Limits};
 use super::state::Agent;
+use super::threads::{blocking, starting};
 use super::walk::{Order, Step, Walk};
 use super::{entry, paths, read_text, remove, replay, spawn};
 use crate::bridgepb::container_service_server::ContainerService;
@@ -132,19 +133,8 @@ impl ContainerService for Legacy {
         let Some(first) = frames.message().await? else {
             return Err(Status::invalid_argument("the first message must describe the command"));
         };
-        self.0.check_commands()?;
-        let program = self.program(&first)?;
-        let limit = limit(first.timeout_seconds, first.pty);
-        let limits = Limits { total: limit, idle: None };
-        let running = spawn::spawn(&self.0.reaper, &program, self.0.nofile)?;
-        // The first message may bring input too; its size is the terminal's already.
-        let head = (!first.stdin_data.is_empty()).then_some(Ok(Input::Stdin(first.stdin_data)));
-        let input = stream::iter(head).chain(frames.flat_map(|frame| stream::iter(inputs(frame))));
-        let (out, events) = mpsc::channel(session::QUEUE);
-        tokio::spawn(session::run(Arc::clone(&self.0), running, limits, input, out));
-        let output =
-            ReceiverStream::new(events).flat_map(move |event| stream::iter(outputs(event, limit)).map(Ok));
-        Ok(Response::new(Box::pin(output)))
+        let agent = Arc::clone(&self.0);
+        starting(move || start(agent, first, frames)).await.map(Response::new)
     }
 
     type ReadRawStream = Output<DataChunk>;
@@ -196,34 +186,53 @@ impl ContainerService for Legacy {
     }
 }
 
-impl Legacy {
-    fn program(&self, first: &ExecInput) -> Result<Program, Status> {
-        if first.command.is_empty() {
-            return Err(Status::invalid_argument("a command is required in the first message"));
-        }
-        if self.0.is_stopping() {
-            return Err(Status::unavailable("the bridge is stopping"));
-        }
-        program::no_nul("a command", first.command.as_bytes())?;
-        let config = &self.0.config;
-        let asked = first.env.iter().map(|entry| program::assignment(entry)).collect::<Result<_, _>>()?;
-        let pty = first.pty.then(|| {
-            let size = first.resize.unwrap_or_default();
-            Size::or_default(size.cols, size.rows)
-        });
-        Ok(Program {
-            argv: if first.pty {
-                program::terminal_command(&first.command)
-            } else {
-                program::shell(first.command.as_bytes())
-            },
-            env: program::environment(false, &[], None, first.pty, asked, &config.toolkit()),
-            work_dir: program::work_dir(&config.data_dir, first.work_dir.as_bytes())?,
-            identity: None,
-            pty,
-            stdin: true,
-        })
+fn start(
+    agent: Arc<Agent>,
+    first: ExecInput,
+    frames: Streaming<ExecInput>,
+) -> Result<Output<ExecOutput>, Status> {
+    agent.check_commands()?;
+    let counted = agent.enter();
+    let program = program(&agent, &first)?;
+    let limit = limit(first.timeout_seconds, first.pty);
+    let limits = Limits { total: limit, idle: None };
+    let running = spawn::spawn(&agent.reaper, &program, agent.nofile)?;
+    // The first message may bring input too; its size is the terminal's already.
+    let head = (!first.stdin_data.is_empty()).then_some(Ok(Input::Stdin(first.stdin_data)));
+    let input = stream::iter(head).chain(frames.flat_map(|frame| stream::iter(inputs(frame))));
+    let (out, events) = mpsc::channel(session::QUEUE);
+    tokio::spawn(session::run(agent, counted, running, limits, input, out));
+    let output =
+        ReceiverStream::new(events).flat_map(move |event| stream::iter(outputs(event, limit)).map(Ok));
+    Ok(Box::pin(output))
+}
+
+fn program(agent: &Agent, first: &ExecInput) -> Result<Program, Status> {
+    if first.command.is_empty() {
+        return Err(Status::invalid_argument("a command is required in the first message"));
     }
+    if agent.is_stopping() {
+        return Err(Status::unavailable("the bridge is stopping"));
+    }
+    program::no_nul("a command", first.command.as_bytes())?;
+    let config = &agent.config;
+    let asked = first.env.iter().map(|entry| program::assignment(entry)).collect::<Result<_, _>>()?;
+    let pty = first.pty.then(|| {
+        let size = first.resize.unwrap_or_default();
+        Size::or_default(size.cols, size.rows)
+    });
+    Ok(Program {
+        argv: if first.pty {
+            program::terminal_command(&first.command)
+        } else {
+            program::shell(first.command.as_bytes())
+        },
+        env: program::environment(false, &[], None, first.pty, asked, &config.toolkit()),
+        work_dir: program::work_dir(&config.data_dir, first.work_dir.as_bytes())?,
+        identity: None,
+        pty,
+        stdin: true,
+    })
 }
 
 /// The time limit: the number of seconds; 0 is the default, but none for a terminal; below 0 is none.

@@ -6,16 +6,17 @@
 //! | `tree` | the agent outside, as a server of a tree of files |
 //! | `listener`, `server` | sockets, gRPC server, graceful stop |
 //! | `reaper` | the one place that waits for children |
-//! | `launch`, `program`, `shell`, `user`, `pty`, `channel`, `spawn` | from a request to a running child |
+//! | `launch`, `program`, `shell`, `user`, `pty`, `channel`, `spawn`, `child` | from a request to a running child |
 //! | `session`, `pump`, `feed`, `activity`, `kill` | a running child: output, input, ending it |
 //! | `sessions`, `held`, `replay`, `attach` | children that live on without a client |
+//! | `threads` | where calls that may wait are made |
 //! | `paths`, `errors`, `long`, `locks`, `temp`, `own_fds` | what all work on files stands on |
 //! | `atomic`, `revision`, `link`, `change`, `copy`, `remove` | changing files |
 //! | `entry`, `walk`, `scan`, `page`, `globs`, `glob`, `grep`, `watch`, `read_text`, `raw` | looking at files |
 //! | `legacy`, `v1`, `files`, `fdpass` | the three faces on the wire |
 //!
-//! Everything runs on one thread, except file system calls, which go to a few blocking threads, and work on whole trees,
-//! which gets threads of its own while it lasts. Output and input pass
+//! Everything runs on one thread, except file system calls and the start of programs, which go to a few blocking threads,
+//! and work on whole trees, which gets threads of its own while it lasts. Output and input pass
 //! through short bounded queues, so that a slow client stalls its own stream and nothing else.
 
 // A gRPC status is what every function here fails with; boxing it would only move it back at the edge.
@@ -27,6 +28,7 @@ mod attach;
 mod boot;
 mod change;
 mod channel;
+mod child;
 mod config;
 mod copy;
 mod entry;
@@ -67,6 +69,7 @@ mod shell;
 mod spawn;
 mod state;
 mod temp;
+mod threads;
 mod tree;
 mod user;
 mod v1;

@@ -10,9 +10,10 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, open as open_fd, stat};
 use tonic::Status;
 
 use super::atomic::{Replacement, Written};
-use super::errors::{At, blocking};
+use super::errors::At;
 use super::memory::settle_later;
 use super::revision::Expected;
+use super::threads::blocking;
 use crate::consts::RAW_CHUNK_SIZE;
 
 /// Opens a regular file for reading; never waits, whatever is there.

@@ -18,7 +18,7 @@ use super::kill;
 use super::pump;
 use super::replay::Kind;
 use super::spawn::Running;
-use super::state::Agent;
+use super::state::{Agent, RunningGuard};
 
 /// Pieces of output that may wait for a client.
 pub(crate) const QUEUE: usize = 8;
@@ -93,6 +93,7 @@ impl Exit {
 /// limits passes, when the client goes away, and when the agent stops.
 pub(crate) async fn run<S>(
     agent: Arc<Agent>,
+    _counted: RunningGuard,
     running: Running,
     limits: Limits,
     input: S,
@@ -100,7 +101,6 @@ pub(crate) async fn run<S>(
 ) where
     S: Stream<Item = Result<Input, tonic::Status>> + Unpin,
 {
-    let _counted = agent.enter();
     let Running { pid, mut exit, stdin, stdout, stderr, terminal, gone } = running;
     let mut reason = None;
     let activity = Activity::new();

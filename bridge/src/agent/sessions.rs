@@ -25,17 +25,43 @@ pub(crate) struct Sessions {
 #[derive(Default)]
 struct Registry {
     list: Vec<Arc<Held>>,
+    /// Those whose program is being started: their ids, and how much output each will keep.
+    starting: Vec<(String, u64)>,
     /// Whether a task waits for ended ones to be old enough.
     tidying: bool,
 }
 
+/// Room for a session while its program is being started; given back when dropped.
+pub(crate) struct Reserved<'a> {
+    sessions: &'a Sessions,
+    id: String,
+}
+
+impl Reserved<'_> {
+    /// The session's id.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Takes in the session, whose program has started; one that has ended under the same id is forgotten.
+    pub(crate) fn fill(self, held: Arc<Held>) {
+        self.sessions.add(held);
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.sessions.lock().starting.retain(|(id, _)| *id != self.id);
+    }
+}
+
 impl Sessions {
-    /// Refuses a session that cannot be had, before its program is started.
+    /// Reserves room for a session, before its program is started.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` for a malformed id or too much to keep, `ALREADY_EXISTS` when one that runs has the id,
+    /// `INVALID_ARGUMENT` for a malformed id or too much to keep, `ALREADY_EXISTS` when one that runs or starts has the id,
     /// `RESOURCE_EXHAUSTED` when there are too many.
-    pub(crate) fn check(&self, id: &str, replay_bytes: u64) -> Result<(), Status> {
+    pub(crate) fn reserve(&self, id: &str, replay_bytes: u64) -> Result<Reserved<'_>, Status> {
         if !is_session_id(id) {
             return Err(Status::invalid_argument(
                 "a session's id has 1 to 64 letters, digits, dots, hyphens and underscores",
@@ -46,22 +72,26 @@ impl Sessions {
                 "a session keeps at most {MAX_REPLAY_BYTES} bytes of output"
             )));
         }
-        let all = self.lock();
-        let running = || all.list.iter().filter(|held| held.exit().is_none());
-        if running().any(|held| held.about.id == id) {
+        let mut all = self.lock();
+        let taken = || {
+            let running = all.list.iter().filter(|held| held.exit().is_none());
+            let running = running.map(|held| (held.about.id.as_str(), held.about.replay_bytes as u64));
+            running.chain(all.starting.iter().map(|(id, bytes)| (id.as_str(), *bytes)))
+        };
+        if taken().any(|(other, _)| other == id) {
             return Err(Status::already_exists(format!("there is a session {id} already")));
         }
-        let kept: u64 = running().map(|held| held.about.replay_bytes as u64).sum();
-        if running().count() >= MAX_SESSIONS || kept + replay_bytes > MAX_REPLAY_TOTAL {
+        let kept: u64 = taken().map(|(_, bytes)| bytes).sum();
+        if taken().count() >= MAX_SESSIONS || kept + replay_bytes > MAX_REPLAY_TOTAL {
             return Err(Status::resource_exhausted(
                 "too many sessions run, or they keep too much: end some, or keep less of their output",
             ));
         }
-        Ok(())
+        all.starting.push((id.to_owned(), replay_bytes));
+        Ok(Reserved { sessions: self, id: id.to_owned() })
     }
 
-    /// Takes in a session whose program has started; one that has ended under the same id is forgotten.
-    pub(crate) fn add(&self, held: Arc<Held>) {
+    fn add(&self, held: Arc<Held>) {
         let mut all = self.lock();
         all.list.retain(|other| other.about.id != held.about.id);
         all.list.push(held);
@@ -175,13 +205,16 @@ mod tests {
         let sessions = Sessions::default();
         let first = held("a", 10);
         sessions.add(Arc::clone(&first));
-        assert_eq!(sessions.check("a", 1).unwrap_err().code(), Code::AlreadyExists);
+        assert_eq!(sessions.reserve("a", 1).err().unwrap().code(), Code::AlreadyExists);
         for id in ["", "a/b", "é", &"x".repeat(65)] {
-            assert_eq!(sessions.check(id, 1).unwrap_err().code(), Code::InvalidArgument, "{id}");
+            assert_eq!(sessions.reserve(id, 1).err().unwrap().code(), Code::InvalidArgument, "{id}");
         }
-        assert_eq!(sessions.check("b", MAX_REPLAY_BYTES + 1).unwrap_err().code(), Code::InvalidArgument);
+        assert_eq!(sessions.reserve("b", MAX_REPLAY_BYTES + 1).err().unwrap().code(), Code::InvalidArgument);
         first.finish(Exit::LOST);
-        sessions.check("a", 1).unwrap();
+        let reserved = sessions.reserve("a", 1).unwrap();
+        assert_eq!(sessions.reserve("a", 1).err().unwrap().code(), Code::AlreadyExists);
+        drop(reserved);
+        drop(sessions.reserve("a", 1).unwrap());
         let second = held("a", 10);
         sessions.add(Arc::clone(&second));
         assert!(Arc::ptr_eq(&sessions.find("a").unwrap(), &second));
@@ -195,13 +228,13 @@ mod tests {
         for number in 0..4 {
             sessions.add(held(&format!("s{number}"), MAX_REPLAY_BYTES as usize));
         }
-        assert_eq!(sessions.check("more", 1).unwrap_err().code(), Code::ResourceExhausted);
-        sessions.check("none", 0).unwrap();
+        assert_eq!(sessions.reserve("more", 1).err().unwrap().code(), Code::ResourceExhausted);
+        drop(sessions.reserve("none", 0).unwrap());
         let sessions = Sessions::default();
         for number in 0..MAX_SESSIONS {
             sessions.add(held(&format!("s{number}"), 0));
         }
-        assert_eq!(sessions.check("more", 0).unwrap_err().code(), Code::ResourceExhausted);
+        assert_eq!(sessions.reserve("more", 0).err().unwrap().code(), Code::ResourceExhausted);
     }
 
     #[test]

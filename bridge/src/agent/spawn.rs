@@ -2,20 +2,20 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use rustix::fs::{Gid, Uid};
-use rustix::process::{Pid, Resource, Rlimit, setrlimit, setsid};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Rlimit};
 use tonic::{Code, Status};
 
 use super::channel::{Channel, register};
+use super::child::{self, Ids};
 use super::errors;
 use super::program::Program;
-use super::pty;
+use super::pty::{self, Size};
 use super::reaper::{ExitReceiver, Reaper};
 use super::user::Identity;
 
@@ -57,77 +57,70 @@ pub(crate) fn spawn(reaper: &Reaper, program: &Program, nofile: Option<Rlimit>) 
 }
 
 fn start(reaper: &Reaper, program: &Program, nofile: Option<Rlimit>) -> io::Result<Running> {
-    let Some((name, args)) = program.argv.split_first() else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "no program is given"));
-    };
-    let mut command = Command::new(name);
-    command
-        .args(args)
-        .env_clear()
-        .envs(program.env.iter().map(|(k, v)| (k, v)))
-        .current_dir(&program.work_dir);
-
-    let terminal = program.pty.map(pty::open).transpose()?;
-    if let Some((_, slave)) = &terminal {
-        if let Some(identity) = &program.identity {
-            // A terminal that stays root's would refuse to be reopened.
-            rustix::fs::fchown(slave, Some(Uid::from_raw(identity.uid)), None)?;
-        }
-        command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave.try_clone()?);
-    } else {
-        command.stdin(if program.stdin { Stdio::piped() } else { no_input()? });
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    }
-
     let identity = program.identity.as_ref().map(prepare).filter(needs_change);
-    let has_terminal = terminal.is_some();
-    // SAFETY: the closure runs in the forked child, before exec, while it has one thread. It makes system calls only:
-    // rustix issues them directly or through async-signal-safe wrappers, and nothing in it allocates or locks.
-    unsafe {
-        command.pre_exec(move || {
-            setsid()?;
-            if has_terminal {
-                rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
-            }
-            if let Some(limit) = nofile {
-                setrlimit(Resource::Nofile, limit)?;
-            }
-            if let Some((uid, gid, groups)) = &identity {
-                rustix::thread::set_thread_groups(groups)?;
-                rustix::thread::set_thread_res_gid(*gid, *gid, *gid)?;
-                rustix::thread::set_thread_res_uid(*uid, *uid, *uid)?;
-            }
-            Ok(())
-        });
-    }
-
-    let (mut child, pid, exit) = reaper.spawn(&mut command)?;
-    // From here on the child runs: a failure to register its pipes must not leave it behind.
-    let channels = (|| -> io::Result<_> {
-        if let Some((master, _)) = terminal {
-            let master = Arc::new(register(master)?);
-            return Ok((Some(Arc::clone(&master)), master, None));
-        }
-        let register = |fd: OwnedFd| register(fd).map(Arc::new);
-        let stdin = child.stdin.take().map(|pipe| register(pipe.into())).transpose()?;
-        let missing = || io::Error::other("a pipe of the child is missing");
-        let stdout = register(child.stdout.take().ok_or_else(missing)?.into())?;
-        let stderr = register(child.stderr.take().ok_or_else(missing)?.into())?;
-        Ok((stdin, stdout, Some(stderr)))
-    })();
-    match channels {
-        Ok((stdin, stdout, stderr)) => {
-            let gone = Arc::default();
-            Ok(Running { pid, exit, stdin, stdout, stderr, terminal: has_terminal, gone })
-        }
-        Err(error) => {
-            super::kill::session(pid, rustix::process::Signal::KILL);
-            Err(error)
-        }
-    }
+    let ends = match program.pty {
+        Some(size) => Ends::terminal(size, program.identity.as_ref())?,
+        None => Ends::pipes(program.stdin)?,
+    };
+    let Ends { stdin, stdout, stderr, channels } = ends;
+    let start = child::Start {
+        stdio: [stdin.as_fd(), stdout.as_fd(), stderr.as_ref().unwrap_or(&stdout).as_fd()],
+        terminal: program.pty.is_some(),
+        nofile,
+        identity,
+    };
+    let (pid, exit) = reaper.start(|| child::execute(program, &start))?;
+    let Channels { stdin, stdout, stderr } = channels;
+    let (terminal, gone) = (program.pty.is_some(), Arc::default());
+    Ok(Running { pid, exit, stdin, stdout, stderr, terminal, gone })
 }
 
-type Ids = (Uid, Gid, Vec<Gid>);
+/// The agent's ends, registered before anything runs: a failure leaves nothing behind.
+struct Channels {
+    stdin: Option<Channel>,
+    stdout: Channel,
+    stderr: Option<Channel>,
+}
+
+/// The child's ends, which the agent closes once the child has them, and its own.
+struct Ends {
+    stdin: OwnedFd,
+    stdout: OwnedFd,
+    /// `None`: the same as standard output.
+    stderr: Option<OwnedFd>,
+    channels: Channels,
+}
+
+impl Ends {
+    fn terminal(size: Size, identity: Option<&Identity>) -> io::Result<Self> {
+        let (master, slave) = pty::open(size)?;
+        if let Some(identity) = identity {
+            // A terminal that stays root's would refuse to be reopened.
+            rustix::fs::fchown(&slave, Some(Uid::from_raw(identity.uid)), None)?;
+        }
+        let master = Arc::new(register(master)?);
+        let channels = Channels { stdin: Some(Arc::clone(&master)), stdout: master, stderr: None };
+        Ok(Self { stdin: slave.try_clone()?, stdout: slave, stderr: None, channels })
+    }
+
+    fn pipes(takes_input: bool) -> io::Result<Self> {
+        let pipe = || pipe_with(PipeFlags::CLOEXEC);
+        let (stdin, to_stdin) = if takes_input {
+            let (stdin, to_stdin) = pipe()?;
+            (stdin, Some(Arc::new(register(to_stdin)?)))
+        } else {
+            (no_input()?, None)
+        };
+        let (from_stdout, stdout) = pipe()?;
+        let (from_stderr, stderr) = pipe()?;
+        let channels = Channels {
+            stdin: to_stdin,
+            stdout: Arc::new(register(from_stdout)?),
+            stderr: Some(Arc::new(register(from_stderr)?)),
+        };
+        Ok(Self { stdin, stdout, stderr: Some(stderr), channels })
+    }
+}
 
 fn prepare(identity: &Identity) -> Ids {
     let groups = identity.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
@@ -141,10 +134,10 @@ fn needs_change((uid, gid, _): &Ids) -> bool {
 }
 
 /// Standard input that is at its end: `/dev/null`, or a closed pipe where there is no `/dev`.
-fn no_input() -> io::Result<Stdio> {
+fn no_input() -> io::Result<OwnedFd> {
     if let Ok(null) = File::open("/dev/null") {
         return Ok(null.into());
     }
-    let (read, _closed) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    Ok(read.into())
+    let (read, _closed) = pipe_with(PipeFlags::CLOEXEC)?;
+    Ok(read)
 }

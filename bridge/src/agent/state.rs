@@ -53,7 +53,8 @@ impl Agent {
         Ok(())
     }
 
-    /// Counts a command until the guard is dropped.
+    /// Counts a command, from before its start until the guard is dropped: one that starts while the agent is told to stop
+    /// either sees that or is waited for.
     pub(crate) fn enter(self: &Arc<Self>) -> RunningGuard {
         self.running.fetch_add(1, Ordering::Relaxed);
         RunningGuard(Arc::clone(self))

@@ -10,12 +10,12 @@ use futures::stream::{self, Stream};
 use prost::bytes::Bytes;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::errors::blocking;
 use super::held::Held;
 use super::pty::{self, Size};
 use super::raw::Sink;
 use super::revision::Expected;
 use super::state::Agent;
+use super::threads::blocking;
 use super::walk::{Order, Step, Walk};
 use super::{attach, entry, files, paths, sessions, shell, user};
 use crate::consts::features;
@@ -66,7 +66,7 @@ impl Bridge for V1 {
         let Some(ExecRequest { frame: Some(In::Start(start)) }) = frames.message().await? else {
             return Err(Status::invalid_argument("the first frame must be start"));
         };
-        attach::start(&self.0, start, frames).map(Response::new)
+        attach::start(&self.0, start, frames).await.map(Response::new)
     }
 
     type AttachStream = attach::Frames;

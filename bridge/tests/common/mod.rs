@@ -142,10 +142,12 @@ impl Agent {
         line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
-    /// The `stat` lines of the agent's children.
+    /// The `stat` lines of the agent's children, each of which belongs to the thread that started it.
     pub fn children(&self) -> Vec<String> {
-        let children = format!("/proc/{0}/task/{0}/children", self.pid);
-        let pids = std::fs::read_to_string(children).unwrap();
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid)).unwrap().flatten();
+        // A thread may end meanwhile.
+        let pids = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+        let pids = pids.collect::<String>();
         let stat = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok();
         pids.split_ascii_whitespace().filter_map(stat).collect()
     }

@@ -24,8 +24,8 @@ use futures::stream::{self, Stream};
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::errors::blocking;
 use super::long::long;
+use super::threads::blocking;
 use crate::v1::{GrepRequest, GrepResponse};
 use query::Query;
 use search::Searching;

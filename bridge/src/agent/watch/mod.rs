@@ -29,9 +29,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::channel::{Channel, register};
-use super::errors::{At, blocking};
+use super::errors::At;
 use super::globs::Globs;
 use super::temp;
+use super::threads::blocking;
 use crate::v1::{WatchKind, WatchRequest, WatchResponse};
 use pending::Pending;
 use tree::{Follow, Tree};
