@@ -15,6 +15,7 @@ mod failpoints;
 pub mod failpoints;
 mod feed;
 mod host_file;
+mod json;
 mod lifecycle;
 mod limits;
 mod mcp;

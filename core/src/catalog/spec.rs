@@ -1,5 +1,6 @@
 use crate::engine::{CallOptions, Engine, Workspace};
 use crate::error::{Error, Result};
+use crate::json::read_object;
 use crate::operation::Operation;
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, Stream, StreamExt};
@@ -291,14 +292,10 @@ impl OperationSpec {
 /// Reads options from JSON text; empty text stands for `{}`.
 ///
 /// # Errors
-/// INVALID_ARGUMENT with line and column, naming a field that is unknown or ill-typed.
+/// INVALID_ARGUMENT with line, column and field.
 pub fn parse<T: DeserializeOwned>(options: &str) -> Result<T> {
     let text = if options.trim().is_empty() { "{}" } else { options };
-    // serde would also read a struct from a list of its fields' values.
-    if !text.trim_start().starts_with('{') {
-        return Err(Error::invalid_argument("malformed options: they are a JSON object"));
-    }
-    serde_json::from_str(text).map_err(|e| Error::invalid_argument("malformed options").caused_by(e))
+    read_object(text, "options")
 }
 
 fn encode(result: &impl Serialize) -> Result<String> {

@@ -1,19 +1,15 @@
 use super::{BackendKind, Config};
 use crate::error::{Error, Result};
+use crate::json::read_object;
 use std::path::Path;
 
 impl Config {
     /// Reads a configuration from JSON text.
     ///
     /// # Errors
-    /// INVALID_ARGUMENT with line and column, and with the name of an unknown field.
+    /// INVALID_ARGUMENT with line, column and field.
     pub fn from_json(text: &str) -> Result<Self> {
-        // A list would be taken for the fields in their order.
-        if text.trim_start().starts_with('[') {
-            return Err(Error::invalid_argument("malformed configuration: it is an object, not a list"));
-        }
-        let config: Self = serde_json::from_str(text)
-            .map_err(|e| Error::invalid_argument("malformed configuration").caused_by(e))?;
+        let config: Self = read_object(text, "configuration")?;
         config.validate()?;
         Ok(config)
     }
