@@ -4,6 +4,7 @@ use super::export::{Tree, pack_into};
 use super::import::unpack_into;
 use super::options;
 use super::place::{Inlet, Outlet, blocking};
+use super::stage::Stage;
 use crate::backend::{OpenDir, ResolvedUser};
 use crate::bridge::clean_path;
 use crate::engine::EngineInner;
@@ -19,8 +20,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::OwnedFd;
 use std::path::{Component, Path};
 
 /// The mode of directories that are made.
@@ -203,7 +203,7 @@ enum Site {
     /// Where it is, among what is there.
     There { dir: OwnedFd, _opened: Opened },
     /// Beside its place.
-    Beside { parent: OwnedFd, name: OsString, stage: OsString, replaces: bool, _opened: Opened },
+    Beside { stage: Stage, name: OsString, replaces: bool, _opened: Opened },
 }
 
 impl Site {
@@ -215,49 +215,50 @@ impl Site {
         let (parent, name) = (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default());
         let parent = opened.make_way(parent)?;
         let replaces = check_place(&parent, name, path, mode)?;
-        let stage = OsString::from(format!(".dunnage-{}", uuid::Uuid::now_v7().simple()));
-        opened.make(&parent, &stage).map_err(|errno| failed(errno, "cannot make a folder beside", path))?;
-        Ok(Self::Beside { parent, name: name.to_owned(), stage, replaces, _opened: opened })
+        let stage = Stage::new(parent, |parent, name| opened.make(parent, name))
+            .map_err(|errno| failed(errno, "cannot make a folder beside", path))?;
+        Ok(Self::Beside { stage, name: name.to_owned(), replaces, _opened: opened })
     }
 
     /// What the archive is unpacked into.
     fn dir(&self) -> Result<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = match self {
             Self::There { dir, .. } => rustix::fs::openat(dir, ".", flags, Mode::empty()),
-            Self::Beside { parent, stage, .. } => rustix::fs::openat(parent, stage, flags, Mode::empty()),
+            Self::Beside { stage, .. } => stage.open(),
         };
         opened.map_err(|errno| failed(errno, "cannot open the new folder", Path::new("")))
     }
 
     /// Puts it in its place, at once.
     fn place(self) -> Result<()> {
-        let Self::Beside { parent, name, stage, replaces, .. } = &self else { return Ok(()) };
+        let Self::Beside { stage, name, replaces, .. } = &self else { return Ok(()) };
+        let Stage { parent, name: staged, .. } = stage;
         let flags = if *replaces { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
         let _step = step("folder.place");
-        let placed = match rustix::fs::renameat_with(parent, stage, parent, name, flags) {
+        let placed = match rustix::fs::renameat_with(parent, staged, parent, name, flags) {
             // Not every file system can.
             Err(Errno::INVAL | Errno::NOSYS) if !*replaces => {
-                rustix::fs::renameat(parent, stage, parent, name)
+                rustix::fs::renameat(parent, staged, parent, name)
             }
             placed => placed,
         };
         let placed = placed.and_then(|()| rustix::fs::fsync(parent));
         // What is staged now is what was there before, or what could not be put in its place.
-        let erased = self.give_up();
+        let erased = stage.erase();
         placed.map_err(|errno| failed(errno, "cannot put the folder in its place", Path::new("")))?;
         if !erased {
-            tracing::warn!("a folder that was replaced is left under a hidden name beside the new one");
+            tracing::warn!(
+                "a folder that was replaced is left under a hidden name beside the new one for now"
+            );
         }
         Ok(())
     }
 
-    /// Removes what is staged. False when that is not possible.
-    fn give_up(&self) -> bool {
-        let Self::Beside { parent, stage, .. } = self else { return true };
-        match dunnage_archive::erase(parent.as_fd(), stage.as_bytes()) {
-            Ok(()) => true,
-            Err(error) => error.cause().is_some_and(|cause| cause.kind() == io::ErrorKind::NotFound),
+    /// Removes what is staged. What cannot be removed goes with the next extraction.
+    fn give_up(&self) {
+        if let Self::Beside { stage, .. } = self {
+            stage.erase();
         }
     }
 }

@@ -15,6 +15,7 @@ mod place;
 mod preserve;
 mod preserved;
 mod restore;
+mod stage;
 mod still;
 #[cfg(test)]
 mod tests;
