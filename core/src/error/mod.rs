@@ -106,7 +106,12 @@ impl Error {
         let mut text = self.0.message.clone();
         let mut cause = self.source();
         while let Some(error) = cause {
-            let said = error.to_string();
+            // Kind and operation are those of the outer error.
+            let own = error.downcast_ref::<Self>();
+            let said = own.map_or_else(
+                || error.to_string(),
+                |own| own.0.message.clone() + &own.context_beside(&self.0.context),
+            );
             if !said.is_empty() && !text.contains(&said) {
                 text.push_str(": ");
                 text.push_str(&said);
@@ -114,6 +119,13 @@ impl Error {
             cause = error.source();
         }
         text
+    }
+
+    /// What of the context is not `known`, as it follows a message.
+    fn context_beside(&self, known: &[(&'static str, String)]) -> String {
+        let context = self.0.context.iter().filter(|pair| !known.contains(pair));
+        let context: Vec<_> = context.map(|(key, value)| format!("{key}: {value}")).collect();
+        if context.is_empty() { String::new() } else { format!(" ({})", context.join(", ")) }
     }
 }
 
@@ -172,15 +184,7 @@ impl fmt::Display for Error {
         if !self.0.operation.is_empty() {
             write!(f, " in {}", self.0.operation)?;
         }
-        write!(f, ": {}", self.message_with_cause())?;
-        if !self.0.context.is_empty() {
-            f.write_str(" (")?;
-            for (i, (key, value)) in self.0.context.iter().enumerate() {
-                write!(f, "{}{key}: {value}", if i == 0 { "" } else { ", " })?;
-            }
-            f.write_str(")")?;
-        }
-        Ok(())
+        write!(f, ": {}{}", self.message_with_cause(), self.context_beside(&[]))
     }
 }
 
@@ -218,6 +222,16 @@ mod tests {
             error.to_string(),
             "UNAVAILABLE in engine.open: cannot reach containerd: connection refused (address: /run/x.sock)"
         );
+        let inner = error.with("workspace", "a");
+        let outer = Error::failed_precondition("start it").caused_by(inner).with("workspace", "a");
+        assert_eq!(
+            outer.message_with_cause(),
+            "start it: cannot reach containerd (address: /run/x.sock): connection refused",
+            "a cause tells what is new"
+        );
+        let Some(error) = outer.source().and_then(|source| source.downcast_ref::<Error>()) else {
+            panic!("the cause is kept")
+        };
         assert_eq!(error.to_json()["number"], ErrorKind::Unavailable.number());
         assert_eq!(error.to_json()["context"]["address"], "/run/x.sock");
     }
