@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use common::data::{from, preserve, restore, to};
 use common::disk::{Disk, in_memory, memory, rig_on};
+use common::random::Random;
 use common::{Rig, names, run, running, said, sh};
 use dunnage::types::{
     CreateOptions, DataDiscardOptions, DataExportResult, DeleteOptions, ImportMode, PreserveForm,
@@ -28,35 +29,14 @@ const CANCELS: usize = 8;
 
 const MIB: u64 = 1 << 20;
 
-/// The numbers that a seed gives.
-struct Random(u64);
-
-impl Random {
-    fn new(what: &str) -> Self {
-        let seed: u64 = std::env::var("DUNNAGE_TEST_SEED").map_or(20_261_123, |seed| seed.parse().unwrap());
-        println!("{what}: DUNNAGE_TEST_SEED={seed}");
-        // Other numbers for each.
-        let stream = what.bytes().fold(seed, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-        Self(stream.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    /// One that is smaller.
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 20) % limit.max(1)
-    }
-
-    /// How much room is left for what needs so much: first enough and then nothing, then anything on even turns and on odd
-    /// ones what may just be enough.
-    fn room(&mut self, turn: u64, need: u64, about: u64) -> u64 {
-        match turn {
-            0 => need + need / 4,
-            1 => 0,
-            _ if turn.is_multiple_of(2) => self.below(need + need / 4),
-            _ => (need + self.below(about)).saturating_sub(about / 2),
-        }
+/// How much room is left for what needs so much: first enough and then nothing, then anything on even turns and on odd ones what
+/// may just be enough.
+fn room(random: &mut Random, turn: u64, need: u64, about: u64) -> u64 {
+    match turn {
+        0 => need + need / 4,
+        1 => 0,
+        _ if turn.is_multiple_of(2) => random.below(need + need / 4),
+        _ => (need + random.below(about)).saturating_sub(about / 2),
     }
 }
 
@@ -164,7 +144,7 @@ async fn a_full_disk_has_whole_archives_or_none() {
     std::fs::remove_file(&archive).unwrap();
     let mut ends = Ends::default();
     for turn in 0..FILLS {
-        let room = random.room(turn, need, 4 << 10);
+        let room = room(&mut random, turn, need, 4 << 10);
         disk.leave(room);
         let what = format!("export of {need} bytes into {room}");
         let done = had_room(workspace.data().export(to(&archive)).await, &what);
@@ -192,7 +172,7 @@ async fn a_full_disk_has_whole_archives_or_none() {
         said(sh(&workspace, "head -c 4000 /dev/urandom > /data/a/1").await);
         let now = tree(&workspace).await;
         let list = numbers(&preserved(&config, &workspace).await);
-        let room = random.room(turn, need, 4 << 10);
+        let room = room(&mut random, turn, need, 4 << 10);
         backups.leave(room);
         let what = format!("preserving {need} bytes in {room}");
         let done = had_room(workspace.data().preserve(preserve(PreserveForm::Archive)).await, &what);
@@ -256,7 +236,7 @@ async fn a_disk_that_fills_below_an_import_keeps_the_data() {
         let need: u64 = need.trim().parse().unwrap();
         let (mut now, mut ends) = (1, Ends::default());
         for turn in 0..FILLS {
-            let room = random.room(turn, need, 96 << 10);
+            let room = room(&mut random, turn, need, 96 << 10);
             disk.leave(room);
             let what = format!("{mode:?} of {need} bytes into {room}");
             let next = 1 - now;

@@ -6,6 +6,7 @@ pub(crate) mod disk;
 pub(crate) mod helper;
 pub(crate) mod log;
 pub(crate) mod older;
+pub(crate) mod random;
 pub(crate) mod terminal;
 
 use std::collections::BTreeSet;
