@@ -77,6 +77,8 @@ impl Host {
         let order = format!("{} {image} {id} {index} {deed} {place}", config.display());
         let mut child = Command::new(std::env::current_exe().unwrap())
             .env(ORDER, order)
+            // What it leaves there when it dies goes with the daemon's directory.
+            .env("TMPDIR", config.parent().unwrap())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
