@@ -21,7 +21,7 @@ use super::threads::starting;
 use super::{launch, sessions, spawn, user};
 use crate::v1::exec_request::Frame as In;
 use crate::v1::exec_response::Frame as Out;
-use crate::v1::{Attach, ExecExited, ExecRequest, ExecResponse, ExecStart, ExecStarted, Omitted};
+use crate::v1::{Attach, ExecExited, ExecRequest, ExecResponse, ExecStart, ExecStarted, Omitted, Session};
 
 /// Pieces of input that may wait for a session's program.
 const AHEAD: usize = 4;
@@ -49,12 +49,10 @@ fn start_now(agent: &Arc<Agent>, start: ExecStart, frames: Streaming<ExecRequest
     agent.check_commands()?;
     let limits = launch::limits(&start)?;
     let counted = agent.enter();
-    let reserved = match &start.session {
-        Some(session) => {
-            Some((agent.sessions.reserve(&session.id, session.replay_bytes)?, session.replay_bytes))
-        }
-        None => None,
+    let reserve = |session: &Session| {
+        agent.sessions.reserve(&session.id, session.replay_bytes).map(|room| (room, session.replay_bytes))
     };
+    let reserved = start.session.as_ref().map(reserve).transpose()?;
     let program = launch::program(agent, &start)?;
     let running = spawn::spawn(&agent.reaper, &program, agent.nofile)?;
     let pty = program.pty.is_some();

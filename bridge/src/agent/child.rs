@@ -52,12 +52,12 @@ pub(crate) struct Start<'a> {
 /// Those of clone(2) and of each step up to execve(2); no process is left then.
 pub(crate) fn execute(program: &Program, start: &Start<'_>) -> io::Result<Pid> {
     let words = Words::new(program)?;
-    let argv = words.pointers(&words.args);
+    let argv = pointers(&words.args);
     let mut child = Child {
-        files: words.pointers(&words.files),
+        files: pointers(&words.files),
         script: [SHELL.as_ptr(), ptr::null()].into_iter().chain(argv.iter().skip(1).copied()).collect(),
         argv,
-        envp: words.pointers(&words.env),
+        envp: pointers(&words.env),
         work_dir: &words.work_dir,
         start,
         failure: None,
@@ -108,12 +108,11 @@ impl Words {
             work_dir: text(program.work_dir.as_os_str().as_bytes())?,
         })
     }
+}
 
-    /// What execve(2) takes; good for as long as these words are there.
-    #[allow(clippy::unused_self, reason = "it tells whose the pointers are")]
-    fn pointers(&self, words: &[CString]) -> Vec<*const c_char> {
-        words.iter().map(|word| word.as_ptr()).chain([ptr::null()]).collect()
-    }
+/// What execve(2) takes; good for as long as these words are there.
+fn pointers(words: &[CString]) -> Vec<*const c_char> {
+    words.iter().map(|word| word.as_ptr()).chain([ptr::null()]).collect()
 }
 
 /// Where a program of this name may be: itself when it has a slash, else in each directory of `path`, of which an empty one is
@@ -147,12 +146,13 @@ struct Stack(#[allow(dead_code, reason = "the child's")] [MaybeUninit<u8>; STACK
 
 impl Child<'_> {
     /// Makes the process; returns when it has executed its program, or has ended and left its failure.
+    ///
+    /// With CLONE_VFORK nothing is used by both processes at a time. No signal is taken meanwhile: a handler would run in the
+    /// child, on the agent's memory.
     fn begin(&mut self) -> io::Result<Pid> {
         let mut stack = Stack([MaybeUninit::uninit(); STACK]);
-        // SAFETY: both sets are written by the calls that are given them before anything reads them. `clone` gets the upper end
-        // of a stack that lives until it returns, aligned as every platform of ours wants it, and a function that takes
-        // what `self` is; with CLONE_VFORK it returns when the child has left this memory, so that nothing is used by both
-        // at a time. No signal is taken meanwhile: a handler would run in the child, on the agent's memory.
+        // SAFETY: the sets are written before they are read. `clone` gets the upper end of an aligned stack and a function that
+        // takes what `self` is; both live until it returns, which is when the child has left this memory.
         unsafe {
             let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
             libc::sigfillset(all.as_mut_ptr());
@@ -217,11 +217,11 @@ impl Child<'_> {
     }
 }
 
-/// Gives every signal its default action, then lets them come: until then a handler of the agent could run.
+/// Gives every signal its default action, then lets them come: until then a handler of the agent could run. The child has a table
+/// of actions of its own (no CLONE_SIGHAND).
 fn default_signals() {
-    // SAFETY: an all-zero action is the default one (SIG_DFL is 0) with an empty mask, and no shorter than the kernel's own
-    // form of it, of which a set has 8 bytes (rt_sigaction(2)); the set below is written before it is read. The child has a
-    // table of actions of its own (no CLONE_SIGHAND).
+    // SAFETY: an all-zero action is the default one (SIG_DFL is 0) with an empty mask, no shorter than the kernel's own form
+    // of it, whose sets have 8 bytes (rt_sigaction(2)); the set below is written before it is read.
     unsafe {
         let default: libc::sigaction = std::mem::zeroed();
         for signal in 1..=LAST_SIGNAL {

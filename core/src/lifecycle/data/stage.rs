@@ -38,7 +38,11 @@ impl Stage {
             make(&parent, &name)?;
             // Until it is locked, somebody may take it for a leftover.
             let Some(lock) = open(&parent, &name)? else { continue };
-            rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+            // Never waited for: what runs in the workspace may hold it as long as it likes.
+            match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) => continue,
+                locked => locked?,
+            }
             if is_still(&parent, &name, &lock)? {
                 return Ok(Self { parent, name, _lock: lock });
             }
@@ -124,6 +128,26 @@ mod tests {
         assert!(at(&held.name).exists() && at(&next.name).exists() && other.exists() && link.is_symlink());
         assert!(next.erase() && next.erase(), "what has gone is removed");
         assert!(!at(&next.name).exists());
+    }
+
+    #[test]
+    fn whoever_holds_a_new_one_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let parent = rustix::fs::open(dir.path(), DIRECTORY, Mode::empty()).unwrap();
+        let held = std::cell::RefCell::new(Vec::new());
+        let make_and_hold = |parent: &OwnedFd, name: &OsStr| {
+            rustix::fs::mkdirat(parent, name, Mode::RWXU)?;
+            let lock = rustix::fs::openat(parent, name, DIRECTORY, Mode::empty())?;
+            rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+            held.borrow_mut().push(lock);
+            Ok(())
+        };
+        assert_eq!(Stage::new(parent, make_and_hold).unwrap_err(), Errno::AGAIN);
+        assert_eq!(held.borrow().len(), TRIES);
+        held.borrow_mut().clear();
+        let next = stage(dir.path());
+        assert!(next.erase());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]
