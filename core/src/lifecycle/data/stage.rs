@@ -14,7 +14,7 @@ const PREFIX: &str = ".dunnage-folder-";
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// How often one is made that somebody takes away at once.
+/// How often one is made that somebody takes away or holds at once.
 const TRIES: usize = 64;
 
 /// A folder beside its place.
@@ -29,7 +29,7 @@ impl Stage {
     /// Makes an empty one with `make`, after removing those that others left in `parent`.
     ///
     /// # Errors
-    /// Those of the system calls. What cannot be removed stays, and is no error.
+    /// Those of the system calls; EBUSY when somebody holds each that is made. What cannot be removed stays, and is no error.
     pub(super) fn new(parent: OwnedFd, make: impl Fn(&OwnedFd, &OsStr) -> Result<()>) -> Result<Self> {
         // Not being able to look is no reason not to work.
         let _ = sweep(&parent);
@@ -47,7 +47,7 @@ impl Stage {
                 return Ok(Self { parent, name, _lock: lock });
             }
         }
-        Err(Errno::AGAIN)
+        Err(Errno::BUSY)
     }
 
     /// Opens it, or what has been put in its name.
@@ -142,7 +142,7 @@ mod tests {
             held.borrow_mut().push(lock);
             Ok(())
         };
-        assert_eq!(Stage::new(parent, make_and_hold).unwrap_err(), Errno::AGAIN);
+        assert_eq!(Stage::new(parent, make_and_hold).unwrap_err(), Errno::BUSY);
         assert_eq!(held.borrow().len(), TRIES);
         held.borrow_mut().clear();
         let next = stage(dir.path());
