@@ -247,6 +247,7 @@ async fn a_program_whose_file_is_slow_holds_up_nobody() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     unwanted.abort();
+    eventually("both are being started", || agent.children().len() == 2);
 
     let all = async {
         let taken = Joined::start(&mut client, session("kept", "true")).await.err().unwrap();
@@ -258,6 +259,7 @@ async fn a_program_whose_file_is_slow_holds_up_nobody() {
     };
     tokio::time::timeout(Duration::from_secs(20), all).await.expect("all wait for the slow one");
     assert!(!kept.is_finished());
+    eventually("orphans are reaped meanwhile", || agent.children().len() == 2);
 
     drop(lease);
     let mut kept = kept.await.unwrap().unwrap();
@@ -266,7 +268,7 @@ async fn a_program_whose_file_is_slow_holds_up_nobody() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(processes(&seconds), 0, "nobody waits for it");
-    eventually("orphans are reaped", || agent.children().is_empty());
+    eventually("nothing is left", || agent.children().is_empty());
 }
 
 #[tokio::test]

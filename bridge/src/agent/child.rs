@@ -11,6 +11,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::ptr;
+use std::sync::atomic::AtomicI32;
 
 use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
@@ -41,6 +42,8 @@ pub(crate) struct Start<'a> {
     pub(crate) nofile: Option<Rlimit>,
     /// `None`: the agent's own.
     pub(crate) identity: Option<Ids>,
+    /// Receives the id of the process before that runs.
+    pub(crate) pid: &'a AtomicI32,
 }
 
 /// Starts a program as the leader of a new session, with the default action of every signal and none blocked. Returns once
@@ -151,15 +154,16 @@ impl Child<'_> {
     /// child, on the agent's memory.
     fn begin(&mut self) -> io::Result<Pid> {
         let mut stack = Stack([MaybeUninit::uninit(); STACK]);
-        // SAFETY: the sets are written before they are read. `clone` gets the upper end of an aligned stack and a function that
-        // takes what `self` is; both live until it returns, which is when the child has left this memory.
+        // SAFETY: the sets are written before they are read. `clone` gets the upper end of an aligned stack, a function that
+        // takes what `self` is, and an atomic to write to; all live until it returns, which is when the child has left this
+        // memory.
         unsafe {
             let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
             libc::sigfillset(all.as_mut_ptr());
             libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
             let top = (&raw mut stack).add(1).cast::<c_void>();
-            let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-            let pid = libc::clone(run, top, flags, ptr::from_mut(self).cast());
+            let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT_SETTID | libc::SIGCHLD;
+            let pid = libc::clone(run, top, flags, ptr::from_mut(self).cast(), self.start.pid.as_ptr());
             let error = io::Error::last_os_error();
             libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut());
             (pid > 0).then(|| Pid::from_raw(pid)).flatten().ok_or(error)
@@ -279,7 +283,9 @@ mod tests {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
         let null = OwnedFd::from(File::open("/dev/null")?);
         let stdio = [null.as_fd(), write.as_fd(), write.as_fd()];
-        execute(program, &Start { stdio, terminal: false, nofile: None, identity })?;
+        let pid = AtomicI32::new(0);
+        let started = execute(program, &Start { stdio, terminal: false, nofile: None, identity, pid: &pid })?;
+        assert_eq!(started.as_raw_nonzero().get(), pid.into_inner());
         drop(write);
         let mut text = String::new();
         File::from(read).read_to_string(&mut text)?;

@@ -63,16 +63,12 @@ fn start(reaper: &Reaper, program: &Program, nofile: Option<Rlimit>) -> io::Resu
         None => Ends::pipes(program.stdin)?,
     };
     let Ends { stdin, stdout, stderr, channels } = ends;
-    let start = child::Start {
-        stdio: [stdin.as_fd(), stdout.as_fd(), stderr.as_ref().unwrap_or(&stdout).as_fd()],
-        terminal: program.pty.is_some(),
-        nofile,
-        identity,
-    };
-    let (pid, exit) = reaper.start(|| child::execute(program, &start))?;
+    let stdio = [stdin.as_fd(), stdout.as_fd(), stderr.as_ref().unwrap_or(&stdout).as_fd()];
+    let terminal = program.pty.is_some();
+    let start = |pid: &_| child::execute(program, &child::Start { stdio, terminal, nofile, identity, pid });
+    let (pid, exit) = reaper.start(start)?;
     let Channels { stdin, stdout, stderr } = channels;
-    let (terminal, gone) = (program.pty.is_some(), Arc::default());
-    Ok(Running { pid, exit, stdin, stdout, stderr, terminal, gone })
+    Ok(Running { pid, exit, stdin, stdout, stderr, terminal, gone: Arc::default() })
 }
 
 /// The agent's ends, registered before anything runs: a failure leaves nothing behind.

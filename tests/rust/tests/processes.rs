@@ -66,19 +66,21 @@ async fn a_process_killed_at_any_time_leaves_whole_workspaces() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let mut random = u64::from(now.subsec_nanos()) << 20 | 1;
     println!("seed {random}");
+    // What is killed, in turn, and the milliseconds within which that happens.
+    let mut kinds = [
+        ("create", NetworkMode::Cni, 700),
+        ("delete", NetworkMode::Cni, 300),
+        ("create", NetworkMode::None, 400),
+        ("delete", NetworkMode::None, 200),
+        ("stop", NetworkMode::Cni, 150),
+        ("start", NetworkMode::Cni, 300),
+    ];
     let (mut whole, mut absent, mut kills) = (0, 0, 0);
-    for round in 0..64u32 {
+    for (round, kind) in [0, 1, 2, 3, 0, 1, 4, 5].into_iter().cycle().take(96).enumerate() {
         if kills == 24 {
             break;
         }
-        let (operation, mode, span) = match round % 8 {
-            0 | 4 => ("create", NetworkMode::Cni, 700),
-            1 | 5 => ("delete", NetworkMode::Cni, 300),
-            2 => ("create", NetworkMode::None, 400),
-            3 => ("delete", NetworkMode::None, 200),
-            6 => ("stop", NetworkMode::Cni, 150),
-            _ => ("start", NetworkMode::Cni, 300),
-        };
+        let (operation, mode, span) = kinds[kind];
         config.network.mode = mode;
         let file = write_config(&rig, &config);
         let id = format!("killed-{round}");
@@ -97,6 +99,9 @@ async fn a_process_killed_at_any_time_leaves_whole_workspaces() {
         let wait = Duration::from_millis(random % span);
         let in_time = killed(text(&file), operation, &id, &image, wait);
         kills += u32::from(in_time);
+        // How long an operation takes is the machine's affair: one that was over by then is killed sooner the next
+        // time, and one that was not perhaps a little later.
+        kinds[kind].2 = if in_time { span + span / 8 } else { (random % span).max(8) };
         let about = format!("{operation} killed after {wait:?}");
 
         // The next process finds it whole or not at all.
