@@ -430,11 +430,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("mute.sock");
         let _listener = tokio::net::UnixListener::bind(&path).unwrap();
-        let begun = Instant::now();
         let error = Client::connect_to(&[path.display().to_string()], &config(), quick()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(error.message().contains("did not answer within 300 ms"), "{error}");
-        assert!(begun.elapsed() < Duration::from_secs(3));
     }
 
     #[tokio::test]

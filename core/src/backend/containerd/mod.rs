@@ -1,5 +1,6 @@
 //! containerd as a backend: one file per service, wire types only in `convert`.
 
+mod bundle;
 mod changes;
 mod client;
 mod containers;

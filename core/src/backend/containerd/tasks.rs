@@ -1,7 +1,7 @@
 //! Tasks: a container's first process, made, started, signalled, awaited and removed.
 
 use super::client::Client;
-use super::{convert, process, snapshots};
+use super::{bundle, convert, process, snapshots};
 use crate::backend::{Container, Task, TaskExit, TaskRoot, TaskStatus};
 use crate::error::{Error, ErrorKind, Result};
 use containerd_client::services::v1::{
@@ -38,7 +38,9 @@ pub(super) async fn create(client: &Client, container: &Container) -> Result<Tas
                 if !clear(client, &container.id).await? {
                     return Err(error);
                 }
-                tokio::time::sleep(BREATH).await;
+                if !discard(client, &container.id, error).await? {
+                    tokio::time::sleep(BREATH).await;
+                }
             }
             other => break other?,
         }
@@ -72,6 +74,17 @@ async fn clear(client: &Client, container: &str) -> Result<bool> {
         Err(error) if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) => Ok(true),
         other => other.map(|_| true),
     }
+}
+
+/// Takes away the directory of a task that never came to be, if that is what the creation failed for.
+async fn discard(client: &Client, container: &str, failure: Error) -> Result<bool> {
+    if get(client, container).await?.is_some() {
+        return Ok(false);
+    }
+    let (socket, namespace) = (client.address().to_owned(), client.namespace().to_owned());
+    let container = container.to_owned();
+    let look = move || bundle::discard(&failure, &socket, &namespace, &container);
+    Ok(tokio::task::spawn_blocking(look).await.unwrap_or(false))
 }
 
 pub(super) async fn start(client: &Client, container: &str) -> Result<()> {

@@ -65,6 +65,23 @@ async fn a_frozen_daemon_times_out_and_thaws() {
     assert!(bench.backend.tasks().await.unwrap().is_empty());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_a_dead_daemon_had_just_begun_is_in_nobodys_way() {
+    let mut bench = Bench::new(&["busybox"]).await;
+    let container = bench.create("busybox", new_container("a", HEEDS_TERM)).await;
+    bench.daemon.kill9().unwrap();
+    // What it makes first, and the shim has seen nothing of.
+    let tasks = bench.daemon.dir().join("state/io.containerd.runtime.v2.task");
+    let bundle = tasks.join(&bench.namespace).join("a");
+    std::fs::create_dir_all(bundle.join("rootfs")).unwrap();
+    std::fs::write(bundle.join("config.json"), "{}").unwrap();
+    bench.daemon.restart().unwrap();
+    bench.backend.create_task(&container).await.unwrap();
+    bench.backend.start_task("a").await.unwrap();
+    assert_eq!(bench.backend.task("a").await.unwrap().unwrap().status, TaskStatus::Running);
+    bench.remove(&container).await;
+}
+
 fn config_of(bench: &Bench, connect_ms: u64) -> Config {
     let mut config = Config::default()
         .containerd_address(bench.daemon.socket().display().to_string())

