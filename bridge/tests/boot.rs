@@ -22,7 +22,7 @@ async fn first_boot_fills_the_data_directory_and_later_ones_leave_it() {
     assert_eq!(std::fs::read(agent.data("sub/b")).unwrap(), b"template");
     std::fs::remove_file(agent.data("sub/b")).unwrap();
     agent.signal("TERM");
-    assert_eq!(agent.wait().0, Some(0));
+    assert_eq!(agent.wait(), Some(0));
     let dir = std::mem::replace(&mut agent.dir, tempfile::tempdir().unwrap());
     let agent = Agent::in_dir(dir, Options::default());
     assert!(!agent.data("sub/b").exists(), "a deleted template came back");

@@ -3,9 +3,9 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{Agent, Exec, Options, command, eventually, processes, resize, run, stdin, unique_sleep};
+use common::{Agent, Exec, Options, command, eventually, processes, resize, run, soon, stdin, unique_sleep};
 use dunnage_bridge::bridgepb::{ExecInput, ReadRawRequest, StatRequest};
 use tonic::Code;
 
@@ -72,14 +72,12 @@ async fn the_time_limit_ends_everything_the_command_started() {
     let agent = Agent::start();
     let mut client = agent.client().await;
     let sleep = unique_sleep();
-    let start = Instant::now();
     // One in the group, one in a pipe, one that ignores the polite signal and holds the output.
     let text = format!("sleep {sleep} & (trap '' TERM; sleep {sleep}) & echo started; sleep {sleep} | cat");
-    let done = run(&mut client, ExecInput { timeout_seconds: 1, ..command(&text) }).await;
+    let done = soon(run(&mut client, ExecInput { timeout_seconds: 1, ..command(&text) })).await;
     assert_eq!(done.code, Some(124));
     assert_eq!(done.out(), "started\n");
     assert!(String::from_utf8_lossy(&done.stderr).contains("time limit of 1 s"));
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     assert_eq!(processes(&sleep), 0);
 }
 
@@ -95,16 +93,12 @@ async fn a_negative_time_limit_is_none() {
 async fn a_background_process_that_holds_the_output_does_not_hang_the_command() {
     let agent = Agent::first();
     let mut client = agent.client().await;
-    let start = Instant::now();
     let marker = agent.data("survived");
-    let text = format!(
-        "(sleep 0.5; echo late; echo late >&2; sleep 0.2; echo later; touch {}) & echo done",
-        marker.display()
-    );
-    let done = run(&mut client, command(&text)).await;
+    let background = "(until [ -e go ]; do sleep 0.02; done; echo late; echo late >&2; sleep 0.2; echo later; touch survived)";
+    let done = soon(run(&mut client, command(&format!("{background} & echo done")))).await;
     assert_eq!((done.out().as_str(), done.code), ("done\n", Some(0)));
-    assert!(start.elapsed() < Duration::from_millis(450), "{:?}", start.elapsed());
     // Its later output must not end it either.
+    std::fs::write(agent.data("go"), "").unwrap();
     eventually("the background process finishes", || marker.exists());
 }
 
@@ -112,10 +106,8 @@ async fn a_background_process_that_holds_the_output_does_not_hang_the_command() 
 async fn a_background_process_that_never_stops_writing_does_not_hang_the_command() {
     let agent = Agent::first();
     let mut client = agent.client().await;
-    let start = Instant::now();
-    let done = run(&mut client, command("yes & echo $! >pid; exit 5")).await;
+    let done = soon(run(&mut client, command("yes & echo $! >pid; exit 5"))).await;
     assert_eq!(done.code, Some(5));
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     run(&mut client, command("kill $(cat pid)")).await;
 }
 
@@ -238,10 +230,10 @@ async fn closing_the_input_of_a_terminal_ends_what_reads_it() {
     let mut client = agent.client().await;
     let exec = Exec::start(&mut client, terminal("cat; echo over")).await.unwrap();
     exec.send(stdin("half a line")).await;
-    let done = tokio::time::timeout(Duration::from_secs(5), exec.finish()).await.unwrap();
+    let done = soon(exec.finish()).await;
     assert!(done.out().ends_with("over\r\n"), "{:?}", done.out());
     let exec = Exec::start(&mut client, terminal("/bin/sh")).await.unwrap();
-    let done = tokio::time::timeout(Duration::from_secs(5), exec.finish()).await.unwrap();
+    let done = soon(exec.finish()).await;
     assert_eq!(done.code, Some(0));
 }
 
@@ -286,16 +278,20 @@ async fn a_slow_reader_stalls_only_its_own_stream() {
     }
     // On the same connection, while eight others are stuck.
     tokio::time::sleep(Duration::from_millis(700)).await;
-    let start = Instant::now();
     for _ in 0..20 {
-        assert_eq!(run(&mut client, command("echo quick")).await.out(), "quick\n");
+        assert_eq!(soon(run(&mut client, command("echo quick"))).await.out(), "quick\n");
     }
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
-    let middle = agent.rss();
-    tokio::time::sleep(Duration::from_millis(700)).await;
-    let after = agent.rss();
-    assert!(after <= middle + 1024, "memory grows: {middle} to {after} KiB");
-    assert!(after < before + 24 * 1024, "eight stuck streams took {} KiB", after - before);
+    // It stops growing before long.
+    let mut last = 0;
+    loop {
+        let now = agent.rss();
+        assert!(now < before + 24 * 1024, "eight stuck streams took {} KiB", now - before);
+        if now <= last + 1024 {
+            break;
+        }
+        last = now;
+        tokio::time::sleep(Duration::from_millis(700)).await;
+    }
     drop(slow);
 }
 
@@ -313,7 +309,7 @@ async fn nothing_is_left_open_after_many_commands() {
 }
 
 #[tokio::test]
-async fn it_stops_within_a_second_however_many_streams_are_open() {
+async fn it_stops_however_many_streams_are_open() {
     let mut agent = Agent::first();
     let mut client = agent.client().await;
     std::fs::write(agent.data("big"), vec![7; 32 << 20]).unwrap();
@@ -328,9 +324,7 @@ async fn it_stops_within_a_second_however_many_streams_are_open() {
     }
     let unread = client.read_raw(ReadRawRequest { path: "big".into() }).await.unwrap();
     agent.signal("TERM");
-    let (code, took) = agent.wait();
-    assert_eq!(code, Some(0));
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert_eq!(agent.wait(), Some(0));
     assert!(!agent.socket().exists());
     drop((open, unread));
 }
@@ -343,6 +337,6 @@ async fn stopping_reports_how_commands_ended_and_refuses_new_calls() {
     exec.until("up").await;
     agent.signal("TERM");
     assert_eq!(exec.finish().await.code, Some(143));
-    assert_eq!(agent.wait().0, Some(0));
+    assert_eq!(agent.wait(), Some(0));
     assert!(client.stat(StatRequest { path: "/".into() }).await.is_err());
 }

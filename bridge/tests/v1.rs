@@ -5,9 +5,9 @@ mod common;
 
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::Agent;
+use common::{Agent, soon};
 use dunnage_bridge::v1::bridge_client::BridgeClient;
 use dunnage_bridge::v1::exec_request::Frame as In;
 use dunnage_bridge::v1::exec_response::Frame as Out;
@@ -124,11 +124,9 @@ async fn signals_time_limits_and_how_it_ended() {
     let frames = vec![In::Signal(Signal { number: 999 }), In::Signal(Signal { number: 10 })];
     let done = run(&mut client, shell("sleep 1000"), frames).await.unwrap();
     assert_eq!(done.exit, ExecExited { code: 138, signal: 10, timed_out: false, idle_timed_out: false });
-    let start = Instant::now();
     let limited = ExecStart { timeout_ms: 150, ..shell("sleep 1000") };
-    let done = run(&mut client, limited, vec![]).await.unwrap();
+    let done = soon(run(&mut client, limited, vec![])).await.unwrap();
     assert_eq!(done.exit, ExecExited { code: 143, signal: 15, timed_out: true, idle_timed_out: false });
-    assert!(start.elapsed() < Duration::from_secs(1));
     let stubborn = ExecStart { timeout_ms: 150, ..shell("trap '' TERM; sleep 1000; sleep 1000; sleep 1000") };
     let done = run(&mut client, stubborn, vec![]).await.unwrap();
     assert_eq!(done.exit, ExecExited { code: 137, signal: 9, timed_out: true, idle_timed_out: false });
@@ -331,7 +329,7 @@ async fn a_watch_tells_and_ends_with_the_agent() {
     assert_eq!((events[0].path.as_ref(), events[0].kind()), (&b"f"[..], WatchKind::Created));
     agent.signal("TERM");
     assert_eq!(told.message().await.unwrap_err().code(), Code::Unavailable);
-    assert!(agent.wait().1 < Duration::from_secs(1));
+    agent.wait();
 }
 
 #[tokio::test]

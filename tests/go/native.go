@@ -135,16 +135,12 @@ func cancelCall(r *run) error {
 		cancel()
 		cancel()
 	})
-	begun := time.Now()
-	_, err = ws.Exec.Run(ctx, "sleep 60", nil)
+	_, err = ws.Exec.Run(ctx, "sleep 1000", nil)
 	if failed := want(err, dunnage.CodeCancelled, "cancelled run"); failed != nil {
 		return failed
 	}
 	if !errors.Is(err, context.Canceled) || !errors.Is(err, dunnage.ErrCancelled) {
 		return fmt.Errorf("it matches neither the context's error nor the kind: %v", err)
-	}
-	if time.Since(begun) > 10*time.Second {
-		return fmt.Errorf("it took %v", time.Since(begun))
 	}
 	deadline, stop := context.WithTimeout(background, 200*time.Millisecond)
 	defer stop()

@@ -57,4 +57,5 @@ def config(hanging: Hanging, tmp_path: Path) -> dict[str, Any]:
         "data_root": str(tmp_path / "data"),
         "runtime_dir": str(tmp_path / "runtime"),
         "containerd": {"address": str(hanging.path)},
+        "time_limits": {"connect_ms": 600_000, "backend_ms": 600_000},
     }

@@ -17,6 +17,8 @@ import dunnage
 import pytest
 
 PACKAGE = str(Path(dunnage.__file__).parents[1])
+# Seconds that a slow machine may take for what comes at all; the daemon itself is waited for ten times as long.
+PATIENCE = 60
 
 
 def child(code: str, *arguments: str) -> subprocess.Popen[str]:
@@ -33,82 +35,76 @@ import json, sys, time, dunnage
 try:
     dunnage.Engine.open(json.loads(sys.argv[1]))
 except KeyboardInterrupt:
-    print("interrupted", time.monotonic())
+    print("interrupted")
 """
     program = child(code, json.dumps(config))
-    assert hanging.reached.wait(20)
-    time.sleep(0.1)
-    began = time.monotonic()
+    assert hanging.reached.wait(PATIENCE)
     program.send_signal(signal.SIGINT)
-    out, err = program.communicate(timeout=20)
-    assert out.startswith("interrupted"), err
-    assert float(out.split()[1]) - began < 0.05
-    assert program.returncode == 0
+    out, err = program.communicate(timeout=PATIENCE)
+    assert (program.returncode, out) == (0, "interrupted\n"), err
 
 
 def test_the_interpreter_is_free_meanwhile(config: dict[str, Any]) -> None:
-    steps = 0
-    done = threading.Event()
-
     def count() -> None:
-        nonlocal steps
-        while not done.is_set():
-            steps += 1
+        for _ in range(50):
             time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=count)
-    thread.start()
-    with pytest.raises(dunnage.TimeoutError) as caught:
-        dunnage.Engine.open(config, time_limit=0.4)
-    done.set()
+    with pytest.raises(KeyboardInterrupt):
+        thread.start()
+        dunnage.Engine.open(config)
     thread.join()
-    assert caught.value.operation == "engine.open"
-    assert steps > 50
 
 
-def test_a_task_is_cancelled_with_its_call(config: dict[str, Any]) -> None:
-    async def main() -> float:
+def test_a_task_is_cancelled_with_its_call(hanging: Any, config: dict[str, Any]) -> None:
+    async def main() -> bool:
         task = asyncio.ensure_future(dunnage.AsyncEngine.open(config).__aenter__())
-        await asyncio.sleep(0.2)
-        began = time.monotonic()
+        while not hanging.reached.is_set():
+            await asyncio.sleep(0.01)
         task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        return time.monotonic() - began
+        await asyncio.wait([task], timeout=PATIENCE)
+        return task.cancelled()
 
-    assert asyncio.run(main()) < 0.5
+    assert asyncio.run(main())
 
 
-def test_the_loop_is_free_meanwhile_and_time_limits_hold(config: dict[str, Any]) -> None:
-    async def main() -> int:
-        steps = 0
+def test_the_loop_is_free_meanwhile(config: dict[str, Any]) -> None:
+    async def main() -> bool:
+        opening = asyncio.ensure_future(dunnage.AsyncEngine.open(config).__aenter__())
+        for _ in range(30):
+            await asyncio.sleep(0.005)
+        free = not opening.done()
+        opening.cancel()
+        return free
 
-        async def count() -> None:
-            nonlocal steps
-            while True:
-                steps += 1
-                await asyncio.sleep(0.005)
+    assert asyncio.run(main())
 
-        counter = asyncio.ensure_future(count())
+
+def test_time_limits_hold(config: dict[str, Any]) -> None:
+    async def main() -> None:
         with pytest.raises(dunnage.TimeoutError):
             await dunnage.AsyncEngine.open(config, time_limit=0.4)
         with pytest.raises((asyncio.TimeoutError, TimeoutError)):
             await asyncio.wait_for(dunnage.AsyncEngine.open(config).__aenter__(), 0.2)
-        counter.cancel()
-        return steps
 
-    assert asyncio.run(main()) > 30
+    asyncio.run(main())
+    with pytest.raises(dunnage.TimeoutError) as caught:
+        dunnage.Engine.open(config, time_limit=0.4)
+    assert caught.value.operation == "engine.open"
 
 
-def test_many_wait_at_once(config: dict[str, Any]) -> None:
+def test_many_wait_at_once(hanging: Any, config: dict[str, Any]) -> None:
     async def main() -> list[Any]:
-        calls = (dunnage.AsyncEngine.open(config, time_limit=0.5).__aenter__() for _ in range(50))
+        calls = [asyncio.ensure_future(dunnage.AsyncEngine.open(config).__aenter__()) for _ in range(50)]
+        while len(hanging.taken) < 50 and not any(call.done() for call in calls):
+            await asyncio.sleep(0.01)
+        for call in calls:
+            call.cancel()
         return await asyncio.gather(*calls, return_exceptions=True)
 
-    began = time.monotonic()
     results = asyncio.run(main())
-    assert all(isinstance(one, dunnage.TimeoutError) for one in results)
-    assert time.monotonic() - began < 5
+    assert all(isinstance(one, asyncio.CancelledError) for one in results), results
 
 
 @pytest.mark.parametrize("how", ["thread", "loop"])
@@ -127,7 +123,7 @@ else:
 print("over")
 """
     program = child(code, json.dumps(config), how)
-    out, err = program.communicate(timeout=20)
+    out, err = program.communicate(timeout=PATIENCE)
     assert (program.returncode, out) == (0, "over\n"), err
 
 
@@ -156,7 +152,7 @@ assert refused()
 print("fine")
 """
     program = child(code, json.dumps(config))
-    out, err = program.communicate(timeout=30)
+    out, err = program.communicate(timeout=PATIENCE)
     assert out == "fine\n", err
 
 

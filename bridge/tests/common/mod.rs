@@ -123,16 +123,14 @@ impl Agent {
         assert!(status.success());
     }
 
-    /// Waits for the agent's end; returns its exit code and how long it took.
-    pub fn wait(&mut self) -> (Option<i32>, Duration) {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return (status.code(), start.elapsed());
-            }
-            assert!(start.elapsed() < Duration::from_secs(10), "the agent does not end");
-            std::thread::sleep(Duration::from_millis(2));
-        }
+    /// Waits for the agent's end; returns its exit code.
+    pub fn wait(&mut self) -> Option<i32> {
+        let mut status = None;
+        eventually("the agent ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap().code()
     }
 
     /// Resident memory in KiB.
@@ -170,13 +168,21 @@ impl Drop for Agent {
     }
 }
 
+/// What a slow machine may take for anything that comes at all.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Waits until something is so.
 pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(8);
+    let until = Instant::now() + PATIENCE;
     while !so() {
         assert!(Instant::now() < until, "it never happened: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// What comes although something beside it never ends.
+pub async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, what).await.expect("it waits for what never ends")
 }
 
 /// Processes of the machine whose command line holds `text`.

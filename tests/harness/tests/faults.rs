@@ -82,8 +82,7 @@ fn blobs_are_no_faster_than_the_throttle() {
     let proxy = proxy(&registry, &format!("throttle:{}", size / 2));
     let start = Instant::now();
     assert!(get(&proxy.host(), &blob, &[]).complete);
-    let took = start.elapsed();
-    assert!(took > Duration::from_millis(1900) && took < Duration::from_secs(4), "{took:?}");
+    assert!(start.elapsed() > Duration::from_millis(1900), "{:?}", start.elapsed());
 }
 
 #[test]

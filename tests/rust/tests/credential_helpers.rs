@@ -9,7 +9,6 @@ mod common;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use common::log::Everything;
 use common::{Rig, context, fails, pull, until};
@@ -136,13 +135,13 @@ impl Guarded {
 
 /// The process that wrote its id there, once it has.
 async fn begun(file: PathBuf) -> PathBuf {
-    until(Duration::from_secs(20), "the helper runs", async || file.exists()).await;
+    until("the helper runs", async || file.exists()).await;
     Path::new("/proc").join(std::fs::read_to_string(file).unwrap().trim())
 }
 
 /// Waits until a process is neither alive nor waiting to be reaped.
 async fn gone(process: PathBuf) {
-    until(Duration::from_secs(20), "the helper is killed", async || !process.exists()).await;
+    until("the helper is killed", async || !process.exists()).await;
 }
 
 #[test]

@@ -78,7 +78,7 @@ async fn an_end_is_told_once_by_any_number_of_engines() {
         rustix::process::Signal::TERM,
     )
     .unwrap();
-    until(LIMIT, "it has ended", async || rig.ctr(&["tasks", "ls"]).contains("STOPPED")).await;
+    until("it has ended", async || rig.ctr(&["tasks", "ls"]).contains("STOPPED")).await;
     let engines = [rig.engine().await, rig.engine().await];
     let told = history(&engines[0], "mortal").await;
     let mut events =
@@ -198,7 +198,7 @@ async fn a_workspace_that_dies_is_started_again_once_until_it_is_stopped() {
     engine.close().await;
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    until(LIMIT, "it has ended", async || rig.ctr(&["tasks", "ls"]).contains("STOPPED")).await;
+    until("it has ended", async || rig.ctr(&["tasks", "ls"]).contains("STOPPED")).await;
     let engine = rig.engine().await;
     let workspace = engine.workspace("phoenix").unwrap();
     let mut events = engine.events(EventsOptions::default().after(seen)).await.unwrap();

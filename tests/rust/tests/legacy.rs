@@ -7,7 +7,6 @@ mod common;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use common::{Rig, fails, remove, run, said, sh, until};
 use dunnage::types::{
@@ -86,7 +85,7 @@ async fn address(workspace: &Workspace) -> String {
 
 /// Waits for an agent that others started.
 async fn answers(workspace: &Workspace) {
-    until(Duration::from_secs(10), "its agent answers", async || {
+    until("its agent answers", async || {
         let run = RunOptions::default().command("true");
         workspace.exec().run(run, "").await.is_ok()
     })

@@ -63,10 +63,7 @@ async fn a_life_with_network_and_published_port() {
     // A server inside is reached by the published port, and again after a restart, at the same address.
     let serve = "while :; do echo answer | nc -l -p 7777; done";
     let server = workspace.exec().spawn(ExecOptions::default().command(serve)).await.unwrap();
-    until(Duration::from_secs(10), "the server answers", async || {
-        ask(port).is_ok_and(|text| text == "answer\n")
-    })
-    .await;
+    until("the server answers", async || ask(port).is_ok_and(|text| text == "answer\n")).await;
     workspace.fs().write(WriteOptions::default().path("kept"), "kept").await.unwrap();
     let stopped = workspace.stop(StopOptions::default()).await.unwrap();
     assert_eq!(stopped.outcome, StopOutcome::Stopped);
@@ -86,10 +83,8 @@ async fn a_life_with_network_and_published_port() {
     assert_eq!(info.network.addresses[0].split('/').next().unwrap(), address, "a restart keeps the address");
     assert_eq!(said(sh(&workspace, "cat kept").await), "kept");
     let server = workspace.exec().spawn(ExecOptions::default().command(serve)).await.unwrap();
-    until(Duration::from_secs(10), "the server answers after a restart", async || {
-        ask(port).is_ok_and(|text| text == "answer\n")
-    })
-    .await;
+    until("the server answers after a restart", async || ask(port).is_ok_and(|text| text == "answer\n"))
+        .await;
     drop(server);
 
     // A second creation touches nothing.
@@ -207,7 +202,7 @@ async fn limits_hold(workspace: &dunnage::Workspace, pid: u32) {
     let (result, _, errors) =
         sh(workspace, "for n in $(seq 80); do sleep 3 & done; echo done; kill $(jobs -p) 2>/dev/null").await;
     assert!(result.exit_code != 0 || errors.contains("fork"), "80 processes within 50: {errors}");
-    until(Duration::from_secs(15), "the workspace answers again", async || {
+    until("the workspace answers again", async || {
         let run = dunnage::types::RunOptions::default().command("true");
         workspace.exec().run(run, "").await.is_ok_and(|output| output.result.exit_code == 0)
     })

@@ -4,7 +4,7 @@
 mod common;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{Rig, fails, kill, remove, running, said, sh, until};
 use dunnage::types::{
@@ -145,9 +145,7 @@ async fn an_engine_that_closes_undoes_what_runs() {
             .collect();
         let pull = engine.image().pull(PullOptions::default().image(&slow));
         tokio::time::sleep(Duration::from_millis(delay)).await;
-        let begun = Instant::now();
         engine.close().await;
-        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
         fails(pull.await, ErrorKind::Cancelled, &[]);
         for (n, operation) in operations.drain(..).enumerate() {
             let id = format!("closing-{n}");
@@ -229,7 +227,7 @@ async fn an_agent_that_dies_ends_its_streams_and_comes_back() {
     drop((spawned, terminal, reader, session, attached));
     // A write that was never finished changes nothing.
     drop(writer);
-    until(Duration::from_secs(5), "it is seen to be stopped", async || {
+    until("it is seen to be stopped", async || {
         let info = workspace.info().await.unwrap();
         !info.task_running && info.status == WorkspaceStatus::Stopped && info.exit_code == Some(137)
     })
@@ -253,7 +251,7 @@ async fn an_agent_that_dies_ends_its_streams_and_comes_back() {
         let pid = first_process(&workspace).await;
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         // It may not be seen yet; then it is by the second attempt.
-        until(Duration::from_secs(10), "it comes back", async || {
+        until("it comes back", async || {
             workspace.ensure_running(StartOptions::default()).await.unwrap();
             let run = RunOptions::default().command("cat kept");
             workspace.exec().run(run, "").await.is_ok_and(|output| output.stdout == "kept")

@@ -133,7 +133,6 @@ async fn faults_that_last_are_told_apart_and_leave_nothing() {
         ("bearer:me:secret", ErrorKind::Unauthenticated),
     ] {
         set(&proxy, faults);
-        let begun = Instant::now();
         let (result, events) = pull(&engine, &image).await;
         let error = match result {
             Ok(result) => panic!("{faults}: {result:?}"),
@@ -149,7 +148,6 @@ async fn faults_that_last_are_told_apart_and_leave_nothing() {
         if kind == ErrorKind::DataCorrupt {
             assert!(error.to_string().contains("sha256:"), "{faults}: {error}");
         }
-        assert!(begun.elapsed() < Duration::from_secs(20), "{faults}: {:?}", begun.elapsed());
         rig.nothing_kept();
     }
     // After all that, it works.
@@ -397,10 +395,8 @@ async fn a_cancel_in_any_phase_leaves_nothing() {
             }
         }
         operation.cancel();
-        let asked = Instant::now();
         let error = fails(operation.await, ErrorKind::Cancelled, &[]);
         assert_eq!(context(&error, "image"), image, "{faults}");
-        assert!(asked.elapsed() < Duration::from_secs(5), "{faults}: {:?}", asked.elapsed());
         rig.nothing_kept();
     }
     // So does a creation that is cancelled while it pulls.
@@ -416,7 +412,7 @@ async fn a_cancel_in_any_phase_leaves_nothing() {
     // Dropping the handle cancels nothing.
     set(&proxy, "throttle:20000000");
     drop(engine.image().pull(PullOptions::default().image(&image)));
-    until(Duration::from_secs(20), "a pull without a handle goes on", async || {
+    until("a pull without a handle goes on", async || {
         engine.image().get(ImageName::default().image(&image)).await.is_ok()
     })
     .await;

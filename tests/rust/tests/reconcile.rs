@@ -4,7 +4,6 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use common::{Rig, kill, running, said, sh, until, watched};
 use dunnage::types::{
@@ -93,7 +92,7 @@ async fn one_that_cannot_be_put_in_order_stops_no_other() {
     std::fs::remove_file(&run_dir).unwrap();
     let again = engine.reconcile(ReconcileOptions::default()).await.unwrap();
     assert_eq!(again.failed, 0, "{again:?}");
-    until(Duration::from_secs(5), "all of them run", async || {
+    until("all of them run", async || {
         states(&engine).await.values().all(|status| *status == WorkspaceStatus::Running)
     })
     .await;

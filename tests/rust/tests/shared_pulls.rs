@@ -41,14 +41,13 @@ impl Bed {
     async fn pair(&self) -> [Helper; 2] {
         let leases = self.rig.count().leases;
         let first = self.puller();
-        until(Duration::from_secs(20), "bytes are stored", async || {
+        until("bytes are stored", async || {
             let active = self.rig.ctr(&["content", "active"]);
             active.lines().any(|line| line.starts_with("layer-") && line.contains("MB"))
         })
         .await;
         let second = self.puller();
-        until(Duration::from_secs(20), "the second works", async || self.rig.count().leases == leases + 2)
-            .await;
+        until("the second works", async || self.rig.count().leases == leases + 2).await;
         [first, second]
     }
 

@@ -11,7 +11,6 @@ use common::{Rig, fails, remove, running, said, sh, until};
 use dunnage::types::{ExecOptions, ReadOptions};
 use dunnage::{Engine, ErrorKind, Workspace};
 
-const PATIENCE: Duration = Duration::from_secs(30);
 /// What is pasted at once: far more than fits anywhere on the way.
 const PASTE: usize = 10 << 20;
 
@@ -138,16 +137,16 @@ async fn tmux_works_as_on_any_terminal() {
     assert_eq!(tmux(client).await, "100x30 xterm-256color");
     // A key of tmux's splits its window; a new size reaches what runs in it.
     terminal.types("\x02\"").await;
-    until(PATIENCE, "there are two panes", async || tmux(size).await.ends_with(" 2")).await;
+    until("there are two panes", async || tmux(size).await.ends_with(" 2")).await;
     terminal.process.resize(140, 45).unwrap();
-    until(PATIENCE, "the client has grown", async || tmux(client).await.starts_with("140x45")).await;
+    until("the client has grown", async || tmux(client).await.starts_with("140x45")).await;
     tmux("split-window -h -t desk 'sh -i'").await;
     assert!(tmux(size).await.ends_with(" 3"));
     // Keys from outside, and the screen as tmux draws it.
     tmux("send-keys -t desk.2 'stty size; echo $((6 * 7)) schön 世界' Enter").await;
     let shows =
         async |wanted: &str| tmux("capture-pane -p -t desk.2").await.lines().any(|line| line == wanted);
-    until(PATIENCE, "the pane shows what its shell says", async || shows("42 schön 世界").await).await;
+    until("the pane shows what its shell says", async || shows("42 schön 世界").await).await;
     let pane = tmux("display-message -p -t desk.2 '#{pane_height} #{pane_width}'").await;
     assert!(shows(&pane).await, "its terminal has the size of the pane: {pane}");
     // The client leaves; what it has started goes on.
@@ -279,12 +278,12 @@ async fn a_terminal_whose_host_goes_away_ends_with_all_it_ran() {
         let bash = Terminal::bash(&workspace).await;
         // In the background, in the foreground, and one that does not heed the line going down.
         bash.types("sleep 100001 & (trap '' HUP; sleep 100002; :) & sh -c 'sleep 100003; :'\r").await;
-        until(PATIENCE, "all three run", async || left().await == "3").await;
+        until("all three run", async || left().await == "3").await;
         if close {
             engine.close().await;
         }
         drop(bash);
-        until(PATIENCE, "nothing of it runs", async || left().await == "0").await;
+        until("nothing of it runs", async || left().await == "0").await;
     }
     assert_eq!(said(sh(&watcher, "pgrep -cx bash || true").await), "0");
     remove(&watcher).await;

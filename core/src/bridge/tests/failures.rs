@@ -37,10 +37,8 @@ async fn a_wait_ends_by_its_limit_and_by_its_token() {
         tokio::time::sleep(Duration::from_millis(20)).await;
         trigger.cancel();
     });
-    let began = Instant::now();
-    let error = client.wait_ready(Duration::from_secs(30), &cancel).await.unwrap_err();
+    let error = soon(client.wait_ready(Duration::from_secs(1000), &cancel)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
-    assert!(began.elapsed() < Duration::from_secs(2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,9 +83,9 @@ async fn calls_survive_a_restart_and_calls_under_way_do_not_hang() {
     eventually("the command runs", || began.exists()).await;
     fixture.kill_agent();
 
-    let ended = tokio::time::timeout(Duration::from_secs(3), running).await.unwrap().unwrap();
+    let ended = soon(running).await.unwrap();
     assert_eq!(ended.unwrap_err().kind(), ErrorKind::Unavailable);
-    let error = tokio::time::timeout(Duration::from_secs(3), process.wait()).await.unwrap().unwrap_err();
+    let error = soon(process.wait()).await.unwrap_err();
     assert_eq!((error.kind(), error.operation()), (ErrorKind::Unavailable, "exec.wait"));
     assert_eq!(process.next_output().await.unwrap_err().kind(), ErrorKind::Unavailable);
     let error = client.read(&read("f")).await.unwrap_err();
@@ -167,11 +165,9 @@ async fn long_processes_never_use_up_the_way_for_short_calls() {
     let client = fixture.client();
     let mut processes = Vec::new();
     for _ in 0..250 {
-        processes.push(client.spawn(&spawn("exec sleep 100")).await.unwrap());
+        processes.push(client.spawn(&spawn("exec sleep 1000")).await.unwrap());
     }
-    let began = Instant::now();
-    client.run(&sh("true"), Bytes::new()).await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(2));
+    soon(client.run(&sh("true"), Bytes::new())).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -189,12 +185,10 @@ async fn readers_that_stall_hold_up_nobody_else() {
         stalled.push((process, reader));
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let began = Instant::now();
     for _ in 0..20 {
-        client.run(&sh("true"), Bytes::new()).await.unwrap();
+        soon(client.run(&sh("true"), Bytes::new())).await.unwrap();
     }
-    assert_eq!(client.read(&read("big")).await.unwrap().len(), 32 << 20);
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert_eq!(soon(client.read(&read("big"))).await.unwrap().len(), 32 << 20);
     // What stalled goes on where it was.
     let (_, reader) = stalled.pop().unwrap();
     let mut total = 0;
@@ -212,7 +206,6 @@ async fn a_peer_that_says_nothing_or_nonsense_is_unavailable() {
     let root = tempfile::tempdir().unwrap();
     let silent = UnixListener::bind(root.path().join("silent")).unwrap();
     let client = Arc::new(pool.client("silent", BridgeTarget::Socket(root.path().join("silent"))));
-    let began = Instant::now();
     let calls = (0..20).map(|_| {
         let client = Arc::clone(&client);
         async move { client.run(&sh("true"), Bytes::new()).await.unwrap_err().kind() }
@@ -220,7 +213,9 @@ async fn a_peer_that_says_nothing_or_nonsense_is_unavailable() {
     let kinds = futures::future::join_all(calls).await;
     assert!(kinds.iter().all(|kind| *kind == ErrorKind::Unavailable), "{kinds:?}");
     // They waited together, not one after another.
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    silent.set_nonblocking(true).unwrap();
+    let connections = std::iter::from_fn(|| silent.accept().ok()).count();
+    assert!((1..=4).contains(&connections), "{connections}");
     drop(silent);
 
     let rude = UnixListener::bind(root.path().join("rude")).unwrap();

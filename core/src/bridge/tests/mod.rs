@@ -163,11 +163,16 @@ fn alive(pid: i32) -> bool {
 
 /// Waits, within seconds, until `done`.
 async fn eventually(what: &str, done: impl Fn() -> bool) {
-    for _ in 0..400 {
+    for _ in 0..6000 {
         if done() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("{what}: not within four seconds");
+    panic!("{what}: not within a minute");
+}
+
+/// What comes although something beside it never ends.
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), what).await.expect("it waits for what never ends")
 }

@@ -128,11 +128,11 @@ async fn the_end_of_the_agent_ends_every_reader() {
     let pid = first.pid().unwrap();
     fixture.kill_agent();
     for process in [&first, &second] {
-        let error = tokio::time::timeout(Duration::from_secs(3), process.wait()).await.unwrap().unwrap_err();
+        let error = soon(process.wait()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert_eq!(process.next_output().await.unwrap_err().kind(), ErrorKind::Unavailable);
     }
-    let error = tokio::time::timeout(Duration::from_secs(3), waiting).await.unwrap().unwrap().unwrap_err();
+    let error = soon(waiting).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     // Outside a container nobody ends it with its agent.
     let group = rustix::process::Pid::from_raw(pid).unwrap();
@@ -175,7 +175,7 @@ async fn a_terminal_finds_its_shell_and_ends_unused() {
     while terminal.next_output().await.unwrap().is_some() {}
     assert_eq!(terminal.wait().await.unwrap().exit_code, 3);
     let idle = client.spawn(&spawn("sleep 60").pty(true).idle_timeout_ms(200_u64)).await.unwrap();
-    let exit = tokio::time::timeout(Duration::from_secs(5), idle.wait()).await.unwrap().unwrap();
+    let exit = soon(idle.wait()).await.unwrap();
     assert!(exit.idle_timed_out && !exit.timed_out, "{exit:?}");
 }
 

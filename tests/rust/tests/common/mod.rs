@@ -336,9 +336,9 @@ pub(crate) fn sane(events: &[Event]) {
     }
 }
 
-/// Repeats a look until it is true, for at most `limit`.
-pub(crate) async fn until(limit: Duration, what: &str, mut look: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + limit;
+/// Repeats a look until it is true; a minute is more than a slow machine takes.
+pub(crate) async fn until(what: &str, mut look: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !look().await {
         assert!(Instant::now() < deadline, "it never came true: {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
